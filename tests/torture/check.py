@@ -445,28 +445,35 @@ def check_badges(history: History, unread: dict[str, int]) -> list[Trouble]:
 
 
 def check_schedules(history: History) -> list[Trouble]:
-    """Compare the pages with the schedules; each is due and has had its time."""
+    """Compare what was sent with the schedules; each is due and has had its time."""
+    sent: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for one in history.publications:
+        if one.scheduled:
+            sent[one.key, one.log[1:]][one.id] = one.sent_at
+    for inbox in history.inboxes.values():
+        for shown in inbox.newest:
+            at = datetime.fromisoformat(shown["created_at"]).timestamp()
+            sent[shown["title"], inbox.player][shown["id"]] = at
+    # Who deletes what a schedule has sent may do so before anybody sees it.
+    deleting = {one.player for one in history.withdrawals if not one.log}
     troubles = []
-    for one in history.schedules:
-        if one.acked_at == math.inf:
+    for schedule in history.schedules:
+        if schedule.acked_at == math.inf:
             continue
-        for player in one.players:
-            inbox = history.inboxes[player]
-            times = [n["created_at"] for n in inbox.newest if n["title"] == one.key]
-            deleted = any(
-                w.player == player and w.log == "" for w in history.withdrawals
-            )
+        for player in schedule.players:
+            times = [*sent[schedule.key, player].values()]
             if len(times) > 1:
                 problem = f"fired {len(times)} times"
-            elif times and one.cancelled:
+            elif times and schedule.cancelled:
                 problem = "fired although it was cancelled"
-            elif not times and one.cancelled is False and not deleted:
+            elif not times and schedule.cancelled is False and player not in deleting:
                 problem = "did not fire"
-            elif times and _unix_s(times[0]) < one.due_at - 0.002:
-                problem = f"fired at {times[0]}, before its time"
+            elif times and times[0] < schedule.due_at - 0.002:
+                problem = f"fired {schedule.due_at - times[0]} s before its time"
             else:
                 continue
-            troubles.append(Trouble("schedule", f"{one.key} for {player} {problem}"))
+            what = f"{schedule.key} for {player} {problem}"
+            troubles.append(Trouble("schedule", what))
     return troubles
 
 
@@ -507,10 +514,6 @@ def check_receipts(
                 Trouble("receipt", f"{one.key} {id} is {state}, expected {expected}")
             )
     return troubles
-
-
-def _unix_s(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
 
 
 def findings(

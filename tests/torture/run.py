@@ -19,15 +19,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..e2e.readers import StreamEnded, StreamRefused, WsStream
 from .check import (
     Findings,
     check_badges,
     check_inbox,
     check_readings,
-    check_receipts,
     findings,
 )
+from .epilogue import Epilogue, poll_until
 from .history import History, Inbox, Publication, Reading, Trouble, own
 from .plan import Fault, Plan, chance, make_plan
 from .readers import ClientReader, PollReader, Reader, StreamReader
@@ -36,10 +35,6 @@ from .traffic import Backend, Cast, Http, PlayerActs
 
 SETTLE_S = 60.0
 """How long requests may remain unanswered once there are no faults."""
-
-SLOTS = 5
-SLOTS_S = 30.0
-"""How long a slot of a dead node may be taken: 20 s by the documents."""
 
 
 @dataclass
@@ -281,13 +276,13 @@ class Run:
         last_due = max((one.due_at for one in self.history.schedules), default=0.0)
         await asyncio.sleep(max(last_end, last_due, time.time()) - time.time())
 
-        await _poll_until(self._all_fired, self.scale.arrival_s, 0.5)
+        await poll_until(self._all_fired, self.scale.arrival_s, 0.5)
 
         def missing() -> list[Trouble]:
             found = check_readings(self.history, loses=loses).troubles
             return [trouble for trouble in found if trouble.kind == "silent"]
 
-        await _poll_until(lambda: not missing(), self.scale.arrival_s, 0.3)
+        await poll_until(lambda: not missing(), self.scale.arrival_s, 0.3)
         begun = time.monotonic()
         while True:
             unread = {p: await self._unread(p) for p in self.cast.players}
@@ -337,6 +332,16 @@ class Run:
                     )
                 )
 
+    def epilogue(self) -> Epilogue:
+        return Epilogue(
+            self.topology,
+            self.history,
+            self.cast,
+            self.admin,
+            self.backends[0],
+            self.players,
+        )
+
     async def _unread(self, player: str) -> int:
         path = f"/v1/players/{player}/notifications"
         answer = await self.admin.ask("GET", path, params={"limit": "1"})
@@ -351,81 +356,6 @@ class Run:
         (row,) = counted.json()["unread"]
         unread = await self._unread(player)
         return Inbox(player, time.time(), newest, oldest, unread, row["unread"])
-
-    async def receipts(self) -> None:
-        """Compare the receipts of all notifications to players."""
-        mine = [
-            one for one in self.history.publications if one.acked and one.log[0] == "@"
-        ][-80:]
-        receipts = {}
-        for one in mine:
-            path = f"/v1/players/{one.log[1:]}/notifications/{one.id}/receipt"
-            answer = await self.admin.ask("GET", path, expected=(200, 404))
-            if answer.status_code == 200:
-                receipts[one.id] = answer.json()
-            else:
-                self.troubles.append(Trouble("receipt", f"{one.id} has no receipt"))
-        self.troubles += check_receipts(self.history, receipts, time.time())
-        await self._audience_receipt()
-
-    async def _audience_receipt(self) -> None:
-        """A message that all members acknowledge has a receipt that says so."""
-        topic, members = self.cast.topics[0], self.cast.players
-        backend = self.backends[0]
-        (kept,) = await backend.publish(f"#{topic}", plain=True)
-        (newest,) = await backend.publish(f"#{topic}", plain=True)
-        path = f"/v1/topics/{topic}/notifications"
-        await backend.withdraw_this(newest)
-        for actor in self.players:
-            await actor.acknowledge()
-        answer = await self.admin.ask("GET", f"{path}/{kept.id}/receipt")
-        if (count := answer.json()["acknowledged"]) != len(members):
-            self.troubles.append(
-                Trouble(
-                    "receipt",
-                    f"{kept.id} is acknowledged by {count} of {len(members)} members "
-                    "by the cursors of their pages, whose newest message was withdrawn",
-                )
-            )
-
-    async def slots(self) -> None:
-        """Check that every player can open all slots, since nobody has one."""
-        await self.end_readers()
-        for player in self.cast.players:
-            token = self.cast.tokens[player]
-
-            async def all_open(token: str = token) -> bool:
-                streams = []
-                try:
-                    fronts = self.topology.fronts()
-                    for _ in range(SLOTS):
-                        streams.append(await WsStream.open(next(fronts), token))
-                        await streams[-1].until("hello")
-                    return True
-                except (StreamRefused, StreamEnded):
-                    return False
-                finally:
-                    for stream in streams:
-                        stream.cut()
-
-            if not await _poll_until(all_open, SLOTS_S, 1.0):
-                self.troubles.append(
-                    Trouble("lease", f"{player} cannot open {SLOTS} streams")
-                )
-
-
-async def _poll_until(fact: Callable[[], Any], guard_s: float, step_s: float) -> bool:
-    """Wait for a fact; return whether it became true."""
-    deadline = time.monotonic() + guard_s
-    while True:
-        value = fact()
-        if asyncio.iscoroutine(value):
-            value = await value
-        if value:
-            return True
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(step_s)
 
 
 async def torture(
@@ -476,9 +406,12 @@ async def torture(
                     break
                 await run.quiet(loses=loses)
             else:
-                await run.receipts()
+                epilogue = run.epilogue()
+                await epilogue.requests()
+                await epilogue.streams()
                 await run.quiet(loses=loses)
-                await run.slots()
+                await run.end_readers()
+                await epilogue.slots()
                 complete = True
     found = findings(history, loses=loses, further=run.troubles, complete=complete)
     return Outcome(plan, history, found, folder)

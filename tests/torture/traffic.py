@@ -341,7 +341,7 @@ class PlayerActs:
         shown = [one["id"] for one in (await self.page())["notifications"]]
         return tuple(self._dice.sample(shown, min(len(shown), 3)))
 
-    async def _mark(self, mark: Mark, word: str, body: dict[str, Any]) -> None:
+    async def send_mark(self, mark: Mark, word: str, body: dict[str, Any]) -> None:
         self._history.marks.append(mark)
         await self._http.ask("POST", f"{self._path}/notifications/{word}", body=body)
         mark.acked_at = time.time()
@@ -349,18 +349,18 @@ class PlayerActs:
     async def mark(self) -> None:
         if ids := await self._some_ids():
             mark = Mark(self.player, "ids", ids, time.time())
-            await self._mark(mark, "read", {"ids": ids})
+            await self.send_mark(mark, "read", {"ids": ids})
 
     async def unmark(self) -> None:
         if ids := await self._some_ids():
             mark = Mark(self.player, "unread", ids, time.time())
-            await self._mark(mark, "unread", {"ids": ids})
+            await self.send_mark(mark, "unread", {"ids": ids})
 
     async def mark_all(self) -> None:
         sent_at = time.time()
         known = self._acked_before(sent_at)
         mark = Mark(self.player, "all", known, sent_at)
-        await self._mark(mark, "read", {"all": True})
+        await self.send_mark(mark, "read", {"all": True})
         mark.limit_at = mark.acked_at
 
     async def mark_up_to(self) -> None:
@@ -382,14 +382,14 @@ class PlayerActs:
                 )
             }
             mark = Mark(self.player, "up_to", tuple(known), time.time(), last.acked_at)
-            await self._mark(mark, "read", {"up_to": last.id})
+            await self.send_mark(mark, "read", {"up_to": last.id})
             return
         before = time.time()
         page = await self.page()
         if page["cursor"]:
             known_ids = self._acked_before(before)
             mark = Mark(self.player, "up_to", known_ids, time.time(), time.time())
-            await self._mark(mark, "read", {"up_to": page["cursor"]})
+            await self.send_mark(mark, "read", {"up_to": page["cursor"]})
 
     @property
     def _topic(self) -> str:
