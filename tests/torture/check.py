@@ -69,15 +69,22 @@ class Findings(NamedTuple):
     def count(self, *kinds: str) -> int:
         return sum(trouble.kind in kinds for trouble in self.troubles)
 
+    @property
+    def figure(self) -> str:
+        """The numbers that the battery shows."""
+        return (
+            f"{self.faults} faults, {self.acknowledged} acknowledged, {self.owed} "
+            f"deliveries owed, {self.count('lost')} lost, {self.count('doubled')} "
+            f"doubled, {self.count('silent')} silent"
+        )
+
     def __str__(self) -> str:
         known = ("lost", "doubled", "silent")
         others = Counter(t.kind for t in self.troubles if t.kind not in known)
         rest = "".join(f", {count} {kind}" for kind, count in sorted(others.items()))
         return (
-            f"{self.faults} faults, {self.acknowledged} acknowledged, {self.owed} "
-            f"deliveries owed: {self.told} told by a gap, {self.count('lost')} lost, "
-            f"{self.count('doubled')} doubled, {self.count('silent')} silent{rest}; "
-            f"badges right {self.badges_late_s:.1f} s after the last delivery"
+            f"{self.figure}, {self.told} told by a gap{rest}; badges right "
+            f"{self.badges_late_s:.1f} s after the last delivery"
         )
 
 
