@@ -340,6 +340,7 @@ class Topology:
                 return
             node.ends_soon = True
             try:
+                workers = node.children()
                 node.send_signal(number)
                 if not ends:
                     await asyncio.sleep(after_s)
@@ -348,6 +349,11 @@ class Topology:
                     self.history.note(f"{node.name} ended by signal {number}")
                 await eventually(lambda: node.ended, within_s=START_S)
                 await node.end()
+                # Workers whose supervisor was killed end by themselves, and have its
+                # port until then.
+                await eventually(
+                    lambda: not any(map(_is_running, workers)), within_s=START_S
+                )
                 await asyncio.sleep(after_s if ends else 0)
                 node.spawn()
             finally:
@@ -469,6 +475,16 @@ class Topology:
             await self.primary.ask(*begin)
             await asyncio.sleep(fault.for_s)
             await self.primary.ask(*end)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        # After the name, which is in parentheses; Z is a process that has ended.
+        return (
+            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        )
+    except FileNotFoundError:
+        return False
 
 
 async def _is_ready(node: Node) -> bool:
