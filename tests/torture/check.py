@@ -390,6 +390,10 @@ def check_inbox(history: History, inbox: Inbox) -> list[Trouble]:
                 f"count {inbox.counted}",
             )
         )
+    if inbox.filtered != [one["id"] for one in inbox.newest if "read_at" not in one]:
+        troubles.append(
+            Trouble("count", f"{player}: the filter unread=true shows others")
+        )
     troubles += _check_marks(known, inbox)
     return troubles
 

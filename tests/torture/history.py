@@ -174,6 +174,8 @@ class Inbox:
     read_at: float
     newest: list[dict[str, Any]]
     oldest: list[dict[str, Any]]
+    filtered: list[str]
+    """Ids of the pages with ``unread=true``."""
     unread: int
     counted: int
     """The number from ``POST /v1/unread``."""

@@ -351,11 +351,14 @@ class Run:
         player = actor.player
         newest = await actor.all_pages("", limit=7)
         oldest = await actor.all_pages("oldest", limit=7)
+        filtered = await actor.all_pages("", limit=7, unread="true")
         body = {"players": [player]}
         counted = await self.admin.ask("POST", "/v1/unread", body=body)
         (row,) = counted.json()["unread"]
         unread = await self._unread(player)
-        return Inbox(player, time.time(), newest, oldest, unread, row["unread"])
+        ids = [one["id"] for one in filtered]
+        read_at = time.time()
+        return Inbox(player, read_at, newest, oldest, ids, unread, row["unread"])
 
 
 async def torture(

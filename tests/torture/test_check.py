@@ -61,6 +61,13 @@ def received(number: int, log: str, connection: int = 1, **more: Any) -> Receive
     )
 
 
+def recount(inbox: Inbox) -> None:
+    """Let the counts and the filtered page agree with the pages."""
+    unread = [one["id"] for one in inbox.newest if "read_at" not in one]
+    inbox.filtered = unread
+    inbox.unread = inbox.counted = len(unread)
+
+
 @pytest.fixture
 def history() -> History:
     """
@@ -106,7 +113,9 @@ def history() -> History:
         notification(7),
         {"id": "id-12", "title": "s1", "created_at": at(12)},
     ]
-    history.inboxes = {"ann": Inbox("ann", 1_020.0, oldest[::-1], oldest, 5, 5)}
+    inbox = Inbox("ann", 1_020.0, oldest[::-1], oldest, [], 5, 5)
+    recount(inbox)
+    history.inboxes = {"ann": inbox}
     return history
 
 
@@ -130,7 +139,7 @@ def drop_shown(id: str) -> Falsify:
         inbox = history.inboxes["ann"]
         for order in (inbox.newest, inbox.oldest):
             order[:] = [one for one in order if one["id"] != id]
-        inbox.unread = inbox.counted = sum("read_at" not in o for o in inbox.newest)
+        recount(inbox)
 
     return falsify
 
@@ -143,7 +152,7 @@ def show(number: int, **more: Any) -> Falsify:
         inbox.oldest.append({**notification(number), **more})
         inbox.oldest.sort(key=lambda one: str(one["id"]))
         inbox.newest[:] = inbox.oldest[::-1]
-        inbox.unread = inbox.counted = sum("read_at" not in o for o in inbox.newest)
+        recount(inbox)
 
     return falsify
 
@@ -167,6 +176,7 @@ def swap_shown(history: History) -> None:
     inbox = history.inboxes["ann"]
     inbox.oldest[0], inbox.oldest[2] = inbox.oldest[2], inbox.oldest[0]
     inbox.newest[:] = inbox.oldest[::-1]
+    recount(inbox)
 
 
 def add_gap(reason: str) -> Falsify:
@@ -209,6 +219,7 @@ FALSIFIED: dict[str, tuple[Falsify, set[str]]] = {
     "a gap, and nothing was lost": (add_gap("diverged"), {"gap"}),
     "a page is out of order": (swap_shown, {"disorder"}),
     "a page counts wrong": (change_inbox("unread", 6), {"count"}),
+    "the filter for unread ones is wrong": (change_inbox("filtered", []), {"count"}),
     "the count of a player is wrong": (change_inbox("counted", 4), {"count"}),
     "a mark is missing": (
         lambda history: history.inboxes["ann"].oldest[0].pop("read_at"),

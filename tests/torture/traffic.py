@@ -436,9 +436,11 @@ class PlayerActs:
                     f"a walk of {self.player} ({order or 'newest'}) repeats {doubled}",
                 )
 
-    async def all_pages(self, order: str, *, limit: int) -> list[dict[str, Any]]:
-        """Return the whole inbox in one order, page by page."""
-        params = {"limit": str(limit)} | ({"order": order} if order else {})
+    async def all_pages(
+        self, order: str, *, limit: int, **filters: str
+    ) -> list[dict[str, Any]]:
+        """Return the whole inbox in one order, page by page, or what filters leave."""
+        params = {"limit": str(limit), **filters} | ({"order": order} if order else {})
         shown: list[dict[str, Any]] = []
         while True:
             page = await self.page(**params)
