@@ -385,7 +385,7 @@ async def walk(url: str, first: int, joined: int, todo: list[Any]) -> None:
         at = first + joined
         await views.join(log, NEWS, Position(1, at, at, at) if at else ZERO)
         for name, what in todo:
-            clock.now_ms += 1
+            clock.now_us += 1
             if name == "trim":
                 floor = min(floor + what, head + 1)
             elif name == "speak":
