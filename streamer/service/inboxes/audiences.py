@@ -12,17 +12,17 @@ explicitly.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ...core.streams.cursor import Cursor, audience_key
 from ...core.streams.views import Audience, View
 from ...errors import Unavailable
 from ...model import ZERO, Log, Position, Topic, everyone_log, topic_log
 from ...store.logs.inbox import Inbox
-from ...store.logs.views import PlayerViews, Views
+from ...store.logs.views import FoundOffsets, PlayerViews, Views
 
-__all__ = ["PlayerAudiences", "later_position", "unread_count"]
+__all__ = ["CursorLocation", "PlayerAudiences", "later_position", "unread_count"]
 
 
 def unread_count(views: Iterable[View], audiences: dict[Log, Audience]) -> int:
@@ -36,6 +36,18 @@ def later_position(joined: Position, other: Position) -> Position:
     if joined.epoch not in (0, other.epoch) and not other.is_zero:
         return other
     return max(joined, other, key=lambda position: position.offset)
+
+
+class CursorLocation(NamedTuple):
+    """
+    The logs in which a cursor was found, and its position in each.
+
+    In the logs that are not in `positions` the cursor is after everything that was sent
+    before `at`; it says nothing of them if `at` is ZERO.
+    """
+
+    positions: Mapping[Log, Position]
+    at: Position
 
 
 class PlayerAudiences:
@@ -139,34 +151,94 @@ class PlayerAudiences:
         """Unsubscribe a player from a topic; return whether it was subscribed."""
         return await self.views.leave(log, topic_log(log.app, topic))
 
+    async def locate(
+        self, log: Log, logs: Sequence[Log], cursor: Cursor
+    ) -> CursorLocation | None:
+        """
+        Look a cursor, or an id, up in a player's own log and in those of audiences.
+
+        Returns None if it is a position of none of them: another player's, of an
+        audience that is not among `logs`, or of a log that was lost. An entry that has
+        ended is found as any other. Of an entry that has left its log only offset and
+        time can be compared: its id is taken as a position of every log that may have
+        had it.
+
+        Args:
+            log: The player's own log.
+            logs: The logs of audiences.
+            cursor: A cursor, or the id of a notification in any of the logs.
+
+        """
+        own = cursor.own
+        if cursor.audiences or own.is_zero:
+            named = {
+                audience: position
+                for audience in logs
+                if (position := cursor.audiences.get(audience_key(audience)))
+                is not None
+            }
+            if not own.is_zero:
+                named[log] = own
+        else:
+            named = dict.fromkeys([log, *logs], own)
+        found = await self.views.find([(name, [named[name]]) for name in named])
+        in_log = dict(zip(named, found, strict=True))
+        if cursor.audiences or own.is_zero:
+            return _vector_location(log, own, named, in_log)
+        for lookups in (
+            {name: lookup for name, lookup in in_log.items() if lookup.kept},
+            {name: lookup for name, lookup in in_log.items() if lookup.left},
+        ):
+            positions = {
+                name: own._replace(epoch=lookup.epoch)
+                for name, lookup in lookups.items()
+                if own.epoch in (0, lookup.epoch)
+            }
+            if positions:
+                return CursorLocation(positions, own)
+        return None
+
     async def resolve_cursor(
-        self, log: Log, views: Sequence[View], cursor: Cursor
+        self,
+        log: Log,
+        views: Sequence[View],
+        cursor: Cursor,
+        *,
+        listened: Sequence[Log] = (),
     ) -> Cursor:
         """
         Return a cursor over all logs for one that may be a bare id.
 
-        The id may be that of a notification in an audience's log. In the other logs the
-        cursor is then after everything that was sent before that notification; what was
-        sent in the same microsecond may be delivered twice.
+        The id may be that of a notification in an audience's log, whether it has ended.
+        In the other logs the cursor is then after everything that was sent before that
+        notification; what was sent in the same microsecond may be delivered twice. A
+        cursor that needs no other form is returned unchanged, and so is an id that none
+        of the logs knows.
+
+        Args:
+            log: The player's own log.
+            views: The player's views, muted ones too.
+            cursor: The cursor or id.
+            listened: Other audiences that a stream follows.
+
         """
-        own = cursor.own
-        if own.epoch or cursor.audiences or own.is_zero:
+        if cursor.audiences or cursor.own.is_zero:
             return cursor
-        logs = [log, *(view.log for view in views)]
-        in_own, *in_audiences = await self.views.find_live(
-            [(name, [own]) for name in logs]
-        )
-        if in_own.offsets or not any(lookup.offsets for lookup in in_audiences):
+        logs = [view.log for view in views]
+        location = await self.locate(log, [*logs, *listened], cursor)
+        if location is None or location.positions.keys() == {log}:
             return cursor
         positions = {}
-        for view, lookup in zip(views, in_audiences, strict=True):
-            if lookup.offsets:
-                position = own._replace(epoch=lookup.epoch)
-            else:
-                position = await self.position_before(view.log, own.at_us)
-            if not position.is_zero:
-                positions[audience_key(view.log)] = position
-        return Cursor(await self.position_before(log, own.at_us), positions)
+        for audience in dict.fromkeys([*logs, *listened]):
+            position = location.positions.get(audience)
+            if position is None and audience in logs:
+                position = await self.position_before(audience, cursor.own.at_us)
+            if position is not None and not position.is_zero:
+                positions[audience_key(audience)] = position
+        own = location.positions.get(log)
+        if own is None:
+            own = await self.position_before(log, cursor.own.at_us)
+        return Cursor(own, positions)
 
     async def position_before(self, audience: Log, at_us: int) -> Position:
         """
@@ -175,14 +247,36 @@ class PlayerAudiences:
         """
         if at_us == 0:
             return ZERO
-        page = await self._inbox.page(
-            audience,
-            newest=Position(0, at_us, 1, 0),
-            newest_included=False,
-            count=1,
+        return await self._inbox.last_position(
+            audience, Position(0, at_us, 1, 0), included=False
         )
-        if page.entries:
-            return page.entries[0].entry.position
-        if not page.head.is_zero and page.head.at_us < at_us:
-            return page.head
-        return ZERO
+
+    async def position_up_to(self, audience: Log, position: Position) -> Position:
+        """
+        Return the position after all entries of an audience that pages show below a
+        position of another log, or at it.
+        """
+        if position.is_zero:
+            return ZERO
+        return await self._inbox.last_position(audience, position, included=True)
+
+
+def _vector_location(
+    log: Log,
+    own: Position,
+    named: Mapping[Log, Position],
+    found: Mapping[Log, FoundOffsets],
+) -> CursorLocation | None:
+    """Return the location of a cursor with a position for each log in `named`."""
+    if not own.is_zero and own.epoch not in (0, found[log].epoch):
+        return None
+    # A position that its log does not know stands at its beginning, and not at the time
+    # of another log's: an unknown one says nothing of what has arrived.
+    positions = {
+        name: position._replace(epoch=found[name].epoch)
+        if (found[name].kept or found[name].left)
+        and position.epoch in (0, found[name].epoch)
+        else ZERO
+        for name, position in named.items()
+    }
+    return CursorLocation(positions, positions.get(log, ZERO))

@@ -17,11 +17,11 @@ from typing import Literal
 
 from ...core.access.rights import Caller
 from ...core.streams.client_messages import MARK_IDS_MAX
-from ...core.streams.cursor import Cursor, audience_key
+from ...core.streams.cursor import Cursor
 from ...core.streams.subscription import Start
 from ...core.streams.views import Audience, View
 from ...errors import FieldError, Invalid, NotFound
-from ...model import Log, Player, Position, decode_id
+from ...model import ZERO, Log, Player, Position, decode_id
 from ...store.logs.inbox import Inbox, MarkResult, PageEntry, ReadAfter
 from .audiences import PlayerAudiences, unread_count
 from .merge import EntriesAfter, MergedInbox, MergedPage
@@ -158,24 +158,30 @@ class InboxOperations:
         """
         Mark all notifications up to a cursor as read; see `mark_ids`.
 
-        Positions of other logs mark nothing. In an audience that the cursor does not
-        name, what was sent up to the time of the own position is marked.
+        The cursor may be the id of a notification in any of the player's logs, whether
+        it has ended. Positions of other logs mark nothing, and neither does a cursor of
+        another player. In a log that the cursor does not name, what pages show below
+        the own position, or below the id, is marked.
         """
         caller.require_mark(player)
         log = Log(caller.app, player)
         views = await self._audiences.views_of(log)
-        cursor = await self._audiences.resolve_cursor(log, views, cursor)
+        location = await self._audiences.locate(log, [v.log for v in views], cursor)
 
-        async def position_in(audience: Log) -> Position:
-            named = cursor.audiences.get(audience_key(audience))
-            if named is None:
-                at_us = cursor.own.at_us + 1
-                named = await self._audiences.position_before(audience, at_us)
-            return named
+        async def position_in(name: Log) -> Position:
+            if location is None:
+                return ZERO
+            named = location.positions.get(name)
+            if named is not None:
+                return named
+            return await self._audiences.position_up_to(name, location.at)
 
         elsewhere, changed = await self._mark_up_to(log, views, position_in)
+        own = await position_in(log)
+        if own.is_zero and not changed:
+            return await self._inbox.mark_ids(log, [], elsewhere=elsewhere)
         return await self._inbox.mark_up_to(
-            log, cursor.own, elsewhere=elsewhere, force=changed
+            log, own, elsewhere=elsewhere, force=changed
         )
 
     async def mark_all(self, caller: Caller, player: Player) -> MarkResult:
@@ -210,15 +216,12 @@ class InboxOperations:
         if await self._inbox.withdraw(log, position) is not None:
             return
         views = await self._audiences.views_of(log)
-        lookups = await self._audiences.views.find_live(
-            [(v.log, [position]) for v in views]
-        )
+        lookups = await self._audiences.views.find([(v.log, [position]) for v in views])
         for view, lookup in zip(views, lookups, strict=True):
-            if not lookup.offsets or not view.reaches(
-                position._replace(epoch=lookup.epoch)
-            ):
+            in_log = position._replace(epoch=lookup.epoch)
+            if not (lookup.live or lookup.ended) or not view.reaches(in_log):
                 continue
-            if position.offset not in view.deleted:
+            if lookup.live and position.offset not in view.deleted:
                 # Streams are notified first: if the node dies before the change, the
                 # caller retries, and streams are notified twice, which is harmless.
                 await self._inbox.append_withdrawal(log, position.id)
@@ -226,7 +229,7 @@ class InboxOperations:
                     log,
                     view.log,
                     "deleted",
-                    lookup.offsets,
+                    lookup.live,
                     epoch=lookup.epoch,
                     floor=lookup.floor,
                 )
@@ -280,18 +283,18 @@ class InboxOperations:
         if not audiences:
             return 0, False
         with_entries = [view for view in views if not audiences[view.log].head.is_zero]
-        lookups = await self._audiences.views.find_live(
+        lookups = await self._audiences.views.find(
             [(view.log, positions) for view in with_entries]
         )
         changed = False
         for view, lookup in zip(with_entries, lookups, strict=True):
-            if not lookup.offsets:
+            if not lookup.live:
                 continue
             offsets = await self._audiences.views.change(
                 log,
                 view.log,
                 change,
-                lookup.offsets,
+                lookup.live,
                 epoch=lookup.epoch,
                 floor=lookup.floor,
             )

@@ -177,9 +177,10 @@ class MergedInbox:
         At least one, if there are any. With a `gap` there are none, and the cursor must
         not be used.
         """
-        views = _unmuted(await self._audiences.views_of(log))
+        all_views = await self._audiences.views_of(log)
+        views = _unmuted(all_views)
         if isinstance(start, Cursor):
-            start = await self._audiences.resolve_cursor(log, views, start)
+            start = await self._audiences.resolve_cursor(log, all_views, start)
         reads = [ReadAfter(log, _own_read_from(start), count)]
         reads += [
             ReadAfter(view.log, await self._read_from(view, start), count)

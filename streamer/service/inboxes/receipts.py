@@ -15,11 +15,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ...core.access.rights import Caller
-from ...core.streams.cursor import Cursor, audience_key
+from ...core.streams.cursor import Cursor
 from ...errors import NotFound
-from ...model import ZERO, Log, Player, Position, decode_id
+from ...model import Log, Player, Position, decode_id
 from ...store.logs.receipts import Receipt, ReceiptStore
-from .audiences import PlayerAudiences
+from .audiences import CursorLocation, PlayerAudiences
 
 __all__ = ["AudienceReceipt", "Receipt", "ReceiptOperations"]
 
@@ -53,7 +53,10 @@ class ReceiptOperations:
         """
         Acknowledge that a client of the player has everything up to a cursor.
 
-        Positions that do not exist in their logs are ignored. Idempotent.
+        It counts for every log of the inbox: up to the cursor's position, or up to the
+        time of the own position, or of an id, where the cursor has none. It may be that
+        of a notification that has ended. Positions that do not exist in their logs are
+        ignored, and so is the whole cursor if it is another player's. Idempotent.
 
         Raises:
             Forbidden: The caller may not mark this inbox.
@@ -63,27 +66,35 @@ class ReceiptOperations:
         """
         caller.require_mark(player)
         log = Log(caller.app, player)
-        if not cursor.own.is_zero:
-            await self._store.acknowledge(log, cursor.own)
-        if not cursor.audiences:
+        views = await self._audiences.views_of(log)
+        location = await self._audiences.locate(log, [v.log for v in views], cursor)
+        if location is None:
             return
+        own = await self._position(location, log)
+        if not own.is_zero:
+            await self._store.acknowledge(log, own)
+        for view in views:
+            # What was sent to a muted audience has arrived only if it is named.
+            if view.muted and view.log not in location.positions:
+                continue
+            position = await self._position(location, view.log)
+            if not position.is_zero:
+                await self._acknowledge_audience(log, view.log, position)
+
+    async def _position(self, location: CursorLocation, log: Log) -> Position:
+        """Return the position up to which a client has a log."""
+        named = location.positions.get(log)
+        if named is not None:
+            return named
+        return await self._audiences.position_before(log, location.at.at_us)
+
+    async def _acknowledge_audience(
+        self, log: Log, audience: Log, position: Position
+    ) -> None:
         views = self._audiences.views
-        positions = [
-            (view.log, position)
-            for view in await self._audiences.views_of(log)
-            if (position := cursor.audiences.get(audience_key(view.log), ZERO)) != ZERO
-        ]
-        lookups = await views.find_live(
-            [(audience, [position]) for audience, position in positions]
-        )
-        for (audience, position), lookup in zip(positions, lookups, strict=True):
-            if lookup.offsets and position.epoch in (0, lookup.epoch):
-                position = position._replace(epoch=lookup.epoch)
-                newly_acknowledged = await views.acknowledge(log, audience, position)
-                if newly_acknowledged:
-                    await views.count(
-                        audience, "acked", newly_acknowledged[-COUNTED_MAX:]
-                    )
+        acknowledged = await views.acknowledge(log, audience, position)
+        if acknowledged:
+            await views.count(audience, "acked", acknowledged[-COUNTED_MAX:])
 
     async def of_player(
         self, caller: Caller, player: Player, notification_id: str
@@ -105,10 +116,12 @@ class ReceiptOperations:
         views = await self._audiences.views_of(log)
         receipts = await self._store.of_many([(view.log, position) for view in views])
         for view, receipt in zip(views, receipts, strict=True):
-            if receipt is None or not view.reaches(position._replace(epoch=0)):
+            if receipt is None:
                 continue
             state = (await self._audiences.read([view.log]))[view.log]
             view_now = view.at(state)
+            if not view_now.reaches(position._replace(epoch=state.head.epoch)):
+                continue
             read_at_ms = 0
             if view_now.is_done(position.offset):
                 ((read_at_ms,),) = await self._audiences.views.read_at_ms(

@@ -256,7 +256,12 @@ class StreamAudiences:
     async def _locate(self, log: Log, reader: Reader, views: Sequence[View]) -> None:
         """Resolve a cursor that is a bare id, which may be in any of the logs."""
         if reader.cursor is not None:
-            located = await self._audiences.resolve_cursor(log, views, reader.cursor)
+            located = await self._audiences.resolve_cursor(
+                log,
+                views,
+                reader.cursor,
+                listened=[topic_log(log.app, topic) for topic in reader.topics],
+            )
             if located is not reader.cursor:
                 reader.cursor = located
                 reader.subscription = Subscription(located.own)

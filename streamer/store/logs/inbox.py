@@ -40,6 +40,7 @@ from .entries import (
     bound,
     parse_append_result,
     parse_audience,
+    parse_entry,
     parse_first_page,
     parse_page,
     parse_peek,
@@ -275,6 +276,32 @@ class Inbox:
             reply if isinstance(reply, Exception) else parse_peek(reply, now_ms)
             for reply in replies
         ]
+
+    async def last_position(
+        self, log: Log, newest: Position, *, included: bool
+    ) -> Position:
+        """
+        Return the position of the last entry up to `newest`, whether it has ended.
+
+        By time, offset and tag, so that `newest` may be a position of another log. With
+        `included` the entry may be the one at `newest`. If all entries up to there have
+        left the log, returns the head if that is one of them, otherwise ZERO. O(log n).
+        Raises StoreUnavailable.
+        """
+        keys = inbox_keys(log)
+        range_ = (bound(newest, included, "+"), "-", "COUNT", 2)
+        items, state = [
+            ok(reply)
+            for reply in await self._redis.call_many(
+                [("XREVRANGE", keys.log, *range_), _PEEK.on(keys.state)]
+            )
+        ]
+        head = parse_peek(state, 0).head
+        for item in items:
+            position = parse_entry(head.epoch, item).position
+            if position.order <= newest.order:
+                return position
+        return head if head.order < newest.order else ZERO
 
     async def page(
         self,

@@ -6,7 +6,7 @@ therefore atomic. Knows the scripts ``lua/views/`` and their replies. Knows noth
 rights, nor of the content of entries.
 
 An audience's log is in another slot than the player's keys, so no script can use both.
-Entries are looked up in the log first (`find_live`), and then marked by offset.
+Entries are looked up in the log first (`find`), and then marked by offset.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.replies import ok
 from ..keys import channel, inbox_keys, tally_key, views_key
 from ..presence.leases import Newcomer
+from .entries import position_args
 from .settings import DAY_MS, LogSettings
 
-__all__ = ["LiveOffsets", "PlayerViews", "Views"]
+__all__ = ["FoundOffsets", "PlayerViews", "Views"]
 
 TOPICS_MAX: Final = 16
 
@@ -65,12 +66,25 @@ class PlayerViews(NamedTuple):
     known_since_us: int
 
 
-class LiveOffsets(NamedTuple):
-    """Offsets of entries in an audience's log that have not ended."""
+class FoundOffsets(NamedTuple):
+    """
+    Which positions a log knows, by their offsets, and its epoch and lowest offset.
+
+    `live` and `ended` are notifications, `controls` control entries. `left` are below
+    `floor`: their entries have left the log, or were never in it but in another one.
+    """
 
     epoch: int
     floor: int
-    offsets: list[int]
+    live: list[int]
+    ended: list[int]
+    controls: list[int]
+    left: list[int]
+
+    @property
+    def kept(self) -> list[int]:
+        """The offsets of entries that the log has, ended or not."""
+        return [*self.live, *self.ended, *self.controls]
 
 
 class Views:
@@ -176,21 +190,29 @@ class Views:
         args = (audience.audience, int(muted), channel(log))
         return int(await self._run(_MUTE, log, args)) >= 0
 
-    async def find_live(
+    async def find(
         self, requests: Sequence[tuple[Log, Iterable[Position]]]
-    ) -> list[LiveOffsets]:
-        """Return which positions are entries of their log, not ended; in one packet."""
+    ) -> list[FoundOffsets]:
+        """
+        Look positions up in logs, players' or audiences', in one packet.
+
+        Time, offset and tag are compared, epochs are not. O(log n) for each position.
+        """
         calls = []
-        for audience, positions in requests:
+        for log, positions in requests:
             args: list[str | bytes | int] = [*self._settings.script_args()]
-            for position in positions:
-                args += [position.at_us, position.offset, position.tag]
-            calls.append(ScriptCall(_FIND, inbox_keys(audience), args))
-        live = []
+            args += position_args([*positions])
+            calls.append(ScriptCall(_FIND, inbox_keys(log), args))
+        found = []
         for reply in await self._redis.run_many(calls, write=False):
-            epoch, floor, offsets = ok(reply)
-            live.append(LiveOffsets(int(epoch), int(floor), [int(o) for o in offsets]))
-        return live
+            epoch, floor, *lists = ok(reply)
+            live, ended, controls, left = (
+                [int(offset) for offset in offsets] for offsets in lists
+            )
+            found.append(
+                FoundOffsets(int(epoch), int(floor), live, ended, controls, left)
+            )
+        return found
 
     async def change(
         self,

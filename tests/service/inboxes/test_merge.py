@@ -270,12 +270,12 @@ async def test_marks_of_an_interrupted_request_change_the_version(
     await world.audiences.views.join(world.log, world.everyone, ZERO)
     version = (await world.page()).version
     views = world.audiences.views
-    (found,) = await views.find_live([(world.everyone, [place])])
+    (found,) = await views.find([(world.everyone, [place])])
     await views.change(
         world.log,
         world.everyone,
         "ids",
-        found.offsets,
+        found.live,
         epoch=found.epoch,
         floor=found.floor,
     )

@@ -20,7 +20,7 @@ from streamer.service.inboxes.audiences import PlayerAudiences
 from streamer.service.inboxes.inbox import InboxOperations
 from streamer.service.inboxes.merge import MergedInbox, MergedPage
 from streamer.store.client.connection import RedisConnection
-from streamer.store.logs.inbox import Inbox
+from streamer.store.logs.inbox import Draft, Inbox
 from streamer.store.logs.page_reads import PageReads
 from streamer.store.logs.settings import LogSettings
 from streamer.store.logs.views import Views
@@ -54,6 +54,8 @@ class World:
             self.app, self.log.player, frozenset({"notification:player:self:*"})
         )
 
+        self.backend = Caller(self.app, None, frozenset({"notification:player:*"}))
+
     @property
     def ms(self) -> int:
         """The time in ms, which is that of marks and of expiries."""
@@ -63,8 +65,18 @@ class World:
     def logs(self) -> list[Log]:
         return [self.log, self.everyone, self.news, self.guild]
 
+    def with_settings(self, **settings: Any) -> Inbox:
+        """Return the same logs with other settings."""
+        return Inbox(self.redis, LogSettings(clock_us=lambda: self.us, **settings))
+
     async def append(self, log: Log, count: int = 1) -> list[Position]:
         return (await self.inbox.append(log, [FRAGMENT] * count)).stored
+
+    async def append_expiring(
+        self, log: Log, count: int = 1, *, after_ms: int = 1_000
+    ) -> list[Position]:
+        draft = Draft(FRAGMENT, expires_ms=self.ms + after_ms)
+        return (await self.inbox.append(log, [draft] * count)).stored
 
     async def page(self, count: int = 20, **options: Any) -> MergedPage:
         return await self.merged.page(self.log, count=count, **options)

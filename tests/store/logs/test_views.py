@@ -25,7 +25,7 @@ from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import channel, inbox_keys, views_key
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import DAY_MS, LogSettings
-from streamer.store.logs.views import TOPICS_MAX, Change, Views
+from streamer.store.logs.views import TOPICS_MAX, Change, FoundOffsets, Views
 
 from ...clock import Clock
 
@@ -280,11 +280,12 @@ async def test_reading_renews_views(
     assert await redis.call("PTTL", views_key(log)) > RETENTION_MS
 
 
-async def test_only_entries_that_exist_and_have_not_ended_are_found(
+async def test_positions_are_found_by_what_became_of_their_entries(
     views: Views, inbox: Inbox
 ) -> None:
     places = (await inbox.append(NEWS, [FRAGMENT] * 4)).stored
     await inbox.withdraw(NEWS, places[1])
+    control = (await inbox.page(NEWS, count=0)).head
     wrong = [
         places[2]._replace(tag=places[2].tag ^ 1),
         places[2]._replace(at_us=1),
@@ -292,12 +293,40 @@ async def test_only_entries_that_exist_and_have_not_ended_are_found(
         ZERO,
     ]
 
-    news, everyone = await views.find_live(
-        [(NEWS, [*places, *wrong]), (EVERYONE, places)]
+    news, everyone = await views.find(
+        [(NEWS, [*places, control, *wrong]), (EVERYONE, [*places, ZERO])]
     )
 
-    assert news == (places[0].epoch, 1, [1, 3, 4])
-    assert everyone.offsets == []
+    epoch = places[0].epoch
+    assert news == FoundOffsets(epoch, 1, [1, 3, 4], [2], [5], [])
+    assert news.kept == [1, 3, 4, 2, 5]
+    assert everyone == FoundOffsets(0, 1, [], [], [], [])
+
+
+async def test_a_position_before_the_oldest_entry_may_be_of_the_log(
+    views: Views, inbox: Inbox, clock: Clock
+) -> None:
+    old = (await inbox.append(NEWS, [FRAGMENT] * 2)).stored
+    clock.now_us += RETENTION_MS * 1_000 + 1
+    (kept,) = (await inbox.append(NEWS, [FRAGMENT])).stored
+    clock.now_us += 1
+    later = Position(0, clock.now_us, 1, 1)
+
+    (found,) = await views.find([(NEWS, [*old, kept, later])])
+
+    assert found == FoundOffsets(kept.epoch, 3, [3], [], [], [1, 2])
+
+
+async def test_the_head_of_a_log_without_entries_is_compared_exactly(
+    views: Views, inbox: Inbox, clock: Clock
+) -> None:
+    old = (await inbox.append(NEWS, [FRAGMENT] * 2)).stored
+    clock.now_us += RETENTION_MS * 1_000 + 1
+    other = old[1]._replace(tag=old[1].tag ^ 1)
+
+    (found,) = await views.find([(NEWS, [*old, other])])
+
+    assert found == FoundOffsets(old[0].epoch, 3, [], [], [], [1, 2])
 
 
 async def test_only_a_joined_player_can_mark(views: Views, log: Log) -> None:
