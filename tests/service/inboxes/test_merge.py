@@ -793,3 +793,69 @@ class ByHand:
             if not after.more:
                 break
         assert got == expected[::-1]
+
+
+@pytest.mark.parametrize("how", ["expired", "withdrawn", "left"])
+@pytest.mark.parametrize("number", range(3))
+async def test_entries_after_an_id_whose_entry_is_gone(
+    world: World, number: int, how: str
+) -> None:
+    # The player's own log is the shortest, so that an audience's offset is beyond it.
+    await world.join(world.news)
+    await world.append(world.news, 5)
+    await world.append(world.everyone, 7)
+    log = (world.log, world.news, world.everyone)[number]
+    world.us += 1
+    (gone,) = await world.append_expiring(log)
+    world.us += 1
+    after = []
+    for other in (world.log, world.news, world.everyone):
+        after += ids(await world.append(other))
+    if how == "expired":
+        world.us += 1_000_000
+    elif how == "withdrawn":
+        await world.inbox.withdraw(log, gone)
+    else:
+        await world.redis.call(
+            "XTRIM", inbox_keys(log).log, "MINID", f"{gone.at_us + 1}", write=True
+        )
+
+    cursor = Cursor(gone._replace(epoch=0))
+    read = await world.merged.entries_after(world.log, cursor, count=50)
+
+    assert read.gap is None
+    assert [entry.id for entry in read.entries] == after
+
+
+async def test_entries_after_an_id_of_a_muted_topic(world: World) -> None:
+    await world.join(world.news)
+    world.us += 1
+    (muted,) = (await world.append(world.news, 5))[-1:]
+    world.us += 1
+    after = ids(await world.append(world.log))
+    await world.views.mute(world.log, world.news, muted=True)
+
+    cursor = Cursor(muted._replace(epoch=0))
+    read = await world.merged.entries_after(world.log, cursor, count=50)
+
+    assert read.gap is None
+    assert [entry.id for entry in read.entries] == after
+
+
+async def test_the_next_of_a_page_is_a_cursor_whatever_log_it_ends_in(
+    world: World,
+) -> None:
+    await world.join(world.news)
+    for log in (world.log, world.news):
+        world.us += 1
+        await world.append(log)
+    (last, *_) = (await world.page()).entries or ()
+    world.us += 1
+    after = ids(await world.append(world.log))
+
+    read = await world.merged.entries_after(
+        world.log, Cursor(last.entry.position), count=50
+    )
+
+    assert read.gap is None
+    assert [entry.id for entry in read.entries] == after

@@ -369,6 +369,45 @@ async def test_a_poll_is_woken_only_by_entries_after_its_cursor(
         await until(waiter.woken.is_set)
 
 
+@pytest.mark.parametrize("of", ["own", "news", "everyone", "live"])
+async def test_an_id_whose_notification_has_ended_resumes_without_a_gap(
+    catch_up: CatchUp,
+    audiences: PlayerAudiences,
+    inbox: Inbox,
+    publish: Publish,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
+    of: str,
+) -> None:
+    await audiences.join(log, NEWS)
+    logs = {
+        "own": log,
+        "news": news_log(log),
+        "everyone": everyone_log(log.app),
+        "live": topic_log(log.app, Topic("live")),
+    }
+    for one in logs.values():
+        if one != log:  # Its log is the shortest: the id is beyond its head.
+            await publish(one, "before")
+            await publish(one, "before")
+    position = await publish(logs[of], "ended")
+    await inbox.withdraw(logs[of], position)
+    for one in logs.values():
+        await publish(one, "after")
+
+    client = make_client(cursor_at(position), topics=("live",))
+    async with catch_up.stream_audiences.follow(log, client.session):
+        await until(lambda: client.offsets and client.titles.get("news"))
+        await until(lambda: client.titles.get("everyone"))
+        if of == "live":
+            await until(lambda: client.titles.get("live"))
+
+    assert client.gaps == []
+    assert all(titles[-1] == "after" for titles in client.titles.values())
+    assert "ended" not in client.titles.get(of, [])
+
+
 async def test_a_stream_subscribes_to_topics_of_its_own(
     catch_up: CatchUp,
     publish: Publish,
