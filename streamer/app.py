@@ -220,7 +220,7 @@ def _native(components: Components) -> list[BaseRoute]:
     inboxes = NativeInboxes(
         authenticator=components.authenticator,
         inboxes=components.inboxes,
-        searching=InboxSearch(components.inboxes, components.audiences),
+        searching=InboxSearch(components.inboxes),
         receipts=components.receipts,
         in_flight=components.in_flight,
         allowed_origins=components.origins,

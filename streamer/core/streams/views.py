@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ...model import Entry, Log, Position
+from ...model import OFFSET_MAX, Entry, Log, Position
 
 __all__ = ["Audience", "View", "is_after"]
 
@@ -76,11 +76,17 @@ class View(NamedTuple):
         """Whether the player has read or deleted the entry at an offset."""
         return offset < self.base or bool(_bits(self.done, self.base, offset, offset))
 
-    def unread(self, audience: Audience) -> int:
-        """Return how many retained entries are unread and not ended. O(entries / 8)."""
+    def unread(
+        self, audience: Audience, *, first: int = 0, last: int = OFFSET_MAX
+    ) -> int:
+        """
+        Return how many retained entries are unread and not ended. O(entries / 8).
+
+        With `first` and `last` only entries at these offsets and between them count.
+        """
         view = self.at(audience)
-        first = max(audience.floor, view.joined.offset + 1, view.base)
-        last = audience.head.offset
+        first = max(first, audience.floor, view.joined.offset + 1, view.base)
+        last = min(last, audience.head.offset)
         if view.muted or first > last:
             return 0
         done = _bits(view.done, view.base, first, last)

@@ -24,7 +24,7 @@ from ...errors import FieldError, Invalid, NotFound
 from ...model import ZERO, Log, Player, Position, decode_id
 from ...store.logs.inbox import Inbox, MarkResult, PageEntry, ReadAfter
 from .audiences import PlayerAudiences, unread_count
-from .merge import EntriesAfter, MergedInbox, MergedPage
+from .merge import EntriesAfter, MergedInbox, MergedPage, RecoveredCursor
 
 __all__ = ["InboxOperations", "MergedPage", "PageEntry", "parse_cursor"]
 
@@ -115,6 +115,26 @@ class InboxOperations:
         return await self._merged.entries_after(
             Log(caller.app, player), start, count=count
         )
+
+    async def recover(
+        self, caller: Caller, player: Player, cursor: Cursor
+    ) -> RecoveredCursor:
+        """See `MergedInbox.recover`. Raises Forbidden, StoreUnavailable."""
+        caller.require_read(player)
+        return await self._merged.recover(Log(caller.app, player), cursor)
+
+    async def unread_between(
+        self,
+        caller: Caller,
+        player: Player,
+        *,
+        after: Cursor | None = None,
+        before: Position | None = None,
+    ) -> int:
+        """See `MergedInbox.unread_between`. Raises Forbidden, StoreUnavailable."""
+        caller.require_read(player)
+        log = Log(caller.app, player)
+        return await self._merged.unread_between(log, after=after, before=before)
 
     async def mark_ids(
         self,

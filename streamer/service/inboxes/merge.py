@@ -18,17 +18,20 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final, NamedTuple, TypeGuard
 
 from ...core.streams.cursor import NO_AUDIENCES, Cursor, audience_key
-from ...core.streams.subscription import ReadFrom, Start
+from ...core.streams.subscription import History, ReadFrom, Start
 from ...core.streams.views import View
 from ...model import ZERO, Entry, Gap, Log, Position, everyone_log
-from ...store.logs.inbox import Inbox, Page, PageEntry, ReadAfter
+from ...store.logs.inbox import Inbox, Page, PageEntry, Read, ReadAfter
 from ...store.logs.page_reads import AudiencePage, PageReads
 from .audiences import PlayerAudiences, later_position
 
-__all__ = ["EntriesAfter", "MergedInbox", "MergedPage"]
+__all__ = ["EntriesAfter", "MergedInbox", "MergedPage", "RecoveredCursor"]
 
 _VERSION_SEPARATOR: Final = "_"
 WALK_PAGE_ENTRIES: Final = 100
+
+ENDED_MAX: Final = 1_000
+"""Entries of one log in a read that follows reads whose entries have all ended."""
 
 
 class MergedPage(NamedTuple):
@@ -48,13 +51,63 @@ class MergedPage(NamedTuple):
     following: Position | None
 
 
+class _Portion(NamedTuple):
+    """
+    What was read of one log: the entries after `start`, without a hole.
+
+    `key` is the log's in a cursor, "" for the player's own. `shown` are those of the
+    entries that the player sees. `is_whole` is whether they reach the head.
+    """
+
+    key: str
+    start: Position
+    entries: list[Entry]
+    shown: list[Entry]
+    is_whole: bool
+
+    def position_after(self, order: tuple[int, int, int]) -> Position:
+        """Return the position before the first shown entry after `order`."""
+        position = self.start
+        following = next((entry for entry in self.shown if entry.order > order), None)
+        for entry in self.entries:
+            if entry is following:
+                break
+            position = entry.position
+        return position
+
+
 class EntriesAfter(NamedTuple):
-    """Entries after a cursor, oldest first, and the cursor after them; or a gap."""
+    """
+    Entries after a cursor, oldest first, and the cursor after them; or a gap.
+
+    `more` is whether entries may follow, shown or not.
+    """
 
     entries: list[Entry]
     cursor: Cursor
     gap: Gap | None
     more: bool
+    portions: Sequence[_Portion] = ()
+
+    def cursor_after(self, entry: Entry) -> Cursor:
+        """
+        Return the cursor after one of `entries`, and after those before it.
+
+        It is beyond no entry that the player sees later, in any log, and so a walk
+        that goes on there shows each entry once, whatever has ended meanwhile.
+        """
+        return _cursor_after(self.portions, entry.order)
+
+
+class RecoveredCursor(NamedTuple):
+    """
+    A cursor that is valid in every log, and why the caller's was not.
+
+    `gap` is None if no entry after the caller's cursor is missing.
+    """
+
+    cursor: Cursor
+    gap: Gap | None
 
 
 class _Bounds(NamedTuple):
@@ -195,10 +248,101 @@ class MergedInbox:
             for view in views:
                 mark = audience_key(view.log)
                 positions.append(after.cursor.audiences.get(mark, ZERO))
+            # In longer portions, because all that a log keeps may have ended.
             reads = [
-                read._replace(read_from=position)
+                read._replace(
+                    read_from=position, limit=max(count, min(2 * read.limit, ENDED_MAX))
+                )
                 for read, position in zip(reads, positions, strict=True)
             ]
+
+    async def recover(self, log: Log, cursor: Cursor) -> RecoveredCursor:
+        """
+        Return a cursor from which every log can be read, for any cursor or id.
+
+        A log that no longer has the entries after its position is read from its oldest
+        entry on, and so is one that was lost. One that does not know the position is
+        read from the time of that position on. The other logs keep their positions.
+        """
+        all_views = await self._audiences.views_of(log)
+        views = _unmuted(all_views)
+        start = await self._audiences.resolve_cursor(log, all_views, cursor)
+        logs = [log, *(view.log for view in views)]
+        positions = [start.own]
+        for view in views:
+            position = await self._read_from(view, start)
+            assert isinstance(position, Position)
+            positions.append(position)
+        gaps = [
+            read.history.gap
+            for read in await self._read_heads(zip(logs, positions, strict=True))
+        ]
+        outdated = [name for name, gap in zip(logs, gaps, strict=True) if gap]
+        oldest = dict(
+            zip(
+                outdated,
+                await self._read_heads((name, Start.EARLIEST) for name in outdated),
+                strict=True,
+            )
+        )
+        for i, (name, gap) in enumerate(zip(logs, gaps, strict=True)):
+            if gap in (Gap.AHEAD, Gap.DIVERGED):
+                before = await self._audiences.position_before(name, positions[i].at_us)
+                positions[i] = oldest[name].history.start
+                positions[i] = later_position(positions[i], before)
+            elif gap:
+                positions[i] = oldest[name].history.start
+        by_key = {
+            audience_key(view.log): position
+            for view, position in zip(views, positions[1:], strict=True)
+        }
+        gap = next((gap for gap in gaps if gap), None)
+        return RecoveredCursor(Cursor(positions[0], by_key or NO_AUDIENCES), gap)
+
+    async def unread_between(
+        self, log: Log, *, after: Cursor | None = None, before: Position | None = None
+    ) -> int:
+        """
+        Count the unread notifications of an inbox between two points.
+
+        Args:
+            log: The player's own log.
+            after: A cursor with a position for each log, as of `recover`; None for all.
+            before: Only those that pages show below this position; None for all.
+
+        """
+        views = [View(log, ZERO), *_unmuted(await self._audiences.views_of(log))]
+        states = await self._audiences.read(view.log for view in views)
+        count = 0
+        for view in views:
+            state = states[view.log]
+            first, last = 0, state.head.offset
+            if view.log == log:
+                # The bits of a player's own log are those that are done.
+                view = view._replace(base=state.base)
+            if after is not None:
+                position = after.own
+                if view.log != log:
+                    position = after.audiences.get(audience_key(view.log), ZERO)
+                first = position.offset + 1
+            if before is not None:
+                below = await self._audiences.position_up_to(view.log, before)
+                last = below.offset - (below.order == before.order)
+            count += view.unread(state, first=first, last=last)
+        return count
+
+    async def _read_heads(
+        self, positions: Iterable[tuple[Log, ReadFrom]]
+    ) -> list[Read]:
+        """Return what reads after positions say, without entries."""
+        reads = []
+        for read in await self._inbox.read_many(
+            [ReadAfter(log, position, limit=0) for log, position in positions]
+        ):
+            if isinstance(read, Exception):
+                raise read
+            reads.append(read)
+        return reads
 
     async def walk(self, log: Log) -> AsyncIterator[PageEntry]:
         """
@@ -335,43 +479,48 @@ class MergedInbox:
     ) -> EntriesAfter:
         replies = await self._inbox.read_many(reads)
         logs: list[View | None] = [None, *views]
-        visible: list[tuple[Entry, int]] = []
-        starts, ends = [], []
-        for i, (view, reply) in enumerate(zip(logs, replies, strict=True)):
+        portions = []
+        for view, reply in zip(logs, replies, strict=True):
             if isinstance(reply, Exception):
                 raise reply
             history = reply.history
             if history.gap is not None:
                 return EntriesAfter([], Cursor(history.head), history.gap, more=False)
-            starts.append(history.start)
-            if history.entries and history.entries[-1].offset < history.head.offset:
-                ends.append(history.entries[-1].order)
-            visible += [
-                (entry, i) for entry in history.entries if _is_visible(entry, view)
-            ]
-        visible.sort(key=lambda pair: pair[0].order)
+            portions.append(_portion(view, history))
+        shown = sorted(
+            (entry for portion in portions for entry in portion.shown),
+            key=lambda entry: entry.order,
+        )
         # Entries after the end of a log's portion are not known yet.
+        ends = [p.entries[-1].order for p in portions if not p.is_whole]
         end = min(ends, default=None)
-        certain = [pair for pair in visible if end is None or pair[0].order <= end]
+        certain = [entry for entry in shown if end is None or entry.order <= end]
         returned = certain[:count]
-        remaining = visible[len(returned) :]
-        positions = []
-        for i, reply in enumerate(replies):
-            assert not isinstance(reply, Exception)
-            first_remaining = next((e for e, log_i in remaining if log_i == i), None)
-            position = starts[i]
-            for entry in reply.history.entries:
-                if entry is first_remaining:
-                    break
-                position = entry.position
-            positions.append(position)
-        by_mark = {
-            audience_key(view.log): position
-            for view, position in zip(views, positions[1:], strict=True)
-        }
-        cursor = Cursor(positions[0], by_mark or NO_AUDIENCES)
-        more = bool(ends or remaining)
-        return EntriesAfter([entry for entry, _ in returned], cursor, None, more)
+        last = returned[-1].order if returned else ZERO.order
+        return EntriesAfter(
+            returned,
+            _cursor_after(portions, last),
+            None,
+            more=bool(ends) or len(returned) < len(shown),
+            portions=portions,
+        )
+
+
+def _portion(view: View | None, history: History) -> _Portion:
+    entries = history.entries
+    return _Portion(
+        "" if view is None else audience_key(view.log),
+        history.start,
+        entries,
+        [entry for entry in entries if _is_visible(entry, view)],
+        not entries or entries[-1].offset >= history.head.offset,
+    )
+
+
+def _cursor_after(portions: Sequence[_Portion], order: tuple[int, int, int]) -> Cursor:
+    own, *audiences = portions
+    positions = {portion.key: portion.position_after(order) for portion in audiences}
+    return Cursor(own.position_after(order), positions or NO_AUDIENCES)
 
 
 def _unmuted(views: Iterable[View]) -> list[View]:

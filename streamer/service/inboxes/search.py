@@ -20,11 +20,10 @@ from typing import Final, NamedTuple
 from ...core.access.rights import Caller
 from ...core.streams.cursor import Cursor
 from ...core.streams.subscription import Start
-from ...model import ZERO, Entry, Gap, Log, Player
+from ...model import ZERO, Entry, Gap, Player
 from ...store.logs.inbox import PageEntry
-from .audiences import PlayerAudiences
 from .inbox import InboxOperations
-from .merge import EntriesAfter, MergedPage
+from .merge import MergedPage
 
 __all__ = ["SCANNED_MAX", "EntryFilter", "InboxSearch", "SearchPage"]
 
@@ -58,16 +57,44 @@ class _Target(NamedTuple):
     player: Player
 
 
-class _StartPoint(NamedTuple):
+class _Found:
     """
-    Where to read from, and the gap if that is not the caller's cursor.
+    The matching entries of one page, and whether it is known that no other follows.
 
-    Entries up to the order `seen_up_to` are skipped.
+    A page is complete when one more entry matches: only then another page follows.
+
+    Args:
+        count: The maximum number of entries.
+        matches: The filter, None for all entries.
+        unread: How many unread entries there are from here on, if only these match.
+
     """
 
-    read_from: Cursor | Start
-    gap: Gap | None = None
-    seen_up_to: tuple[int, int, int] = _NOTHING
+    def __init__(
+        self, count: int, matches: EntryFilter | None, unread: int | None
+    ) -> None:
+        self.entries: list[PageEntry] = []
+        self.scanned = 0
+        self._count = count
+        self._matches = matches
+        self._unread_left = unread
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no entry that comes later can match."""
+        return self._unread_left is not None and self._unread_left <= 0
+
+    def add(self, entry: PageEntry) -> bool:
+        """Take an entry, and return whether the page was complete before it."""
+        self.scanned += 1
+        if not entry.read_at_ms and self._unread_left is not None:
+            self._unread_left -= 1
+        if self._matches is not None and not self._matches(entry):
+            return False
+        if len(self.entries) == self._count:
+            return True
+        self.entries.append(entry)
+        return False
 
 
 class InboxSearch:
@@ -76,13 +103,11 @@ class InboxSearch:
 
     Args:
         inboxes: The operations on inboxes.
-        audiences: The audiences of players.
 
     """
 
-    def __init__(self, inboxes: InboxOperations, audiences: PlayerAudiences) -> None:
+    def __init__(self, inboxes: InboxOperations) -> None:
         self._inboxes = inboxes
-        self._audiences = audiences
 
     async def newest_first(
         self,
@@ -93,13 +118,16 @@ class InboxSearch:
         oldest: Cursor | None,
         count: int,
         matches: EntryFilter | None,
+        only_unread: bool = False,
         version: str = "",
     ) -> SearchPage:
         """
         Read a page of matching entries, or of all, older than `newest`.
 
         It ends after `SCANNED_MAX` entries. So it may have fewer than `count`, or none,
-        and still be followed by another page.
+        and still be followed by another page. With `only_unread`, which says that
+        `matches` refuses what was read, it ends for good when as many unread entries
+        were found as there are.
         """
         state = page = await self._inboxes.page(
             caller,
@@ -107,7 +135,7 @@ class InboxSearch:
             newest=newest,
             newest_included=False,
             oldest=oldest,
-            count=count if matches is None else SCAN_PAGE_ENTRIES,
+            count=count,
             version=version,
         )
         if state.entries is None:
@@ -117,20 +145,25 @@ class InboxSearch:
             follows = page.following is not None
             last = Cursor(state.entries[-1].entry.position) if follows else None
             return SearchPage(state, state.entries, last)
-        matching: list[PageEntry] = []
-        scanned = 0
+        unread = None
+        if only_unread:
+            unread = state.unread
+            if newest is not None and page.following is not None:
+                unread = await self._inboxes.unread_between(
+                    caller, player, before=newest.own
+                )
+        found = _Found(count, matches, unread)
         while True:
             entries = page.entries or []
-            for i, entry in enumerate(entries):
-                if matches(entry):
-                    matching.append(entry)
-                if len(matching) == count and i + 1 < len(entries):
-                    return SearchPage(state, matching, Cursor(entry.entry.position))
-            scanned += len(entries)
-            if page.following is None:
-                return SearchPage(state, matching)
-            if len(matching) == count or scanned >= SCANNED_MAX:
-                return SearchPage(state, matching, Cursor(entries[-1].entry.position))
+            for entry in entries:
+                if found.add(entry):
+                    last = Cursor(found.entries[-1].entry.position)
+                    return SearchPage(state, found.entries, last)
+            if page.following is None or found.exhausted:
+                return SearchPage(state, found.entries)
+            if found.scanned >= SCANNED_MAX:
+                last = Cursor(entries[-1].entry.position)
+                return SearchPage(state, found.entries, last)
             page = await self._inboxes.page(
                 caller,
                 player,
@@ -147,6 +180,7 @@ class InboxSearch:
         after: Cursor | None,
         count: int,
         matches: EntryFilter | None,
+        only_unread: bool = False,
         version: str = "",
     ) -> SearchPage:
         """
@@ -158,56 +192,44 @@ class InboxSearch:
         state = await self._inboxes.page(caller, player, count=1, version=version)
         if state.entries is None:
             return SearchPage(state, None)
-        start = await self._start_point(target, after)
-        read_from, gap = start.read_from, start.gap
-        portion = count if matches is None else SCAN_PAGE_ENTRIES
-        matching: list[PageEntry] = []
-        scanned = 0
-        while True:
+        read_from: Cursor | Start = Start.EARLIEST
+        gap, seen_up_to, unread = None, _NOTHING, state.unread
+        if after is not None:
+            read_from, gap = await self._inboxes.recover(*target, after)
+            if _is_id(after):
+                # Between the logs pages are divided by order, as newest first.
+                seen_up_to = after.own.order
+                if gap in (Gap.AHEAD, Gap.DIVERGED):
+                    # None of the logs has the id: its entry is of an audience that was
+                    # left, or of a log that was lost. That is a gap for cursors only.
+                    gap = None
+            if only_unread and unread:
+                unread = await self._inboxes.unread_between(*target, after=read_from)
+        # One more than the page has shows whether another one follows.
+        portion = count + 1 if matches is None else SCAN_PAGE_ENTRIES
+        found = _Found(count, matches, unread if only_unread else None)
+        next_ = None
+        while not found.exhausted:
             read = await self._inboxes.entries_after(*target, read_from, count=portion)
             if read.gap is not None:
                 # The cursor was valid a moment ago.
-                read_from, gap = Start.EARLIEST, read.gap
+                assert isinstance(read_from, Cursor)
+                read_from, _ = await self._inboxes.recover(*target, read_from)
+                gap = gap or read.gap
                 continue
-            for marked_entry in await self._with_marks(target, read.entries):
-                if marked_entry.entry.order <= start.seen_up_to:
+            for entry in await self._with_marks(target, read.entries):
+                if entry.entry.order <= seen_up_to:
                     continue
-                if matches is None or matches(marked_entry):
-                    matching.append(marked_entry)
-                if len(matching) == count:
-                    next_ = await self._cursor_after(
-                        target, read_from, read, marked_entry.entry
-                    )
-                    return SearchPage(state, matching, next_, gap)
-            scanned += len(read.entries)
-            if not read.more or scanned >= SCANNED_MAX:
-                next_ = read.cursor if read.more else None
-                return SearchPage(state, matching, next_, gap)
+                if found.add(entry):
+                    return SearchPage(state, found.entries, next_, gap)
+                if len(found.entries) == count and found.entries[-1] is entry:
+                    next_ = read.cursor_after(entry.entry)
+            if not read.more or found.exhausted:
+                break
+            if found.scanned >= SCANNED_MAX:
+                return SearchPage(state, found.entries, read.cursor, gap)
             read_from = read.cursor
-
-    async def _start_point(self, target: _Target, after: Cursor | None) -> _StartPoint:
-        """Return where to read from for the cursor `after`."""
-        if after is None:
-            return _StartPoint(Start.EARLIEST)
-        is_id = after.own.epoch == 0 and not after.own.is_zero
-        seen_up_to = after.own.order if is_id else _NOTHING
-        read = await self._inboxes.entries_after(*target, after, count=1)
-        if read.gap is None:
-            return _StartPoint(after, seen_up_to=seen_up_to)
-        gap: Gap | None = read.gap
-        if is_id and gap in (Gap.AHEAD, Gap.DIVERGED):
-            # None of the logs has the id: its entry is no longer kept, or is of an
-            # audience that was left or muted. That is a gap for cursors only.
-            gap = None
-        log = Log(target.caller.app, target.player)
-        before = await self._audiences.position_before(log, after.own.at_us)
-        read_from = after._replace(own=before)
-        again = await self._inboxes.entries_after(*target, read_from, count=1)
-        return _StartPoint(
-            read_from if again.gap is None else Start.EARLIEST,
-            gap,
-            seen_up_to=after.own.order,
-        )
+        return SearchPage(state, found.entries, None, gap)
 
     async def _with_marks(
         self, target: _Target, entries: list[Entry]
@@ -227,27 +249,7 @@ class InboxSearch:
             newest = None if page.following is None else Cursor(page.following)
         return [marked[entry.id] for entry in entries if entry.id in marked]
 
-    async def _cursor_after(
-        self,
-        target: _Target,
-        read_from: Cursor | Start,
-        read: EntriesAfter,
-        entry: Entry,
-    ) -> Cursor | None:
-        """Return the cursor after an entry that was read, None if it is the last."""
-        if entry.order == read.entries[-1].order:
-            return read.cursor if read.more else None
-        # The positions in all logs are known only after a read up to the entry. If
-        # entries have ended meanwhile, the same count would read beyond it.
-        count = _count_to(entry, read.entries)
-        while count:
-            again = await self._inboxes.entries_after(*target, read_from, count=count)
-            reached = _count_to(entry, again.entries)
-            if reached == len(again.entries):
-                return again.cursor
-            count = reached
-        return read_from if isinstance(read_from, Cursor) else Cursor(ZERO)
 
-
-def _count_to(last: Entry, entries: list[Entry]) -> int:
-    return sum(entry.order <= last.order for entry in entries)
+def _is_id(cursor: Cursor) -> bool:
+    own = cursor.own
+    return own.epoch == 0 and not own.is_zero and not cursor.audiences

@@ -849,7 +849,7 @@ async def test_the_next_of_a_page_is_a_cursor_whatever_log_it_ends_in(
     for log in (world.log, world.news):
         world.us += 1
         await world.append(log)
-    (last, *_) = (await world.page()).entries or ()
+    last = ((await world.page()).entries or [])[0]
     world.us += 1
     after = ids(await world.append(world.log))
 

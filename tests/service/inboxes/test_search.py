@@ -1,76 +1,398 @@
-"""
-The end of a page while its inbox changes.
-
-Which entries match, and in which order, is tested on a whole server in the tests of
-surfaces. Here entries end between two reads of one page, which a server cannot be made
-to do.
-"""
+"""Walks through an inbox, in both directions, while it changes between pages."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from streamer.core.access.rights import Caller
 from streamer.core.streams.cursor import Cursor
-from streamer.core.streams.subscription import Start
-from streamer.model import ZERO, App, Entry, Player, Position
-from streamer.service.inboxes.merge import EntriesAfter, MergedPage
-from streamer.service.inboxes.search import InboxSearch
-from streamer.store.logs.inbox import PageEntry
+from streamer.model import Gap, Log, Position
+from streamer.service.inboxes import search as search_module
+from streamer.service.inboxes.search import EntryFilter, InboxSearch, SearchPage
+from streamer.store.client.connection import RedisConnection
+from streamer.store.logs.inbox import Draft, PageEntry
 
-CALLER = Caller(App("searching"), None, frozenset({"notification:player:*"}))
-ALICE = Player("alice")
+from .world import FRAGMENT, World, ids
 
-
-def entry(offset: int) -> Entry:
-    return Entry(1, offset, offset, offset, b'"body":"x"}')
+RARE = b'"type":"rare","title":"t"}'
 
 
-class InboxOperations:
-    """One inbox with the entries 1 to 6."""
-
-    def __init__(self) -> None:
-        self.kept = [1, 2, 3, 4, 5, 6]
-
-    async def page(self, *_: Any, **__: Any) -> MergedPage:
-        shown = [PageEntry.of(entry(o), 0) for o in reversed(self.kept)]
-        return MergedPage("v", Cursor(ZERO), 0, shown, None)
-
-    async def entries_after(
-        self, _: Any, __: Any, place: Any, *, count: int
-    ) -> EntriesAfter:
-        start = 0 if place is Start.EARLIEST else place.own.offset
-        following = [o for o in self.kept if o > start]
-        entries = [entry(o) for o in following[:count]]
-        cursor = Cursor(entries[-1].position if entries else Position(1, 0, 0, 0))
-        return EntriesAfter(entries, cursor, None, more=len(following) > count)
+def is_unread(entry: PageEntry) -> bool:
+    return not entry.read_at_ms
 
 
-@pytest.mark.parametrize(
-    ("ending", "place"),
-    [(set(), 4), ({1}, 4), ({1, 2, 3}, 4), ({4}, 3), ({3, 4}, 2), ({1, 2, 3, 4}, 0)],
-)
-async def test_the_next_page_skips_nothing_when_entries_end_meanwhile(
-    ending: set[int], place: int
+def is_rare(entry: PageEntry) -> bool:
+    return entry.entry.fragment == RARE
+
+
+class Walk:
+    """A walk through alice's inbox, a page at a time."""
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        oldest_first: bool,
+        count: int,
+        matches: EntryFilter | None = None,
+        only_unread: bool = False,
+    ) -> None:
+        self.world = world
+        self.oldest_first = oldest_first
+        self.count = count
+        self.matches = matches
+        self.only_unread = only_unread
+        self.shown: list[str] = []
+        self.pages: list[list[str]] = []
+        self.cursor: Cursor | None = None
+        self.gaps: list[Gap] = []
+        self.done = False
+
+    async def page(self) -> SearchPage:
+        """Read a page at the cursor."""
+        search = InboxSearch(self.world.inboxes)
+        options: dict[str, Any] = {
+            "count": self.count,
+            "matches": self.matches,
+            "only_unread": self.only_unread,
+        }
+        me, player = self.world.me, self.world.log.player
+        if self.oldest_first:
+            return await search.oldest_first(me, player, after=self.cursor, **options)
+        return await search.newest_first(
+            me, player, newest=self.cursor, oldest=None, **options
+        )
+
+    async def step(self) -> None:
+        """Read the next page."""
+        page = await self.page()
+        assert page.entries is not None
+        names = [entry.entry.id for entry in page.entries]
+        assert len(names) <= self.count
+        self.pages.append(names)
+        self.shown += names
+        if page.gap:
+            self.gaps.append(page.gap)
+        self.done = page.next is None
+        if page.next is not None:
+            # As a client passes it on.
+            self.cursor = Cursor.parse(page.next.text)
+
+    async def finish(self) -> list[str]:
+        """Read the remaining pages; return the ids of all."""
+        while not self.done:
+            await self.step()
+        return self.shown
+
+
+async def expire_all(world: World) -> None:
+    world.us += 1_000_000
+
+
+async def test_a_page_oldest_first_goes_on_after_what_has_expired(world: World) -> None:
+    positions = []
+    for letter in "abxxcxdef":
+        if letter == "x":
+            await world.append_expiring(world.log)
+        else:
+            positions += await world.append(world.log)
+    await expire_all(world)
+    names = ids(positions)
+
+    walk = Walk(world, oldest_first=True, count=4)
+    await walk.finish()
+
+    assert walk.pages == [names[:4], names[4:]]
+
+
+@pytest.mark.parametrize("oldest_first", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+async def test_the_last_page_says_that_nothing_follows(
+    world: World, oldest_first: bool, count: int
 ) -> None:
-    inboxes: Any = InboxOperations()
-    audiences: Any = None
-    searching = InboxSearch(inboxes, audiences)
-    even = [2, 4]
+    await world.join(world.news)
+    await world.append_expiring(world.news, 3)
+    names = []
+    for log in (world.log, world.news, world.everyone) * 2:
+        names += ids(await world.append(log))
+        world.us += 1
+    await world.append_expiring(world.log, 3)
+    await expire_all(world)
 
-    def matches(found: PageEntry) -> bool:
-        if found.entry.offset == even[-1]:
-            # The page is full: this entry ends before the next cursor is read.
-            inboxes.kept = [o for o in inboxes.kept if o not in ending]
-        return found.entry.offset in even
+    walk = Walk(world, oldest_first=oldest_first, count=count)
+    await walk.finish()
 
-    page = await searching.oldest_first(
-        CALLER, ALICE, after=None, count=len(even), matches=matches
+    assert walk.shown == names if oldest_first else names[::-1]
+    assert [len(page) for page in walk.pages] == [count] * (6 // count)
+
+
+@pytest.mark.parametrize("oldest_first", [False, True])
+@pytest.mark.parametrize("matches", [is_rare, lambda entry: not is_rare(entry)])
+async def test_the_last_page_of_a_filter_says_that_nothing_follows(
+    world: World, oldest_first: bool, matches: EntryFilter
+) -> None:
+    for _ in range(2):
+        await world.inbox.append(world.log, [FRAGMENT] * 5)
+        await world.inbox.append(world.log, [RARE] * 5)
+
+    walk = Walk(world, oldest_first=oldest_first, count=5, matches=matches)
+    await walk.finish()
+
+    assert [len(page) for page in walk.pages] == [5, 5]
+
+
+@pytest.fixture
+def short_scans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_module, "SCANNED_MAX", 4)
+    monkeypatch.setattr(search_module, "SCAN_PAGE_ENTRIES", 2)
+
+
+async def spread(world: World, count: int) -> list[Position]:
+    await world.join(world.news)
+    positions = []
+    for _ in range(count):
+        for log in (world.log, world.news, world.everyone):
+            world.us += 1
+            positions += await world.append(log)
+    return positions
+
+
+@pytest.mark.usefixtures("short_scans")
+@pytest.mark.parametrize("oldest_first", [False, True])
+async def test_with_everything_read_no_unread_page_follows(
+    world: World, oldest_first: bool
+) -> None:
+    await spread(world, 8)
+    await world.inboxes.mark_all(world.me, world.log.player)
+
+    walk = Walk(
+        world, oldest_first=oldest_first, count=3, matches=is_unread, only_unread=True
     )
+    await walk.finish()
 
-    assert page.entries is not None
-    assert [found.entry.offset for found in page.entries] == even
-    assert page.next is not None
-    assert page.next.own.offset == place
+    assert walk.pages == [[]]
+
+
+@pytest.mark.usefixtures("short_scans")
+@pytest.mark.parametrize("oldest_first", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 4])
+async def test_a_walk_through_what_is_unread_ends_with_the_last(
+    world: World, oldest_first: bool, count: int
+) -> None:
+    positions = await spread(world, 8)
+    await world.inboxes.mark_all(world.me, world.log.player)
+    # Four adjacent ones, with much that is read on either side.
+    unread = ids(positions[10:14])
+    await world.inboxes.mark_unread(world.me, world.log.player, unread)
+
+    walk = Walk(
+        world,
+        oldest_first=oldest_first,
+        count=count,
+        matches=is_unread,
+        only_unread=True,
+    )
+    await walk.finish()
+
+    assert walk.shown == (unread if oldest_first else unread[::-1])
+    assert walk.pages[-1] != []
+
+
+async def test_a_walk_goes_on_in_each_log_when_one_loses_its_oldest_entries(
+    world: World,
+) -> None:
+    await world.join(world.news)
+    own = ids(await world.append(world.log, 2))
+    world.us += 1
+    news = ids(await world.append(world.news, 4))
+    walk = Walk(world, oldest_first=True, count=4)
+    await walk.step()
+    world.us += 1
+    later = await world.with_settings(entries_max=3).append(world.log, [FRAGMENT] * 6)
+    own += ids(later.stored)
+
+    await walk.finish()
+
+    assert walk.gaps == [Gap.TRIMMED]
+    assert walk.shown == [*own[:2], *news, *own[-3:]]
+
+
+class Step(NamedTuple):
+    """A change between two pages, and a number that says what it works on."""
+
+    kind: str
+    number: int
+
+
+KINDS = ["append", "replace", "expire", "withdraw", "delete", "read", "unread", "page"]
+_STEP = st.builds(Step, st.sampled_from(KINDS), st.integers(0, 99))
+STEPS = st.lists(_STEP, min_size=4, max_size=25)
+
+
+class Model:
+    """The notifications of an inbox, and what has become of them."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.logs = [world.log, world.news, world.everyone]
+        self.sent: dict[str, tuple[Log, Position]] = {}
+        self.rare: set[str] = set()
+        self.read: set[str] = set()
+        self.marked: set[str] = set()
+        """Those whose marks have changed since `begin`."""
+        self.ended: set[str] = set()
+        self._expires_ms: dict[str, int] = {}
+        self._by_key: dict[tuple[Log, str], str] = {}
+
+    def begin(self) -> None:
+        self.marked.clear()
+
+    def alive(self) -> set[str]:
+        return self.sent.keys() - self.ended
+
+    def pass_ms(self, ms: int) -> None:
+        self.world.us += ms * 1_000
+        self.ended |= {n for n, at in self._expires_ms.items() if at <= self.world.ms}
+
+    async def append(self, number: int, *, key: str = "") -> None:
+        log = self.logs[number % 3]
+        if number % 7:  # Otherwise in the millisecond of the one before.
+            self.pass_ms(1)
+        expires_ms = self.world.ms + 3 if number % 4 == 0 else 0
+        draft = Draft(RARE if number % 5 == 0 else FRAGMENT, "", expires_ms, key)
+        (position,) = (await self.world.inbox.append(log, [draft])).stored
+        assert position is not None
+        name = position.id
+        self.sent[name] = log, position
+        if number % 5 == 0:
+            self.rare.add(name)
+        if expires_ms:
+            self._expires_ms[name] = expires_ms
+        if key:
+            if (log, key) in self._by_key:
+                self.ended.add(self._by_key[log, key])
+            self._by_key[log, key] = name
+
+    async def apply(self, step: Step) -> None:
+        world, player = self.world, self.world.log.player
+        alive = sorted(self.alive())
+        name = alive[step.number % len(alive)] if alive else ""
+        if step.kind == "append":
+            await self.append(step.number)
+        elif step.kind == "replace":
+            await self.append(step.number, key="k")
+        elif step.kind == "expire":
+            self.pass_ms(step.number % 5)
+        elif not name:
+            pass
+        elif step.kind == "withdraw":
+            await world.inbox.withdraw(*self.sent[name])
+            self.ended.add(name)
+        elif step.kind == "delete":
+            await world.inboxes.delete(world.me, player, name)
+            self.ended.add(name)
+        else:
+            self.marked.add(name)
+            if step.kind == "read":
+                self.read.add(name)
+                await world.inboxes.mark_ids(world.me, player, [name])
+            else:
+                self.read.discard(name)
+                await world.inboxes.mark_unread(world.me, player, [name])
+
+
+FILTERS: dict[str, tuple[EntryFilter | None, Callable[[Model], set[str]]]] = {
+    "none": (None, lambda model: set(model.sent)),
+    "type": (is_rare, lambda model: set(model.rare)),
+    "unread": (is_unread, lambda model: model.sent.keys() - model.read),
+}
+
+
+async def check_walk(
+    world: World,
+    before: Sequence[Step],
+    during: Sequence[Step],
+    *,
+    oldest_first: bool,
+    count: int,
+    filter_name: str,
+    is_short: bool,
+) -> None:
+    """Walk with changes between the pages, and compare what was shown."""
+    matches, matching = FILTERS[filter_name]
+    model = Model(world)
+    await world.join(world.news)
+    world.us += 1
+    for step in before:
+        if step.kind != "page":
+            await model.apply(step)
+    model.begin()
+    first, ended_before = model.alive() & matching(model), set(model.ended)
+    walk = Walk(
+        world,
+        oldest_first=oldest_first,
+        count=count,
+        matches=matches,
+        only_unread=filter_name == "unread",
+    )
+    arrived: set[str] = set()
+    for step in during:
+        if step.kind == "page":
+            if not walk.done:
+                await walk.step()
+                arrived = set(model.sent)
+        else:
+            await model.apply(step)
+    if not walk.done:
+        arrived = set(model.sent)
+    await walk.finish()
+
+    def order(name: str) -> tuple[int, int, int]:
+        return model.sent[name][1].order
+
+    shown = walk.shown
+    assert shown == sorted(set(shown), key=order, reverse=not oldest_first)
+    assert not ended_before & set(shown)
+    stable = model.alive() - (model.marked if filter_name == "unread" else set())
+    assert first & stable <= set(shown)
+    if oldest_first:
+        assert arrived & stable & matching(model) <= set(shown)
+    if filter_name != "unread":
+        assert set(shown) <= matching(model)
+    assert walk.gaps == []
+    # An empty page is the last one, unless all that it had has ended since, or the
+    # server examined as many entries as it does for one page.
+    if not is_short and all(step.kind == "page" for step in during):
+        assert all(walk.pages[:-1])
+
+
+@pytest.mark.parametrize("filter_name", FILTERS)
+@pytest.mark.parametrize("oldest_first", [False, True])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(before=STEPS, during=STEPS, count=st.integers(1, 4), is_short=st.booleans())
+async def test_a_walk_shows_each_notification_once_whatever_ends_meanwhile(
+    redis: RedisConnection,
+    before: list[Step],
+    during: list[Step],
+    count: int,
+    is_short: bool,
+    oldest_first: bool,
+    filter_name: str,
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        if is_short:
+            patch.setattr(search_module, "SCANNED_MAX", 5)
+            patch.setattr(search_module, "SCAN_PAGE_ENTRIES", 2)
+        await check_walk(
+            World(redis),
+            before,
+            during,
+            oldest_first=oldest_first,
+            count=count,
+            filter_name=filter_name,
+            is_short=is_short,
+        )

@@ -43,6 +43,7 @@ class _PageRequest(NamedTuple):
 
     oldest_first: bool
     matches: EntryFilter | None
+    only_unread: bool
     etag_suffix: str
     limit: int
     before: Cursor | None
@@ -107,6 +108,7 @@ class NativeInboxes:
                 after=query.after,
                 count=query.limit,
                 matches=query.matches,
+                only_unread=query.only_unread,
                 version=version,
             )
         return await self._searching.newest_first(
@@ -116,6 +118,7 @@ class NativeInboxes:
             oldest=query.after,
             count=query.limit,
             matches=query.matches,
+            only_unread=query.only_unread,
             version=version,
         )
 
@@ -187,6 +190,7 @@ def _page_request(query_string: bytes) -> _PageRequest:
     return _PageRequest(
         oldest_first=oldest_first,
         matches=None if filter_.matches_all else filter_.matches,
+        only_unread=filter_.unread,
         etag_suffix=filter_.etag_suffix(oldest_first=oldest_first),
         limit=limit,
         before=before,
