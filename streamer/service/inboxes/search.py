@@ -30,6 +30,12 @@ __all__ = ["SCANNED_MAX", "EntryFilter", "InboxSearch", "SearchPage"]
 SCANNED_MAX: Final = 1_000
 """Entries scanned for one page of matching ones."""
 
+LOOKED_MAX: Final = 10_000
+"""
+Entries scanned if none of the first `SCANNED_MAX` matches, to learn whether one does. A
+log keeps as many by default.
+"""
+
 SCAN_PAGE_ENTRIES: Final = 100
 
 EntryFilter = Callable[[PageEntry], bool]
@@ -61,7 +67,8 @@ class _Found:
     """
     The matching entries of one page, and whether it is known that no other follows.
 
-    A page is complete when one more entry matches: only then another page follows.
+    A page is complete when one more entry matches: only then another page follows. It
+    is complete without any entry if the first to match is beyond `SCANNED_MAX`.
 
     Args:
         count: The maximum number of entries.
@@ -74,7 +81,9 @@ class _Found:
         self, count: int, matches: EntryFilter | None, unread: int | None
     ) -> None:
         self.entries: list[PageEntry] = []
-        self.scanned = 0
+        self.last: PageEntry | None = None
+        """The last entry that was passed over or found."""
+        self._scanned = 0
         self._count = count
         self._matches = matches
         self._unread_left = unread
@@ -84,16 +93,23 @@ class _Found:
         """Whether no entry that comes later can match."""
         return self._unread_left is not None and self._unread_left <= 0
 
+    @property
+    def is_long(self) -> bool:
+        """Whether the page has to end here."""
+        return self._scanned >= (SCANNED_MAX if self.entries else LOOKED_MAX)
+
     def add(self, entry: PageEntry) -> bool:
         """Take an entry, and return whether the page was complete before it."""
-        self.scanned += 1
+        self._scanned += 1
         if not entry.read_at_ms and self._unread_left is not None:
             self._unread_left -= 1
-        if self._matches is not None and not self._matches(entry):
-            return False
-        if len(self.entries) == self._count:
+        matches = self._matches is None or self._matches(entry)
+        is_late = not self.entries and self._scanned > SCANNED_MAX
+        if matches and (is_late or len(self.entries) == self._count):
             return True
-        self.entries.append(entry)
+        if matches:
+            self.entries.append(entry)
+        self.last = entry
         return False
 
 
@@ -124,10 +140,11 @@ class InboxSearch:
         """
         Read a page of matching entries, or of all, older than `newest`.
 
-        It ends after `SCANNED_MAX` entries. So it may have fewer than `count`, or none,
-        and still be followed by another page. With `only_unread`, which says that
-        `matches` refuses what was read, it ends for good when as many unread entries
-        were found as there are.
+        It ends after `SCANNED_MAX` entries, so it may have fewer than `count` and still
+        be followed by another page. It has none and is followed by another one only if
+        an entry matches beyond them, or none of the first `LOOKED_MAX` does. With
+        `only_unread`, which says that `matches` refuses what was read, it ends for good
+        when as many unread entries were found as there are.
         """
         state = page = await self._inboxes.page(
             caller,
@@ -157,11 +174,12 @@ class InboxSearch:
             entries = page.entries or []
             for entry in entries:
                 if found.add(entry):
-                    last = Cursor(found.entries[-1].entry.position)
+                    assert found.last is not None
+                    last = Cursor(found.last.entry.position)
                     return SearchPage(state, found.entries, last)
             if page.following is None or found.exhausted:
                 return SearchPage(state, found.entries)
-            if found.scanned >= SCANNED_MAX:
+            if found.is_long:
                 last = Cursor(entries[-1].entry.position)
                 return SearchPage(state, found.entries, last)
             page = await self._inboxes.page(
@@ -208,7 +226,6 @@ class InboxSearch:
         # One more than the page has shows whether another one follows.
         portion = count + 1 if matches is None else SCAN_PAGE_ENTRIES
         found = _Found(count, matches, unread if only_unread else None)
-        next_ = None
         while not found.exhausted:
             read = await self._inboxes.entries_after(*target, read_from, count=portion)
             if read.gap is not None:
@@ -221,12 +238,12 @@ class InboxSearch:
                 if entry.entry.order <= seen_up_to:
                     continue
                 if found.add(entry):
+                    assert found.last is not None
+                    next_ = read.cursor_after(found.last.entry)
                     return SearchPage(state, found.entries, next_, gap)
-                if len(found.entries) == count and found.entries[-1] is entry:
-                    next_ = read.cursor_after(entry.entry)
             if not read.more or found.exhausted:
                 break
-            if found.scanned >= SCANNED_MAX:
+            if found.is_long:
                 return SearchPage(state, found.entries, read.cursor, gap)
             read_from = read.cursor
         return SearchPage(state, found.entries, None, gap)

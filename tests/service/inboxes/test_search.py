@@ -148,6 +148,7 @@ async def test_the_last_page_of_a_filter_says_that_nothing_follows(
 @pytest.fixture
 def short_scans(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_module, "SCANNED_MAX", 4)
+    monkeypatch.setattr(search_module, "LOOKED_MAX", 12)
     monkeypatch.setattr(search_module, "SCAN_PAGE_ENTRIES", 2)
 
 
@@ -200,6 +201,42 @@ async def test_a_walk_through_what_is_unread_ends_with_the_last(
 
     assert walk.shown == (unread if oldest_first else unread[::-1])
     assert walk.pages[-1] != []
+
+
+@pytest.mark.usefixtures("short_scans")
+@pytest.mark.parametrize("oldest_first", [False, True])
+@pytest.mark.parametrize(("kept", "pages"), [(4, 1), (9, 1), (12, 1), (15, 2)])
+async def test_a_filter_that_matches_nothing_says_so(
+    world: World, oldest_first: bool, kept: int, pages: int
+) -> None:
+    await spread(world, kept // 3)
+    for _ in range(kept % 3):
+        await world.append(world.log)
+
+    walk = Walk(world, oldest_first=oldest_first, count=3, matches=is_rare)
+    await walk.finish()
+
+    assert walk.pages == [[]] * pages
+
+
+@pytest.mark.usefixtures("short_scans")
+@pytest.mark.parametrize("oldest_first", [False, True])
+@pytest.mark.parametrize("count", [1, 3])
+async def test_a_page_without_a_match_is_followed_by_one_with_the_next(
+    world: World, oldest_first: bool, count: int
+) -> None:
+    await spread(world, 3)
+    world.us += 1
+    rare = ids((await world.inbox.append(world.log, [RARE] * 2)).stored)
+    world.us += 1
+    await spread(world, 3)
+
+    walk = Walk(world, oldest_first=oldest_first, count=count, matches=is_rare)
+    await walk.finish()
+
+    assert walk.shown == (rare if oldest_first else rare[::-1])
+    assert walk.pages[0] == []
+    assert all(walk.pages[1:-1])
 
 
 async def test_a_walk_goes_on_in_each_log_when_one_loses_its_oldest_entries(
@@ -386,6 +423,7 @@ async def test_a_walk_shows_each_notification_once_whatever_ends_meanwhile(
     with pytest.MonkeyPatch.context() as patch:
         if is_short:
             patch.setattr(search_module, "SCANNED_MAX", 5)
+            patch.setattr(search_module, "LOOKED_MAX", 9)
             patch.setattr(search_module, "SCAN_PAGE_ENTRIES", 2)
         await check_walk(
             World(redis),
