@@ -415,3 +415,20 @@ async def test_an_invalid_acknowledgement_is_refused(
 
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"] == "/cursor"
+
+
+@pytest.mark.parametrize("by", ["cursor", "id"])
+async def test_a_withdrawn_head_of_a_topic_is_acknowledged_and_marked_up_to(
+    backend: Backend, alice: Player, mixed: list[str], by: str
+) -> None:
+    last = await backend.say("last", {"topic": "t"})
+    named = last if by == "id" else (await backend.page()).json()["cursor"]
+    answer = await backend.ask("DELETE", f"/v1/topics/t/notifications/{last}")
+    assert answer.status_code == 204
+
+    assert (await alice.ask("POST", "/ack", {"cursor": named})).status_code == 204
+    marked = await alice.ask("POST", "/read", {"up_to": named})
+
+    assert marked.json() == {"unread": 0}
+    for sent in mixed:
+        assert (await backend.receipt(sent))["acknowledged"]
