@@ -146,10 +146,10 @@ async def audience(world: World) -> bool:
     return state.floor == 1
 
 
-async def find_live(world: World) -> bool:
-    (found,) = await world.views.find_live([(world.log, [world.old])])
-    assert found.floor == (1 if found.offsets else 2)
-    return bool(found.offsets)
+async def find(world: World) -> bool:
+    (found,) = await world.views.find([(world.log, [world.old])])
+    assert found.floor == (1 if found.live else 2)
+    return bool(found.live)
 
 
 PATHS: list[Path] = [
@@ -171,7 +171,7 @@ PATHS: list[Path] = [
     receipt,
     acknowledge,
     audience,
-    find_live,
+    find,
 ]
 
 
