@@ -197,8 +197,8 @@ class Metrics:
         )
         yield counter(
             "streamer_store_unannounced_total",
-            "Scripts whose announcement the store refused. Streams get what these "
-            "stored late, by the position check.",
+            "Scripts whose announcement the store refused. Streams get the entries "
+            "late, by the position check.",
             *(
                 (redis.unannounced.count, {"connection": name})
                 for name, redis in connections

@@ -71,7 +71,7 @@ _KEY_RANDOM_BYTES: Final = 32
 _STORED: Final = 1
 _TAKEN: Final = -1
 
-_PUT: Final = Script("app_put")
+_PUT: Final = Script("app_put", includes=("_whole",))
 _ROTATE: Final = Script("key_rotate")
 
 

@@ -35,7 +35,7 @@ RETRY_WHEN_FULL_MS: Final = 3_600_000
 """When to retry if waiting does not help: the quota may have been raised by then."""
 
 _QUOTA_PERMITS: Final = Script("quota_permits")
-_SCHEDULE_SLOTS: Final = Script("schedule_slots")
+_SCHEDULE_SLOTS: Final = Script("schedule_slots", includes=("_whole",))
 
 
 class QuotaUsage:

@@ -22,7 +22,7 @@ __all__ = ["Rates"]
 
 WINDOW_MS: Final = 1_000
 
-_RATE: Final = Script("rate")
+_RATE: Final = Script("rate", includes=("_whole",))
 
 
 class Rates:

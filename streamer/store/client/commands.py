@@ -8,6 +8,7 @@ requests in RESP and the scripts in ``lua/``. Knows nothing of connections and r
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -23,6 +24,8 @@ __all__ = [
     "Prepared",
     "Script",
     "ScriptCall",
+    "commands_in",
+    "commands_used",
     "pack_all",
     "pack_args",
 ]
@@ -104,6 +107,22 @@ class Script:
         self.text = flags + "\n".join(parts)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
         self.packed_sha = pack_args("EVALSHA", self.sha)
+
+    @property
+    def commands(self) -> frozenset[str]:
+        """The commands that it may run, as it and its includes name them."""
+        return commands_in(self.text)
+
+
+def commands_used() -> frozenset[str]:
+    """Return all commands that any script runs. A store has to allow each."""
+    return frozenset().union(*(commands_in(it.read_text()) for it in _FILES.values()))
+
+
+def commands_in(text: str) -> frozenset[str]:
+    """Return the commands that the comments at the heads of scripts name."""
+    named = re.findall(r"^-- Commands  (.*(?:\n--          .*)*)$", text, re.MULTILINE)
+    return frozenset(" ".join(named).replace("--", " ").split())
 
 
 class ScriptCall(NamedTuple):

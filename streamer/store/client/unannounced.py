@@ -2,7 +2,7 @@
 Announcements that the store refused.
 
 Decides how they are counted and logged. Knows the reply of a script that could not
-announce what it has done (``lua/logs/_announce``). Knows nothing of what was announced.
+announce what it has done (``lua/_announce``). Knows nothing of what was announced.
 
 A store that refuses ``SPUBLISH``, for example by an access list without channels, loses
 nothing: the entry is stored, and the position check of every node delivers it, as it

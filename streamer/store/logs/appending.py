@@ -33,7 +33,8 @@ NAMES_MAX: Final = 4_096
 """Logs whose encoded keys are cached; about 0.6 KiB each."""
 
 _APPEND: Final = Script(
-    "append", includes=("_announce", "_append_fast", "_inbox", "_append", "_device")
+    "append",
+    includes=("_announce", "_append_fast", "_whole", "_inbox", "_append", "_device"),
 )
 
 Batch = tuple[Log, Sequence[Draft | bytes]]

@@ -74,12 +74,26 @@ FIRST_PAGE_MAX: Final = 21
 
 MARK_IDS_ANNOUNCED_MAX: Final = 100
 
-_WITHDRAW = Script("withdraw", includes=("_announce", "_inbox", "_append"))
-_READ_AFTER = Script("read_after", includes=("_inbox",))
-_PAGE = Script("page", includes=("_inbox", "_read_at"))
-_MARK = Script("mark", includes=("_announce", "_inbox", "_marks"))
-_MARK_UNREAD = Script("mark_unread", includes=("_announce", "_inbox", "_marks"))
-_AUDIENCE = Script("audience", includes=("_inbox",))
+_WITHDRAW = Script("withdraw", includes=("_announce", "_whole", "_inbox", "_append"))
+_READ_AFTER = Script(
+    "read_after",
+    includes=(
+        "_whole",
+        "_inbox",
+    ),
+)
+_PAGE = Script("page", includes=("_whole", "_inbox", "_read_at"))
+_MARK = Script("mark", includes=("_announce", "_whole", "_inbox", "_marks"))
+_MARK_UNREAD = Script(
+    "mark_unread", includes=("_announce", "_whole", "_inbox", "_marks")
+)
+_AUDIENCE = Script(
+    "audience",
+    includes=(
+        "_whole",
+        "_inbox",
+    ),
+)
 _PEEK = KeyedCommand("HMGET", *PEEK_FIELDS)
 
 _UNKNOWN: Final = -1

@@ -23,8 +23,10 @@ from .settings import LogSettings
 
 __all__ = ["EndReason", "Receipt", "ReceiptStore"]
 
-_ACKNOWLEDGE: Final = Script("acknowledge", includes=("_announce", "_inbox", "_marks"))
-_RECEIPT: Final = Script("receipt", includes=("_inbox", "_read_at"))
+_ACKNOWLEDGE: Final = Script(
+    "acknowledge", includes=("_announce", "_whole", "_inbox", "_marks")
+)
+_RECEIPT: Final = Script("receipt", includes=("_whole", "_inbox", "_read_at"))
 
 EndReason = Literal["", "expired", "withdrawn", "replaced"]
 

@@ -30,16 +30,26 @@ __all__ = ["FoundOffsets", "PlayerViews", "Views"]
 
 TOPICS_MAX: Final = 16
 
-_VIEWS: Final = Script("views", includes=("_announce", "_inbox", "_view"))
-_JOIN: Final = Script("view_join", includes=("_announce", "_inbox", "_view"))
-_LEAVE: Final = Script("view_leave", includes=("_announce", "_inbox", "_view"))
-_MUTE: Final = Script("view_mute", includes=("_announce", "_inbox", "_view"))
-_MARK: Final = Script("view_mark", includes=("_announce", "_inbox", "_view"))
+_VIEWS: Final = Script("views", includes=("_announce", "_whole", "_inbox", "_view"))
+_JOIN: Final = Script("view_join", includes=("_announce", "_whole", "_inbox", "_view"))
+_LEAVE: Final = Script(
+    "view_leave", includes=("_announce", "_whole", "_inbox", "_view")
+)
+_MUTE: Final = Script("view_mute", includes=("_announce", "_whole", "_inbox", "_view"))
+_MARK: Final = Script("view_mark", includes=("_announce", "_whole", "_inbox", "_view"))
 _READ_AT: Final = Script("view_read_at")
-_FIND: Final = Script("view_find", includes=("_inbox",))
+_FIND: Final = Script(
+    "view_find",
+    includes=(
+        "_whole",
+        "_inbox",
+    ),
+)
 
-_ACKNOWLEDGE: Final = Script("view_ack", includes=("_announce", "_inbox", "_view"))
-_TALLY: Final = Script("tally")
+_ACKNOWLEDGE: Final = Script(
+    "view_ack", includes=("_announce", "_whole", "_inbox", "_view")
+)
+_TALLY: Final = Script("tally", includes=("_whole",))
 
 Tally = Literal["read", "acked"]
 Change = Literal["ids", "unread", "deleted"]

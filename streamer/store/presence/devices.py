@@ -17,7 +17,7 @@ from .leases import LEASE_MS
 
 __all__ = ["Devices"]
 
-_USED: Final = Script("device_used")
+_USED: Final = Script("device_used", includes=("_whole",))
 
 
 class Devices:

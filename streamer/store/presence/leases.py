@@ -44,7 +44,7 @@ RELEASE_BATCH: Final = 512
 ACQUIRED: Final = 1
 STALE_NODES: Final = -1
 
-_ACQUIRE = Script("lease_acquire", includes=("_announce",))
+_ACQUIRE = Script("lease_acquire", includes=("_announce", "_whole"))
 _HEARTBEAT = Script("heartbeat")
 
 _logger = logging.getLogger(__name__)

@@ -38,8 +38,8 @@ STATUSES: Final = frozenset(get_args(CardStatus))
 SCANNED_MAX: Final = 20_000
 """Cards read for one page. If few of them have the status, the page is shorter."""
 
-_WRITE = Script("card_write")
-_COPY = Script("card_copy")
+_WRITE = Script("card_write", includes=("_whole",))
+_COPY = Script("card_copy", includes=("_whole",))
 
 
 class Campaign(msgspec.Struct, frozen=True):

@@ -42,9 +42,10 @@ from .schedule_records import (
 __all__ = ["Firing"]
 
 _FIRE: Final = Script(
-    "fire", includes=("_announce", "_inbox", "_append", "_device", "_schedule")
+    "fire",
+    includes=("_announce", "_whole", "_inbox", "_append", "_device", "_schedule"),
 )
-_BEGIN: Final = Script("begin", includes=("_inbox", "_schedule"))
+_BEGIN: Final = Script("begin", includes=("_whole", "_inbox", "_schedule"))
 
 # Sent all the time, and mostly with an empty reply.
 _EARLIEST: Final = Prepared(

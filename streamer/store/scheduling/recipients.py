@@ -41,11 +41,12 @@ RECIPIENTS_MS: Final = AHEAD_MAX_MS + KEPT_MS
 """A schedule without its list would be sent to nobody. So the list lives as long as a
 schedule can wait, plus the longest outage that may delay it."""
 
-_ENLIST: Final = Script("enlist")
+_ENLIST: Final = Script("enlist", includes=("_whole",))
 _DELIVER: Final = Script(
-    "deliver", includes=("_announce", "_inbox", "_append", "_device", "_schedule")
+    "deliver",
+    includes=("_announce", "_whole", "_inbox", "_append", "_device", "_schedule"),
 )
-_FINISH: Final = Script("finish", includes=("_inbox", "_schedule"))
+_FINISH: Final = Script("finish", includes=("_whole", "_inbox", "_schedule"))
 
 
 class Recipients:

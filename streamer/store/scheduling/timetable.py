@@ -35,8 +35,8 @@ __all__ = ["AddResult", "Timetable"]
 
 INDEX_MS: Final = 31 * DAY_MS + KEPT_MS
 
-_SCHEDULE: Final = Script("schedule", includes=("_inbox", "_schedule"))
-_CANCEL: Final = Script("cancel", includes=("_inbox", "_schedule"))
+_SCHEDULE: Final = Script("schedule", includes=("_whole", "_inbox", "_schedule"))
+_CANCEL: Final = Script("cancel", includes=("_whole", "_inbox", "_schedule"))
 
 
 class AddResult(NamedTuple):

@@ -4,6 +4,8 @@
 -- ARGV  app, the expected record ("" for none), the new record, the old pair of issuer and
 --       audience ("" for none), the new pair
 -- Returns 1; 0 if the stored record is another; -1 if the pair belongs to another app.
+--
+-- Commands  HDEL HGET HSET
 
 local app, seen, record, old, new = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 

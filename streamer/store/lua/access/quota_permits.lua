@@ -8,6 +8,8 @@
 -- A need above the capacity is met by a full bucket, which then goes below 0. Beyond the
 -- need at most an eighth of the permits is lent, so that no node takes the last ones as a
 -- reserve.
+--
+-- Commands  GET SET TIME
 
 local bucket, now = KEYS[1], tonumber(ARGV[1])
 local per_s, burst = tonumber(ARGV[2]), tonumber(ARGV[3])

@@ -7,6 +7,8 @@
 -- The key has the times of the last admitted calls, newest first, at most the maximum
 -- number. A call is admitted when the oldest of them has left the window, so no window has
 -- more calls than the maximum, wherever it begins.
+--
+-- Commands  LINDEX LPUSH LTRIM PEXPIRE TIME
 
 local rate, now = KEYS[1], tonumber(ARGV[1])
 local calls_max, window = tonumber(ARGV[2]), tonumber(ARGV[3])

@@ -2,6 +2,8 @@
 --
 -- KEYS  ticket
 -- Returns nil.
+--
+-- Commands  GET SET
 
 local kept = redis.call('GET', KEYS[1])
 if not kept then return end

@@ -4,6 +4,8 @@
 -- ARGV  whether a stream is resumed (0 or 1), lifetime of the ticket from now in ms
 -- Returns the caller, the expiry of its token, and whether this was the first use (0 or 1);
 -- nil if there is no such ticket, or it was used and no stream is resumed.
+--
+-- Commands  GET SET TIME
 
 local kept = redis.call('GET', KEYS[1])
 if not kept then return false end

@@ -4,6 +4,9 @@
 -- An entry is a table with `tag`, `fragment` and `type`, and optionally `device`, the only
 -- device it is for; `expires`, in ms; `collapse`, the key by which it replaces an earlier
 -- entry; `withdraws`, an id. Appending adds `offset` and `replaces`.
+--
+-- Commands  DEL EXISTS HDEL HGET HGETALL HLEN HSET PEXPIRE SISMEMBER XADD XTRIM ZADD ZCARD
+--           ZRANGE ZREM ZSCORE
 
 local OFFSET_MAX = 4294967295
 local HOUR_US = 3600000000
@@ -31,19 +34,20 @@ local function id_of(at_us, offset, tag)
     offset % 2 ^ 18 * 2 ^ 6 + math.floor(tag / 2 ^ 24), tag % 2 ^ 24)
 end
 
--- Delete records in `ends` and `collapse` of entries that have left the log.
+-- Delete records in `ends` and `collapse` of entries that have left the log. By pcall: a
+-- refusal must not undo an append.
 local function trim_ends(inbox, state, floor)
   local size_max = state.head - floor + 1 + GONE_MAX
   if redis.call('ZCARD', inbox.ends) > size_max then
     for _, offset in ipairs(redis.call('ZRANGE', inbox.ends, 0, -1)) do
-      if tonumber(offset) < floor then redis.call('ZREM', inbox.ends, offset) end
+      if tonumber(offset) < floor then redis.pcall('ZREM', inbox.ends, offset) end
     end
   end
   if redis.call('HLEN', inbox.collapse) > size_max then
     local fields = redis.call('HGETALL', inbox.collapse)
     for i = 1, #fields, 2 do
       local offset = tonumber(string.match(fields[i + 1], ' (%d+) '))
-      if offset < floor then redis.call('HDEL', inbox.collapse, fields[i]) end
+      if offset < floor then redis.pcall('HDEL', inbox.collapse, fields[i]) end
     end
   end
 end
@@ -134,11 +138,10 @@ local function trim_and_expire(inbox, state)
   redis.call('PEXPIRE', inbox.state, int(2 * (RETENTION_MS + DAY_MS)))
 end
 
--- Append entries to the log, limit its length, and renew its keys. Keys are renewed at
--- most once an hour: they live a day longer than needed, and every read trims old entries.
--- Checks nothing. The caller has to, before: a script that fails half way keeps its
--- writes.
-local function append(inbox, state, batch, entries_max, new_epoch)
+-- Append entries to the log, and renew its keys. Keys are renewed at most once an hour: they
+-- live a day longer than needed, and every read trims old entries. Checks nothing. The
+-- caller has to, before, and has to limit the length after its last write.
+local function append(inbox, state, batch, new_epoch)
   if state.epoch == 0 then
     -- Keys without state are the remains of a lost log, and their offsets mean nothing.
     -- EXISTS first: after a first DEL a full store would allow the script to write.
@@ -152,11 +155,15 @@ local function append(inbox, state, batch, entries_max, new_epoch)
   for _, entry in ipairs(batch) do
     if append_one(inbox, state, entry) then ends = true end
   end
-  if state.head > entries_max then redis.call('XTRIM', inbox.log, 'MAXLEN', entries_max) end
   redis.call('HSET', inbox.state, 'epoch', int(state.epoch), 'head', int(state.head),
     'at_us', int(state.at_us), 'tag', state.tag)
   -- An entry that can end has perhaps created keys, which need an expiry.
   if ends or hour ~= math.floor(before_us / HOUR_US) then trim_and_expire(inbox, state) end
+end
+
+-- Trim the oldest entries over the maximum. That cannot be undone, so it comes last.
+local function limit_length(inbox, state, entries_max)
+  if state.head > entries_max then redis.call('XTRIM', inbox.log, 'MAXLEN', entries_max) end
 end
 
 -- The beginning of an announcement.

@@ -6,6 +6,9 @@
 --
 -- An entry has *ended* when it has expired, was withdrawn or was replaced. An offset is
 -- *done* when its entry was read or has ended: one bit in the bitmap `done`.
+--
+-- Commands  BITCOUNT DEL GETRANGE HDEL HMGET HSET PEXPIRE PTTL SET SETBIT TIME XRANGE XTRIM
+--           ZADD ZMSCORE ZRANGEBYSCORE ZREM
 
 local RETENTION_MS = tonumber(ARGV[1])
 local RETENTION_US = RETENTION_MS * 1000
@@ -124,8 +127,9 @@ end
 -- End the entries that have expired. O(1) if there are none, O(log n) each.
 local function end_expired(inbox, state, floor)
   if not state.ends_at or state.ends_at > NOW_MS then return end
-  -- A full store allows HDEL, and after that first write every other write of a script.
-  redis.call('HDEL', inbox.state, 'ends_at')
+  -- A full store allows HDEL, and after that first write every other write of a script. It
+  -- deletes nothing, so that there is nothing to undo.
+  redis.call('HDEL', inbox.state, 'none')
   if floor - state.base >= BASE_BELOW_MAX then rebase(inbox, state, floor) end
   local due = redis.call('ZRANGEBYSCORE', inbox.ends, COMING, int(NOW_MS), 'WITHSCORES')
   for i = 1, #due, 2 do
@@ -134,15 +138,19 @@ local function end_expired(inbox, state, floor)
       end_entry(inbox, state, offset, -tonumber(due[i + 1]))
       state.ended = state.ended + 1
     else
-      redis.call('ZREM', inbox.ends, due[i])
+      redis.pcall('ZREM', inbox.ends, due[i])
     end
   end
   expire_with_log(inbox)
-  redis.call('HSET', inbox.state, 'ended', int(state.ended))
   local following = redis.call(
     'ZRANGEBYSCORE', inbox.ends, COMING, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   state.ends_at = following[2] and tonumber(following[2])
-  if state.ends_at then redis.call('HSET', inbox.state, 'ends_at', int(state.ends_at)) end
+  if state.ends_at then
+    redis.call('HSET', inbox.state, 'ended', int(state.ended), 'ends_at', int(state.ends_at))
+  else
+    redis.call('HSET', inbox.state, 'ended', int(state.ended))
+    redis.call('HDEL', inbox.state, 'ends_at')
+  end
 end
 
 -- Open the log whose keys begin at KEYS[i]: trim old entries and end expired ones. Every

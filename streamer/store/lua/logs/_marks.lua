@@ -1,11 +1,13 @@
 -- Changing read marks. Include after _announce.lua and _inbox.lua.
+--
+-- Commands  HDEL HINCRBY HKEYS HLEN PEXPIRE PTTL
 
 -- Delete the marks of entries that have left the log.
 local function trim_reads(inbox, state, floor)
   if redis.call('HLEN', inbox.reads) <= state.head - floor + 1 + GONE_MAX then return end
   for _, name in ipairs(redis.call('HKEYS', inbox.reads)) do
     if tonumber(string.match(name, '%d+')) < floor then
-      redis.call('HDEL', inbox.reads, name)
+      redis.pcall('HDEL', inbox.reads, name)
     end
   end
 end

@@ -1,4 +1,6 @@
 -- When entries were read. Include after _inbox.lua.
+--
+-- Commands  GET HGET HGETALL HMGET
 
 -- Returns three functions: whether an offset is done; the time of its read mark in ms, 0
 -- for none; and the same for a list of offsets, an empty list if none has a mark. The first

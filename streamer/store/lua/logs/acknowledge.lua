@@ -3,6 +3,8 @@
 -- KEYS  the log
 -- ARGV  retention in ms, clock, epoch, time, offset, tag
 -- Returns 1 if that was new, otherwise 0.
+--
+-- Commands  HGET HSET
 
 local inbox, state, floor = open_inbox(1)
 local epoch, at_us = tonumber(ARGV[3]), ARGV[4]

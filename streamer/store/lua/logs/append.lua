@@ -10,8 +10,9 @@
 -- and the tags separated by commas, "-" for entries whose type the player has muted.
 -- Error CONFLICT if the key belongs to another digest, LOGFULL if no offset is left.
 --
--- All checks come before the first write, because a script that fails half way keeps its
--- writes. Most appends end in _append_fast.lua, which is included before this.
+-- Most appends end in _append_fast.lua, which is included before this.
+--
+-- Commands  GET SET
 
 local entries_max, new_epoch, inline_max = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local digest, once_ms, channel, each = ARGV[6], ARGV[7], ARGV[8], tonumber(ARGV[9])
@@ -46,7 +47,7 @@ if state.head + #batch > OFFSET_MAX then
 end
 
 local first = state.head + 1
-if #batch > 0 then append(inbox, state, batch, entries_max, new_epoch) end
+if #batch > 0 then append(inbox, state, batch, new_epoch) end
 local tags = {}
 for i, entry in ipairs(all) do tags[i] = entry.muted and '-' or entry.tag end
 local answer = table.concat(
@@ -54,5 +55,6 @@ local answer = table.concat(
 if digest ~= '' then
   redis.call('SET', KEYS[once], digest .. ' ' .. answer, 'PX', once_ms)
 end
+limit_length(inbox, state, entries_max)
 announce(channel, state, batch, inline_max)
 return with_refusal('0 ' .. answer)

@@ -4,6 +4,8 @@
 -- KEYS  the log
 -- ARGV  retention in ms, clock
 -- Returns head (epoch, time, offset, tag), lowest offset, offset of the first bit, bitmap.
+--
+-- Commands  GETRANGE
 
 local inbox, state, floor = open_inbox(1)
 -- Bits below the oldest entry are omitted.

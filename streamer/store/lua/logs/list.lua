@@ -7,6 +7,8 @@
 --
 -- Offsets have no holes and marks are a bitmap, so the offsets of the result are known
 -- before the first entry is read, and no other entry is. Ended entries do not match.
+--
+-- Commands  XRANGE XREVRANGE ZRANGEBYSCORE
 
 local which, skip, count = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 

@@ -6,6 +6,8 @@
 --       logs of the player, whether entries were marked there (0 or 1); then "ids" and
 --       time, offset, tag of each, or "up_to" and epoch, time, offset, tag, or "all"
 -- Returns unread entries in all logs, entries newly marked in this one, version of the marks.
+--
+-- Commands  GETBIT HGET HSET
 
 local channel, body, elsewhere = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local force, mode = ARGV[6] == '1', ARGV[7]

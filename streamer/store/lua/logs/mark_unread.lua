@@ -6,6 +6,8 @@
 --       logs of the player, whether entries were changed there (0 or 1); then time, offset,
 --       tag of each
 -- Returns unread entries in all logs, entries changed in this one, version of the marks.
+--
+-- Commands  GET GETBIT HDEL HSET SET SETBIT ZSCORE
 
 local channel, body, elsewhere = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local force, FIRST = ARGV[6] == '1', 7

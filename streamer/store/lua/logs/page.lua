@@ -14,6 +14,8 @@
 --
 -- Ended entries are passed over. After a long run of them the item that follows may be one
 -- of them: it is only the position at which the next page begins.
+--
+-- Commands  XREVRANGE
 
 local newest, oldest, count, current = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local bytes_max, reads_items = tonumber(ARGV[7]), ARGV[8] == '1'

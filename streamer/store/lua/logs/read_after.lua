@@ -10,6 +10,8 @@
 -- An epoch of 0 is not compared: it comes from a bare notification id. No entry is left
 -- out, so offsets ascend by one. Ended entries are returned without their fragment and with
 -- a field "x"; control entries, which have no fragment, are returned as they are.
+--
+-- Commands  XRANGE
 
 local start, epoch = ARGV[3], tonumber(ARGV[4])
 -- The time stays text: that of a forged position may be larger than a Lua number holds.

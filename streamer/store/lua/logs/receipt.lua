@@ -5,6 +5,8 @@
 -- Returns nil if there is no such entry; otherwise whether a client has acknowledged it (0
 -- or 1), the time of its read mark in ms (0: none), how it has ended ("": it has not), and
 -- the time in ms at which it expires or has expired (0: never, or it ended before).
+--
+-- Commands  HGET ZSCORE
 
 local inbox, state, floor = open_inbox(1)
 local at_us, offset, tag = ARGV[3], ARGV[4], ARGV[5]

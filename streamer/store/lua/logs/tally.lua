@@ -6,6 +6,8 @@
 --
 -- The tally expires with the log. Counts of entries that have left the log are deleted
 -- when many have collected.
+--
+-- Commands  HDEL HINCRBY HKEYS HLEN PEXPIRE PTTL XLEN XRANGE
 
 local tally, log, what, by = KEYS[1], KEYS[2], ARGV[2], ARGV[3]
 for i = 4, #ARGV do redis.call('HINCRBY', tally, what .. ' ' .. ARGV[i], by) end

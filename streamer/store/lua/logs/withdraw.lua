@@ -6,6 +6,8 @@
 --       is in another log
 -- Returns 1 if it was withdrawn, 0 if it had ended before, -1 if there is no such entry.
 -- Error LOGFULL if no offset is left.
+--
+-- Commands  ZSCORE
 
 local entries_max, new_epoch, channel = tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local note = { tag = ARGV[6], fragment = '', withdraws = ARGV[7] }
@@ -24,7 +26,8 @@ if state.head + 1 > OFFSET_MAX then
 end
 
 local batch = { note }
-append(inbox, state, batch, entries_max, new_epoch)
+append(inbox, state, batch, new_epoch)
 if offset then end_entry(inbox, state, tonumber(offset), WITHDRAWN) end
+limit_length(inbox, state, entries_max)
 announce(channel, state, batch, 0)
 return with_refusal(1)

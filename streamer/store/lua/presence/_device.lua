@@ -1,4 +1,6 @@
 -- The device of a notification that is for the device used last. Include after _inbox.lua.
+--
+-- Commands  HEXISTS HGETALL
 
 -- The device used last among those with an open connection, or nil, which means every
 -- device. The live nodes are the arguments from `first` to `last`.

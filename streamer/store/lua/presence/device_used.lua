@@ -3,6 +3,8 @@
 -- KEYS  devices
 -- ARGV  "node:connection" as in the leases, device, lifetime of the key in ms
 -- Returns 1.
+--
+-- Commands  HSET PEXPIRE TIME
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

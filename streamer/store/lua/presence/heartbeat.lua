@@ -6,6 +6,8 @@
 -- Returns the live nodes.
 --
 -- allow-oom: in a full store, nodes must not count as dead.
+--
+-- Commands  TIME ZADD ZRANGEBYSCORE ZREMRANGEBYSCORE
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -18,6 +18,8 @@
 -- that in a second step.
 --
 -- allow-oom: in a full store readers can still connect, at a few bytes each.
+--
+-- Commands  EXISTS HDEL HGETALL HSET PEXPIRE
 
 local leases_max, lifetime, channel = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local node, connection, instance = ARGV[4], ARGV[5], ARGV[6]
@@ -41,12 +43,14 @@ end
 
 if counted >= leases_max then return 0 end
 if not fresh and counted + #unknown >= leases_max then return -1 end
-if fresh then
-  for _, member in ipairs(unknown) do redis.call('HDEL', KEYS[1], member) end
-end
-for _, member in ipairs(replaced) do redis.call('HDEL', KEYS[1], member) end
+local void = fresh and unknown or {}
+-- HSET is undone by HDEL and HDEL by HSET. This fails, and deletes nothing, if a HDEL that
+-- follows the HSET would fail.
+if #void + #replaced > 0 then redis.call('HDEL', KEYS[1], '') end
 redis.call('HSET', KEYS[1], node .. ':' .. connection, instance)
 redis.call('PEXPIRE', KEYS[1], lifetime)
+for _, member in ipairs(void) do redis.call('HDEL', KEYS[1], member) end
+for _, member in ipairs(replaced) do redis.call('HDEL', KEYS[1], member) end
 if joined ~= '' and redis.call('EXISTS', KEYS[2], KEYS[3], KEYS[4]) == 0 then
   redis.call('HSET', KEYS[2], 'names', everyone, 'in ' .. everyone, joined)
   redis.call('PEXPIRE', KEYS[2], views_lifetime)

@@ -1,5 +1,7 @@
 -- Shared by the scripts of the timetable. Include after _inbox.lua. A schedule is one hash.
 -- Scripts compare its due time with the store's clock, because the clocks of nodes differ.
+--
+-- Commands  HGET HSET PEXPIRE ZADD ZRANGE ZREM
 
 local function schedule_state(record)
   return redis.call('HGET', record, 'state') or ''
@@ -22,9 +24,25 @@ local function add_due(due, apps, member, due_ms)
   update_first_due(due, apps, member)
 end
 
+-- Removes last. Otherwise a refused ZADD could not be undone, because that takes ZADD.
 local function remove_due(due, apps, member)
+  local app = string.match(member, '^[^:]+')
+  -- The two that are due first: if this schedule is one of them, the other one follows.
+  local two = redis.call('ZRANGE', due, 0, 1, 'WITHSCORES')
+  local following = two[2]
+  if two[1] == member then following = two[4] end
+  if following then
+    redis.call('ZADD', apps, following, app)
+  else
+    redis.call('ZREM', apps, app)
+  end
   redis.call('ZREM', due, member)
-  update_first_due(due, apps, member)
+end
+
+-- Fails if ZREM is refused, and does nothing otherwise. For a script that first adds to a
+-- zset and later removes: it has to fail before it adds, because undoing that takes ZREM.
+local function require_zrem(zset)
+  redis.call('ZREM', zset, '')
 end
 
 -- Record the final state of a schedule, and let its record expire.

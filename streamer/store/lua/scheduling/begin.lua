@@ -4,13 +4,19 @@
 -- KEYS  record, due, apps with schedules due, sending
 -- ARGV  retention in ms (unused), clock, member
 -- Returns 1 if it has begun; 0 if it was not due or no longer pending.
+--
+-- Commands  HSET ZADD ZSCORE
 
 local record, due, apps, sending, member = KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[3]
 
 local due_ms = redis.call('ZSCORE', due, member)
 if not due_ms or tonumber(due_ms) > NOW_MS then return 0 end
-remove_due(due, apps, member)
-if schedule_state(record) ~= 'pending' then return 0 end
+if schedule_state(record) ~= 'pending' then
+  remove_due(due, apps, member)
+  return 0
+end
+require_zrem(due)
 redis.call('HSET', record, 'state', 'sending', 'begun', int(NOW_MS))
 redis.call('ZADD', sending, int(NOW_MS), member)
+remove_due(due, apps, member)
 return 1

@@ -6,6 +6,8 @@
 --       fragment and its expiry in ms
 -- Returns the state afterwards, "" if there is no such schedule, and 1 if this call has
 -- changed it, otherwise 0.
+--
+-- Commands  HSET SREM
 
 local record, due, apps, slots = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local member, id, new_due, kept_ms = ARGV[3], ARGV[4], ARGV[5], ARGV[6]

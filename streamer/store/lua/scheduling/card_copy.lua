@@ -5,6 +5,8 @@
 -- ARGV  id, version and value of each; the value is "<status> <version> <player>", or
 --       "moved <version>" if the card has left this bucket
 -- Returns how many were stored.
+--
+-- Commands  HGET HSET
 
 local cards, taken = KEYS[1], 0
 for i = 1, #ARGV, 3 do

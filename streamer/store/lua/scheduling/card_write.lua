@@ -8,6 +8,8 @@
 -- A record is "<status> <version> <buckets> <player>". The buckets, separated by commas,
 -- are all that the card was ever in. card_copy updates the copies in all of them; if a
 -- node crashes before that, the next write of the card does it.
+--
+-- Commands  HGET HSET
 
 local cards = KEYS[1]
 local written = {}

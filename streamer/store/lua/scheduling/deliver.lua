@@ -9,6 +9,8 @@
 --       number of nodes, the live nodes if it is for the device used last; then player,
 --       channel and tag of each recipient
 -- Returns how many were served: all, or 0 if they are no longer the next ones.
+--
+-- Commands  LRANGE LTRIM
 
 local recipients = KEYS[1]
 local entries_max, new_epoch, inline_max = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
@@ -35,9 +37,10 @@ for i = 1, count do
   end
   local batch = without_muted(KEYS[keys + 6], { entry })
   if #batch > 0 and state.head + 1 <= OFFSET_MAX then
-    append(inbox, state, batch, entries_max, new_epoch)
-    served[#served + 1] = { ARGV[at + 1], state, batch }
+    append(inbox, state, batch, new_epoch)
+    served[#served + 1] = { ARGV[at + 1], state, batch, inbox }
   end
 end
+for _, one in ipairs(served) do limit_length(one[4], one[2], entries_max) end
 for _, one in ipairs(served) do announce(one[1], one[2], one[3], inline_max) end
 return with_refusal(count)

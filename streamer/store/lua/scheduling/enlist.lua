@@ -6,6 +6,8 @@
 --
 -- The last item of the list is "\0" and their number, which is no player's name. It stays
 -- when all are served, so that a second call does not serve them again.
+--
+-- Commands  HVALS LINDEX PEXPIRE RPUSH
 
 local recipients = KEYS[1]
 local last = redis.call('LINDEX', recipients, -1)

@@ -4,6 +4,8 @@
 -- ARGV  retention in ms (unused), clock, member, bucket, recipients in it, number of
 --       buckets, lifetime of a sent record in ms
 -- Returns 1 if the schedule is sent, otherwise 0. Idempotent.
+--
+-- Commands  HINCRBY HSETNX ZREM
 
 local record, sending, member = KEYS[1], KEYS[2], ARGV[3]
 local field, count, buckets, kept_ms = 'n' .. ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7]

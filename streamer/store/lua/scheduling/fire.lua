@@ -7,6 +7,8 @@
 --       to announce, member, tag, delay in ms from which it is late, JSON member that a
 --       late fragment gets, lifetime of a sent record in ms, the live nodes
 -- Returns 1 if it was fired; 0 if it was not due or no longer pending.
+--
+-- Commands  HMGET HSET ZSCORE
 
 local mutes, record, due, apps, devices, lease = unpack(KEYS, 7)
 local entries_max, new_epoch, channel = tonumber(ARGV[3]), ARGV[4], ARGV[5]
@@ -32,9 +34,11 @@ local entry = entry_of(
   tag, fragment, fields[2] or '', fields[3] or '0', fields[4] or '')
 local batch = without_muted(mutes, { entry })
 if devices then entry.device = latest_device(devices, lease, 12, #ARGV) end
-remove_due(due, apps, member)
-if #batch > 0 then append(inbox, state, batch, entries_max, new_epoch) end
+require_zrem(due)
+if #batch > 0 then append(inbox, state, batch, new_epoch) end
 redis.call('HSET', record, 'delivered', #batch, 'total', 1)
 settle(record, 'sent', kept_ms)
+remove_due(due, apps, member)
+limit_length(inbox, state, entries_max)
 announce(channel, state, batch, inline_max)
 return with_refusal(1)

@@ -5,6 +5,8 @@
 -- ARGV  retention in ms (unused), clock, member (app:id), id, due time in ms, number of slots
 --       (0: no limit), lifetime of the indexes in ms, fields and values of the record
 -- Returns 1 and the creation time; 0 and 0 if it exists; -1 and 0 if all slots are taken.
+--
+-- Commands  EXISTS HSET PEXPIRE SADD SCARD ZADD ZREMRANGEBYSCORE
 
 local record, due, apps = KEYS[1], KEYS[2], KEYS[3]
 local member, id, due_ms = ARGV[3], ARGV[4], ARGV[5]

@@ -8,6 +8,8 @@
 --
 -- A slot is freed when its schedule is due, whether it was sent or not. That also frees the
 -- slots of a node that crashed before it added the schedule.
+--
+-- Commands  PEXPIRE TIME ZADD ZCARD ZRANGE ZREMRANGEBYSCORE ZSCORE
 
 local pending, now, slots_max = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local lifetime, retry_ms = ARGV[3], tonumber(ARGV[4])

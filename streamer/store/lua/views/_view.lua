@@ -11,6 +11,8 @@
 --   read <name> <o> time in ms at which offset o was marked as read
 --   upto <name>     "o:ms" for each mark of all entries up to o
 --   acked <name>    epoch and the highest offset that a client has acknowledged
+--
+-- Commands  HINCRBY PERSIST PEXPIRE PTTL
 
 local function list_has(list, name)
   return string.find(' ' .. list .. ' ', ' ' .. name .. ' ', 1, true) ~= nil

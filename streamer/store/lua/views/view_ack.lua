@@ -5,6 +5,8 @@
 -- ARGV  retention in ms, clock, name of the audience, epoch of its log, offset
 -- Returns the highest offset acknowledged before, or at which the player joined; -1 if this
 -- offset is not higher.
+--
+-- Commands  HMGET HSET
 
 local views, name, offset = KEYS[1], ARGV[3], tonumber(ARGV[5])
 

@@ -7,6 +7,8 @@
 --
 -- Of an entry that has left the log only its offset and a bound of its time are known, so the
 -- last list may have positions of another log.
+--
+-- Commands  XRANGE ZSCORE
 
 local inbox, state, floor = open_inbox(1)
 local live, ended, controls, left = {}, {}, {}, {}

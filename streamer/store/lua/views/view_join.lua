@@ -4,6 +4,8 @@
 -- ARGV  retention in ms, clock, name of the audience, position, maximum number of topics,
 --       channel of the player's streams ("" to announce nothing)
 -- Returns 1 if the player has joined, 0 if it had before, -1 if the maximum is reached.
+--
+-- Commands  HGET HSET
 
 local views, name, topics_max, channel = KEYS[1], ARGV[3], tonumber(ARGV[5]), ARGV[6]
 

@@ -3,6 +3,8 @@
 -- KEYS  views, state
 -- ARGV  retention in ms, clock, name of the audience, channel
 -- Returns 1 if the player has left, 0 if it had not joined.
+--
+-- Commands  HDEL HGET HKEYS HSET
 
 local views, name = KEYS[1], ARGV[3]
 

@@ -6,6 +6,8 @@
 -- ARGV  retention in ms, clock, name of the audience, epoch and lowest offset of its log;
 --       then "ids", "unread" or "deleted" and offsets, or "upto" and an offset
 -- Returns the offsets that changed.
+--
+-- Commands  HDEL HGET HKEYS HLEN HMGET HSET
 
 local views, name, epoch, floor = KEYS[1], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local mode = ARGV[6]
@@ -63,7 +65,7 @@ local function rebase(offset)
   bytes, base = kept, math.max(to, 0)
 end
 
-local changed = {}
+local changed, unread = {}, {}
 local first = math.max(floor, joined + 1)
 
 if mode == 'upto' then
@@ -104,7 +106,7 @@ else
       if is_done(offset) then
         if offset < base then rebase(offset) end
         set(offset, false)
-        redis.call('HDEL', views, read)
+        unread[#unread + 1] = read
         changed[#changed + 1] = ARGV[i]
       end
     else
@@ -138,6 +140,8 @@ for i = 1, #bytes, 200 do
 end
 redis.call('HSET', views, 'base ' .. name, int(base), 'done ' .. name,
   table.concat(packed))
+-- After HSET, which would have to undo this.
+for _, read in ipairs(unread) do redis.call('HDEL', views, read) end
 -- For deleted entries the player's log gets control entries, which change the version.
 if #changed > 0 and mode ~= 'deleted' then count_change(KEYS[2]) end
 return changed

@@ -3,6 +3,8 @@
 -- KEYS  views, state
 -- ARGV  retention in ms, clock, name of the audience, 1 to mute or 0, channel
 -- Returns 1 if that is a change, 0 if not, -1 if the player has not joined.
+--
+-- Commands  HDEL HGET HSETNX
 
 local views, field = KEYS[1], 'muted ' .. ARGV[3]
 

@@ -3,6 +3,8 @@
 -- KEYS  views
 -- ARGV  name of the audience, offsets
 -- Returns the time of each in ms, 0 if unknown.
+--
+-- Commands  HGET
 
 local views, name = KEYS[1], ARGV[1]
 

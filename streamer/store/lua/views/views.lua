@@ -4,6 +4,8 @@
 -- ARGV  retention in ms, clock
 -- Returns since when the player is known, in microseconds, and for each joined audience its
 -- name, the position at joining, 1 if muted, base, done, deleted.
+--
+-- Commands  HEXISTS HGET HMGET PTTL XRANGE
 
 local views, state, log = KEYS[1], KEYS[2], KEYS[3]
 

@@ -3,6 +3,8 @@
 -- A script announces after its last write, and a refusal changes nothing: what it announces
 -- is stored, and the position check of every node finds it. The caller learns of the
 -- refusal from the reply, counts it and goes on.
+--
+-- Commands  SPUBLISH
 
 local unannounced = nil
 
