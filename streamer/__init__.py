@@ -82,12 +82,12 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
       client/        connection (multiplexed), commands, replies, pubsub
                      (announcements), unannounced (those that the store
                      refused), replicated (writes that replicas confirm), health
-      server/        embedded (the private Valkey), directory, server_binary
+      server/        embedded (the private Valkey), directory, memory, server_binary
       logs/          inbox, appending, entries, page_reads, numbered, receipts, views,
-                     mutes, settings
+                     mutes, trimming, settings
       scheduling/    timetable, firing, recipients, schedule_records, campaigns,
                      registered_texts
-      access/        apps, tickets, quotas, rates
+      access/        apps, tickets, short_lived, quotas, rates
       presence/      leases, devices
     hub              FANS OUT. A map from log to the readers of this process
     service/         DOES. What a surface can ask for
@@ -120,7 +120,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
     workers/         several such processes on one port: supervisor, slot (one worker),
                      process, port, control_channel (between supervisor and worker)
     bench/           MEASURES. The load test: scenarios, target, runner, load/
-    cli/             serve, scheduler, store, app, key, token, publish, tail, doctor
+    cli/             serve, scheduler, store, app, key, token, publish, tail, trim,
+                     doctor
 
 Imports run one way: errors, model <- compiled <- core <- store, hub <- service <-
 transports <- contract, metrics <- surfaces <- components, openapi <- app <- server,

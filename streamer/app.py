@@ -142,6 +142,7 @@ class App:
             "node": self.admission.node,
             "pid": os.getpid(),
             "durability": self._components.store_watch.durability,
+            "memory": self._components.store_watch.memory,
         }
 
     async def drain(self) -> None:
@@ -167,6 +168,7 @@ def _metrics(app: App, components: Components) -> Metrics:
         catch_up=components.catch_up,
         redis=connections,
         scheduler=components.scheduler,
+        store_watch=components.store_watch,
         ready=lambda: app.unready() is None,
     )
 

@@ -39,6 +39,7 @@ __all__ = [
     "Resolved",
     "load",
     "parse_bind",
+    "parse_memory",
     "resolve",
 ]
 
@@ -68,6 +69,9 @@ TOKEN_CHARS_MIN: Final = 16
 # The syntax of a token after "Bearer" (RFC 6750, section 2.1).
 _TOKEN: Final = re.compile(rf"[A-Za-z0-9._~+/-]{{{TOKEN_CHARS_MIN},}}=*", re.ASCII)
 _ORIGIN: Final = re.compile(r"https?://[^/?#@\s,]+")
+MEMORY_MIN: Final = 32 * 1_048_576
+"""Least memory of the embedded store."""
+_MEMORY: Final = re.compile(r"(\d{1,15}) ?(?:([kmgt])(?:i?b)?|b)?", re.ASCII | re.I)
 # Pairs of settings of which the first must not exceed the second, and why.
 _ORDERED: Final = (
     ("replay_max", "entries_max", "the log keeps no more entries than that"),
@@ -96,6 +100,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     port: Port = 8080
     data_dir: str = ""
     """Directory of the embedded store; empty means the user's data directory."""
+    store_memory: str = ""
+    """
+    Memory limit of the embedded store: bytes, or a number with KiB, MiB or GiB; 0 means
+    no limit. Empty means half of what the machine or cgroup has, less 80 MiB for each
+    process of the server, and at least 32 MiB.
+    """
     redis: str = ""
     """URL of an external Redis or Valkey (7.0 or later); empty means embedded."""
     workers: Workers = 1
@@ -340,6 +350,8 @@ def _convert(
         kind = _TYPES[name]
         if name == "allowed_origins" and isinstance(value, str) and not typed:
             value = [part.strip() for part in value.split(",") if part.strip()]
+        if name == "store_memory" and type(value) is int:
+            value = str(value)
         try:
             converted[name] = msgspec.convert(value, kind, strict=typed)
         except msgspec.ValidationError:
@@ -366,6 +378,8 @@ def _contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[str]
         )
     if config.redis and (problem := _redis_problem(config.redis)):
         yield f"redis ({sources['redis']}) {problem}"
+    if config.store_memory:
+        yield from _memory_problems(config, sources)
     if config.durability == "replicated" and not config.redis:
         yield (
             f"durability ({sources['durability']}) is replicated, but the embedded "
@@ -387,6 +401,21 @@ def _contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[str]
                 f"{low} ({getattr(config, low)}, {sources[low]}) is greater than "
                 f"{high} ({getattr(config, high)}, {sources[high]}): {why}"
             )
+
+
+def _memory_problems(config: Config, sources: Mapping[str, str]) -> Iterator[str]:
+    try:
+        parse_memory(config.store_memory)
+    except ValueError:
+        yield (
+            f"store_memory ({sources['store_memory']}) is {config.store_memory!r}, "
+            "expected 0 or at least 32 MiB, for example 512MiB"
+        )
+    if config.redis:
+        yield (
+            f"redis ({sources['redis']}) and store_memory ({sources['store_memory']}) "
+            "cannot be combined: an external store has a limit of its own, maxmemory"
+        )
 
 
 def _metrics_problems(config: Config, sources: Mapping[str, str]) -> Iterator[str]:
@@ -418,6 +447,23 @@ def parse_bind(text: str) -> tuple[str, int]:
     if parts.port is None or parts.netloc != text or parts.username is not None:
         raise ValueError(text)
     return parts.hostname or "", parts.port
+
+
+def parse_memory(text: str) -> int:
+    """
+    Return a size such as ``512MiB`` in bytes; the units are powers of 1,024.
+
+    Raises:
+        ValueError: It is not a size, or more than 0 and less than `MEMORY_MIN`.
+
+    """
+    match = _MEMORY.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(text)
+    size = int(match[1]) << 10 * "bkmgt".index((match[2] or "b").lower())
+    if 0 < size < MEMORY_MIN:
+        raise ValueError(text)
+    return size
 
 
 def _redis_problem(url: str) -> str:

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from streamer.config import Config, ConfigError, load, parse_bind, resolve
+from streamer.config import (
+    Config,
+    ConfigError,
+    load,
+    parse_bind,
+    parse_memory,
+    resolve,
+)
 
 
 def problems(
@@ -265,3 +272,43 @@ def test_a_metrics_token_and_several_workers_are_refused() -> None:
     (problem,) = problems({"metrics_token": "t" * 16, "workers": 2})
 
     assert "2 workers (--workers) cannot be combined" in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("33554432", 32 << 20),
+        ("32MiB", 32 << 20),
+        ("64 mb", 64 << 20),
+        ("2G", 2 << 30),
+        ("40000kib", 40_000 << 10),
+    ],
+)
+def test_the_memory_of_the_store_has_a_unit(text: str, size: int) -> None:
+    assert load({}, {"STREAMER_STORE_MEMORY": text, "HOME": "/home/u"}).store_memory
+    assert parse_memory(text) == size
+
+
+@pytest.mark.parametrize("text", ["31MiB", "1", "-1", "half", "50%", "1.5GiB", "MiB"])
+def test_a_wrong_memory_of_the_store_is_refused(text: str) -> None:
+    (problem,) = problems(environ={"STREAMER_STORE_MEMORY": text})
+
+    assert problem == (
+        f"store_memory (STREAMER_STORE_MEMORY) is {text!r}, expected 0 or at least "
+        "32 MiB, for example 512MiB"
+    )
+
+
+def test_the_memory_of_the_store_may_be_a_number_in_a_file(toml: Path) -> None:
+    toml.write_text("store_memory = 1073741824\n")
+
+    config = load({}, {"HOME": "/home/u"}, file=str(toml))
+
+    assert parse_memory(config.store_memory) == 1 << 30
+
+
+def test_an_external_store_has_a_limit_of_its_own() -> None:
+    (problem,) = problems({"redis": "redis://r"}, {"STREAMER_STORE_MEMORY": "1GiB"})
+
+    assert "redis (--redis) and store_memory (STREAMER_STORE_MEMORY)" in problem

@@ -192,7 +192,9 @@ def test_every_module_names_what_it_offers(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.lua")), ids=name_of)
 def test_every_script_says_what_it_is_about(path: Path) -> None:
     # Flags for the store, if there are any, have to be the first line.
-    text = path.read_text().removeprefix("#!lua flags=allow-oom\n")
+    text = path.read_text()
+    for flags in ("#!lua flags=allow-oom\n", "#!lua\n"):
+        text = text.removeprefix(flags)
 
     assert text.startswith("-- ")
     if not path.name.startswith("_"):

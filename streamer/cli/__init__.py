@@ -25,6 +25,7 @@ _MODULES: Final = {
     "token": "credentials",
     "publish": "messages",
     "tail": "messages",
+    "trim": "trim",
     "doctor": "doctor",
     "bench": "bench",
     # Only `serve` starts it; no help lists it.
@@ -42,6 +43,7 @@ class _Commands(LazyGroup):
         "token": "Create and revoke player tokens.",
         "publish": "Publish a notification.",
         "tail": "Print a player's notifications as they arrive.",
+        "trim": "Remove old notifications to free memory.",
         "doctor": "Check the settings, this machine and the store.",
         "bench": "Measure a running deployment under load.",
     }

@@ -24,7 +24,7 @@ import click
 from ..config import DEFAULT
 from .limits import raise_fd_limit
 from .logs import log_to_stderr
-from .settings import fsync_policy, resolve, run, store_options
+from .settings import fsync_policy, resolve, run, store_memory, store_options
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -161,7 +161,9 @@ async def _store(config: Config) -> AsyncIterator[tuple[str, Embedded | None]]:
         yield config.redis, None
         return
     embedded = await Embedded.start(
-        Path(config.data_dir), fsync=fsync_policy(config.durability)
+        Path(config.data_dir),
+        fsync=fsync_policy(config.durability),
+        memory=store_memory(config),
     )
     try:
         await _void_leases(embedded.url)

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from ..config import Config, Resolved
     from ..store.client.connection import RedisConnection
 
-__all__ = ["fsync_policy", "open_redis", "resolve", "run", "store_options", "store_url"]
+__all__ = [
+    "fsync_policy",
+    "open_redis",
+    "resolve",
+    "run",
+    "store_memory",
+    "store_options",
+    "store_url",
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -64,6 +72,26 @@ def fsync_policy(durability: str) -> str:
     return "always" if durability == "always" else "everysec"
 
 
+def store_memory(config: Config, *, processes: int = 0) -> int:
+    """
+    Return the memory limit of the embedded store in bytes; 0 for none.
+
+    Args:
+        config: The settings.
+        processes: Number of processes of the server beside the store; 0 for those of
+            `streamer serve`.
+
+    """
+    from ..config import parse_memory
+    from ..store.server.memory import available_bytes, default_limit
+
+    if config.store_memory:
+        return parse_memory(config.store_memory)
+    # Several workers have a supervisor.
+    processes = processes or config.workers + (config.workers > 1)
+    return default_limit(available_bytes(), processes=processes)
+
+
 def run(
     work: Coroutine[Any, Any, T],
     *,
@@ -89,7 +117,8 @@ async def store_url(config: Config) -> AsyncIterator[str]:
     if config.redis:
         yield config.redis
         return
-    async with attach(Path(config.data_dir)) as url:
+    memory = store_memory(config)
+    async with attach(Path(config.data_dir), memory=memory) as url:
         yield url
 
 

@@ -12,12 +12,16 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Final
 
 import click
 
-from .settings import fsync_policy, resolve, run
+from .settings import fsync_policy, resolve, run, store_memory
 
 __all__ = ["store"]
+
+PROCESSES: Final = 3
+"""Processes for which memory is left: this one, a server and a scheduler."""
 
 
 @click.command()
@@ -46,16 +50,18 @@ def store(data_dir: str | None, port: int, file: str | None) -> None:
         raise click.UsageError(
             "a Redis URL is configured, but `streamer store` runs the embedded store"
         )
-    run(_store(Path(config.data_dir), port, fsync=fsync_policy(config.durability)))
+    memory = store_memory(config, processes=PROCESSES)
+    fsync = fsync_policy(config.durability)
+    run(_store(Path(config.data_dir), port, fsync=fsync, memory=memory))
 
 
-async def _store(data_dir: Path, port: int, *, fsync: str) -> None:
+async def _store(data_dir: Path, port: int, *, fsync: str, memory: int) -> None:
     from ..store.server.embedded import Embedded, StoreFailed
     from .demo import prepare
 
     # Before the start: a signal during the start must stop the store, not orphan it.
     async with _stop_signal() as stop:
-        embedded = await Embedded.start(data_dir, port=port, fsync=fsync)
+        embedded = await Embedded.start(data_dir, port=port, fsync=fsync, memory=memory)
         try:
             if (demo := await prepare(embedded.url)) and demo.key:
                 click.echo(f"created app demo; its backend key: {demo.key}")

@@ -28,6 +28,7 @@ from ..errors import (
     OverQuota,
     Quota,
     RateLimited,
+    StoreFull,
     StoreUnavailable,
     TooLarge,
     TooLate,
@@ -143,7 +144,7 @@ MUTE_LIMIT: Final[Errors] = (LimitReached(Limit.MUTES_PER_PLAYER),)
 STORE: Final[Errors] = (StoreUnavailable(),)
 """The operation reads from the store."""
 
-WRITE: Final[Errors] = (StoreUnavailable(), OutcomeUnknown())
+WRITE: Final[Errors] = (StoreUnavailable(), StoreFull(), OutcomeUnknown())
 """The operation writes to the store."""
 
 TOO_LATE: Final[Errors] = (TooLate("sent"),)

@@ -18,6 +18,7 @@ __all__ = [
     "SETTINGS",
     "DurabilityPromise",
     "Finding",
+    "MemoryLevel",
     "StoreFacts",
     "Verdict",
     "durability_of",
@@ -28,6 +29,7 @@ __all__ = [
     "judge_policy",
     "judge_promise",
     "judge_version",
+    "memory_level",
     "parse_facts",
     "unready_reason",
     "unsuitable_reasons",
@@ -40,10 +42,14 @@ CLOCK_PROBLEM_S: Final = 30.0
 MEMORY_WARNING: Final = 0.8
 """Fraction of its memory limit above which a store is nearly full."""
 
+MEMORY_HYSTERESIS: Final = 0.05
+"""Fraction of the limit by which memory has to fall below a threshold to be past it."""
+
 SETTINGS: Final = ("appendonly", "appendfsync", "maxmemory-policy", "maxmemory")
 """The settings to read with ``CONFIG GET``."""
 
 Verdict: TypeAlias = Literal["ok", "warning", "problem"]
+MemoryLevel: TypeAlias = Literal["ok", "nearly full", "full"]
 
 # From weak to strong. With "no" the operating system decides when the append-only file
 # reaches the disk; with "none" there is no such file.
@@ -83,6 +89,13 @@ class StoreFacts(NamedTuple):
     @property
     def used_memory(self) -> int:
         return _number(self.info.get("used_memory"))
+
+    @property
+    def counted_memory(self) -> int:
+        """The memory in bytes that counts against the limit."""
+        # Buffers of replicas and of the append-only file do not.
+        uncounted = _number(self.info.get("mem_not_counted_for_evict"))
+        return max(0, self.used_memory - uncounted)
 
     @property
     def is_replica(self) -> bool:
@@ -158,7 +171,7 @@ def judge(facts: StoreFacts, promise: DurabilityPromise) -> dict[str, Finding]:
         "durability": durability,
         "promise": promised,
         "policy": judge_policy(facts.policy),
-        "memory": judge_memory(facts.maxmemory, facts.used_memory),
+        "memory": judge_memory(facts.maxmemory, facts.counted_memory),
     }
     if not facts.log_write_ok:
         findings["log"] = Finding(
@@ -300,8 +313,45 @@ def judge_memory(maxmemory: int | None, used: int) -> Finding:
         return Finding("warning", f"the memory limit is unknown; {used_mib}")
     if maxmemory == 0:
         return Finding("ok", f"memory is not limited; {used_mib}")
-    text = f"memory is limited to {maxmemory / 2**20:.1f} MiB; {used_mib}"
-    return Finding("warning" if used > maxmemory * MEMORY_WARNING else "ok", text)
+    limit_mib = f"{maxmemory / 2**20:.1f} MiB"
+    if used > maxmemory:
+        return Finding(
+            "problem",
+            f"the store is full: {used_mib} of {limit_mib}. It refuses publishes, "
+            "schedules and joins, and serves the rest. Raise its memory limit, or trim "
+            "inboxes with `streamer trim`",
+        )
+    if used > maxmemory * MEMORY_WARNING:
+        return Finding(
+            "warning",
+            f"the store is nearly full: {used_mib} of {limit_mib}. When it is full, it "
+            "refuses publishes, schedules and joins",
+        )
+    return Finding("ok", f"memory is limited to {limit_mib}; {used_mib}")
+
+
+def memory_level(
+    facts: StoreFacts, before: MemoryLevel, *, refused: bool
+) -> MemoryLevel:
+    """
+    Return how full a store is.
+
+    A level that was reached lasts until memory is 5 % of the limit below its threshold,
+    so that a store at its limit does not report beginning and end all the time.
+
+    Args:
+        facts: What the store reports.
+        before: The level before.
+        refused: Whether the store has refused a command since then because it is full.
+
+    """
+    if not facts.maxmemory:
+        return "full" if refused else "ok"
+    share = facts.counted_memory / facts.maxmemory
+    if refused or share > 1 or (before == "full" and share > 1 - MEMORY_HYSTERESIS):
+        return "full"
+    threshold = MEMORY_WARNING - (MEMORY_HYSTERESIS if before != "ok" else 0)
+    return "nearly full" if share > threshold else "ok"
 
 
 def _requirement(facts: StoreFacts, promise: DurabilityPromise) -> str:

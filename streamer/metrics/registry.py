@@ -22,6 +22,9 @@ streamer_store_connects_total{connection}      connections made to the store
 streamer_store_unannounced_total{connection}   scripts whose announcement was refused
 streamer_store_interruptions_total             losses of the Pub/Sub connection
 streamer_store_roundtrip_seconds               from storing a probe to its announcement
+streamer_store_full                            1 while the store's memory is full
+streamer_store_memory_bytes                    used of the store's memory limit
+streamer_store_memory_max_bytes                the store's memory limit; 0: none
 streamer_schedule_lag_seconds                  delay of schedules fired by this process
 streamer_schedule_paused                       1 while the clocks disagree
 streamer_ready                                 1 while ``/readyz`` returns 200
@@ -43,6 +46,7 @@ from typing import Final
 from ..core.counters import Counters
 from ..errors import SLOW, Limit, Quota
 from ..model import Gap
+from ..service.node.store_watch import StoreWatch
 from ..service.scheduling.scheduler import Scheduler
 from ..service.streams.catch_up import CatchUp
 from ..store.client.connection import RedisConnection
@@ -50,7 +54,7 @@ from .exposition import Family, Labels, counter, gauge, histogram
 
 __all__ = ["Metrics"]
 
-ERRORS: Final = ("away", "unknown", "refused")
+ERRORS: Final = ("away", "full", "unknown", "refused")
 OUTCOMES: Final = ("stored", "replayed")
 
 _PROC: Final = Path("/proc/self")
@@ -65,6 +69,7 @@ class Metrics:
         catch_up: Counts losses of the Pub/Sub connection.
         redis: The connections to the store, by purpose.
         scheduler: Knows whether firing is paused.
+        store_watch: Knows how full the store is.
         ready: Returns whether a publish would be stored and delivered.
 
     """
@@ -76,12 +81,14 @@ class Metrics:
         catch_up: CatchUp,
         redis: Mapping[str, RedisConnection],
         scheduler: Scheduler,
+        store_watch: StoreWatch,
         ready: Callable[[], bool],
     ) -> None:
         self._counters = counters
         self._catch_up = catch_up
         self._redis = redis
         self._scheduler = scheduler
+        self._store_watch = store_watch
         self._ready = ready
         self._started_s = time.time()
         self._version = metadata.version("streamer-server")
@@ -183,7 +190,8 @@ class Metrics:
         yield counter(
             "streamer_store_errors_total",
             "Failed commands. 'away': not executed, the store was unavailable; "
-            "'unknown': no response arrived; 'refused': the store returned an error.",
+            "'full': not executed, its memory was full; 'unknown': no response "
+            "arrived; 'refused': the store returned an error.",
             *(
                 (redis.errors[kind], {"connection": name, "kind": kind})
                 for name, redis in connections
@@ -216,6 +224,23 @@ class Metrics:
         )
 
     def _state(self) -> Iterator[Family]:
+        watch = self._store_watch
+        yield gauge(
+            "streamer_store_full",
+            "1 while the store's memory is full: publishes, schedules and joins are "
+            "refused.",
+            (int(watch.memory == "full"), {}),
+        )
+        yield gauge(
+            "streamer_store_memory_bytes",
+            "Memory of the store that counts against its limit, as of the last check.",
+            (watch.memory_used, {}),
+        )
+        yield gauge(
+            "streamer_store_memory_max_bytes",
+            "Memory limit of the store; 0 if it has none or does not report it.",
+            (watch.memory_max, {}),
+        )
         yield histogram(
             "streamer_schedule_lag_seconds",
             "Delay of schedules that this process fired.",

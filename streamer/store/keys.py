@@ -227,6 +227,7 @@ __all__ = [
     "due_key",
     "inbox_keys",
     "lease_key",
+    "logs_pattern",
     "message_key",
     "mutes_key",
     "named_key",
@@ -305,6 +306,12 @@ def inbox_keys(log: Log) -> InboxKeys:
         f"{head}ends{tail}",
         f"{head}collapse{tail}",
     )
+
+
+def logs_pattern(app: App | None) -> str:
+    """Return a pattern for SCAN that matches the logs of an app, or of all apps."""
+    # The name of an app contains no character that a pattern interprets.
+    return f"{{*}}:log:{app or '*'}:*"
 
 
 def state_key(log: Log) -> str:

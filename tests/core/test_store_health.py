@@ -4,10 +4,12 @@ import pytest
 
 from streamer.core.store_health import (
     DurabilityPromise,
+    MemoryLevel,
     StoreFacts,
     durability_of,
     judge,
     judge_memory,
+    memory_level,
     parse_facts,
     unready_reason,
     unsuitable_reasons,
@@ -164,6 +166,8 @@ def test_memory_near_its_limit_is_a_warning() -> None:
     assert judge_memory(0, 2**40).verdict == "ok"
     assert judge_memory(100, 80).verdict == "ok"
     assert judge_memory(100, 81).verdict == "warning"
+    assert judge_memory(100, 100).verdict == "warning"
+    assert judge_memory(100, 101).verdict == "problem"
     assert judge_memory(None, 1).verdict == "warning"
 
 
@@ -171,3 +175,40 @@ def test_invalid_numbers_count_as_zero() -> None:
     odd = parse_facts(b"used_memory:lots\r\naof_delayed_fsync:-1\r\n", None)
 
     assert (odd.used_memory, odd.fsyncs_delayed) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("used", "before", "refused", "level"),
+    [
+        (800, "ok", False, "ok"),
+        (801, "ok", False, "nearly full"),
+        (751, "nearly full", False, "nearly full"),
+        (750, "nearly full", False, "ok"),
+        (1_000, "nearly full", False, "nearly full"),
+        (1_001, "ok", False, "full"),
+        # A refusal says more than the figures, which are older.
+        (990, "nearly full", True, "full"),
+        (951, "full", False, "full"),
+        (950, "full", False, "nearly full"),
+        (100, "full", False, "ok"),
+    ],
+)
+def test_a_level_of_memory_lasts_until_it_is_left_by_a_margin(
+    used: int, before: MemoryLevel, refused: bool, level: str
+) -> None:
+    lines = b"used_memory:%d\r\nmaxmemory:1000" % used
+
+    assert memory_level(parse_facts(lines, None), before, refused=refused) == level
+
+
+def test_buffers_that_do_not_count_against_the_limit_are_subtracted() -> None:
+    lines = b"used_memory:1500\r\nmem_not_counted_for_evict:600\r\nmaxmemory:1000"
+
+    assert parse_facts(lines, None).counted_memory == 900
+
+
+def test_a_store_that_hides_its_limit_is_full_while_it_refuses() -> None:
+    hidden = parse_facts(b"", None)
+
+    assert memory_level(hidden, "ok", refused=True) == "full"
+    assert memory_level(hidden, "full", refused=False) == "ok"

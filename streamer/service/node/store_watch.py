@@ -9,6 +9,10 @@ that would break a promise. Later the same store makes the node not ready and is
 Streams stay open, and an operator who corrects the store's setting need not restart the
 node.
 
+A full store refuses what takes memory and serves the rest. It does not make a node
+unready: all nodes share the store, so there would be none left to serve readers. When
+that begins and when it ends is logged, within a second of the first refusal.
+
 With ``appendfsync everysec`` a store whose disk does not keep up replies before its
 append-only file is written, and reports that by a counter only. It is checked every two
 seconds, and its durability is *degraded* while the counter increases.
@@ -26,10 +30,13 @@ from ...config import Config
 from ...core.store_health import (
     DurabilityPromise,
     Finding,
+    MemoryLevel,
     StoreFacts,
     Verdict,
     durability_of,
     judge,
+    judge_memory,
+    memory_level,
     unready_reason,
     unsuitable_reasons,
 )
@@ -85,6 +92,23 @@ class StoreWatch:
         self._connects = 0
         self._degraded_at_s = float("-inf")
         self._degraded = False
+        self._memory: MemoryLevel = "ok"
+        self._refused = 0
+
+    @property
+    def memory(self) -> MemoryLevel:
+        """How full the store was when it was checked last."""
+        return self._memory
+
+    @property
+    def memory_used(self) -> int:
+        """Bytes that count against the store's memory limit, at the last check."""
+        return self._facts.counted_memory if self._facts else 0
+
+    @property
+    def memory_max(self) -> int:
+        """The store's memory limit in bytes; 0 if it has none or does not report it."""
+        return (self._facts and self._facts.maxmemory) or 0
 
     @property
     def durability(self) -> str:
@@ -131,20 +155,42 @@ class StoreWatch:
         self._checked_at_s = self._clock_s()
         self._connects = self._redis.connects
         self._update_degraded(facts)
+        self._update_memory(facts)
         findings = judge(facts, self._promise)
-        for subject in findings.keys() | self._findings.keys():
+        for subject in (findings.keys() | self._findings.keys()) - {"memory"}:
             _log_change(self._findings.get(subject), findings.get(subject))
         self._facts, self._findings = facts, findings
 
     def _is_check_due(self) -> bool:
         if self.unready_reason() is not None:
             return True  # What is missing, such as a replica, may return at any time.
+        if self._memory != "ok" or self._redis.errors["full"] != self._refused:
+            return True
         everysec = self._facts is not None and durability_of(self._facts) == "everysec"
         every_s = CHECK_EVERYSEC_S if everysec else CHECK_S
         return (
             self._redis.connects != self._connects
             or self._clock_s() - self._checked_at_s >= every_s
         )
+
+    def _update_memory(self, facts: StoreFacts) -> None:
+        refused = self._redis.errors["full"] != self._refused
+        self._refused = self._redis.errors["full"]
+        level = memory_level(facts, self._memory, refused=refused)
+        if level == self._memory:
+            return
+        text = judge_memory(facts.maxmemory, facts.counted_memory).text
+        if level == "full":
+            _logger.error(
+                "the store is full and refuses publishes, schedules and joins: %s", text
+            )
+        elif self._memory == "full":
+            _logger.warning("the store is no longer full: %s", text)
+        elif level == "nearly full":
+            _logger.warning("%s", text)
+        else:
+            _logger.warning("the store is no longer nearly full: %s", text)
+        self._memory = level
 
     def _update_degraded(self, facts: StoreFacts) -> None:
         before = self._facts.fsyncs_delayed if self._facts else facts.fsyncs_delayed

@@ -339,7 +339,7 @@ def _failure_of(outcomes: Sequence[AppendResult | Exception]) -> Exception:
     if refusals:
         return refusals[0]
     if all(isinstance(outcome, StoreUnavailable) for outcome in outcomes):
-        return StoreUnavailable()
+        return outcomes[0]  # type: ignore[return-value]  # as all of them
     return OutcomeUnknown()
 
 

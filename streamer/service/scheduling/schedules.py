@@ -394,7 +394,7 @@ class Schedules:
             if not isinstance(failure, Unavailable):
                 raise failure
         if failures and all(isinstance(o, StoreUnavailable) for o in outcomes):
-            raise StoreUnavailable
+            raise failures[0]
         if failures:
             raise OutcomeUnknown
         return [outcome.added for outcome in outcomes if isinstance(outcome, AddResult)]

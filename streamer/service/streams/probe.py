@@ -6,6 +6,9 @@ the connection may lead to a replica that gets no announcements. Publishes are
 acknowledged all the same, and every other check passes. So the node publishes a
 notification to a log of its own, by the same script and channel as any other, and has
 to receive it live. Until it does, the node is not ready, and it reconnects Pub/Sub.
+
+A full store accepts probes: it serves readers, and all nodes share it, so a node that
+is not ready would help nobody.
 """
 
 from __future__ import annotations
@@ -83,7 +86,10 @@ class Probe:
     ) -> None:
         self._took_s = took_s or Histogram(WRITE_S)
         self._inbox = Inbox(
-            redis, LogSettings(retention_ms=KEPT_MS, entries_max=1), confirmed=confirmed
+            redis,
+            LogSettings(retention_ms=KEPT_MS, entries_max=1),
+            confirmed=confirmed,
+            when_full=True,
         )
         self._catch_up = catch_up
         self._log = Log(PROBE_APP, Player(node))

@@ -44,6 +44,7 @@ from ...model import App, Log, Player
 from ..client.connection import RedisConnection, Script
 from ..client.replies import ok
 from ..keys import APPS, AUDIENCES, KEYS, revoked_key
+from .short_lived import put_until
 
 __all__ = [
     "GRACE_S",
@@ -72,6 +73,7 @@ _STORED: Final = 1
 _TAKEN: Final = -1
 
 _PUT: Final = Script("app_put", includes=("_whole",))
+_PUT_KEY: Final = Script("key_put")
 _ROTATE: Final = Script("key_rotate")
 
 
@@ -257,8 +259,7 @@ class Apps:
                 raise NotFound(f"the app {name}")
             # Before the record, which makes all nodes read this key.
             key = revoked_key(Log(name, player))
-            command = ("SET", key, not_before_s, "EX", _REVOKED_S)
-            await self._redis.call(*command, write=True)
+            await put_until(self._redis, key, not_before_s, "PX", _REVOKED_S * 1_000)
         await self.update(name, revoked)
 
     async def revoked_before_s(self, logs: Sequence[Log]) -> list[int]:
@@ -323,9 +324,8 @@ class Apps:
         if not await self._redis.call("HEXISTS", APPS, app):
             raise NotFound(f"the app {app}")
         text, record = self._new_key(app, known_scopes)
-        await self._redis.call(
-            "HSET", KEYS, record.digest.hex(), _encoder.encode(record), write=True
-        )
+        new = (record.digest.hex(), _encoder.encode(record))
+        await self._redis.run(_PUT_KEY, (KEYS,), new)
         return text
 
     async def find_key(self, text: bytes) -> KeyRecord | None:

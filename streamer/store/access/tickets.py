@@ -27,6 +27,7 @@ from ...core.access.rights import Caller
 from ..client.connection import RedisConnection, Script
 from ..client.replies import ok
 from ..keys import ticket_key
+from .short_lived import put_until
 
 __all__ = [
     "CLOSED_MS",
@@ -78,8 +79,7 @@ class TicketStore:
         """Store a ticket that is issued now; its token expires at `ends_ms`."""
         first_ms = min(now_ms + FIRST_MS, ends_ms)
         kept = b"0 %d %d %b" % (first_ms, ends_ms, _encode(caller))
-        command = ("SET", ticket_key(digest), kept, "PXAT", first_ms)
-        await self._redis.call(*command, write=True)
+        await put_until(self._redis, ticket_key(digest), kept, "PXAT", first_ms)
 
     async def use(self, digest: bytes, *, resuming: bool) -> TicketUse | None:
         """

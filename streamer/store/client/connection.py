@@ -34,7 +34,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from ...errors import OutcomeUnknown, StoreUnavailable
+from ...errors import OutcomeUnknown, StoreFull, StoreUnavailable
 from .commands import Call, Command, Packed, Prepared, Script, ScriptCall, pack_all
 from .replies import Reply, ok, refusal
 from .unannounced import Unannounced, result_of
@@ -70,7 +70,6 @@ PENDING_MAX: Final = 50_000
 _UNAVAILABLE: Final = (
     "LOADING",
     "BUSY ",
-    "OOM",
     "MISCONF",
     "READONLY",
     "MASTERDOWN",
@@ -79,6 +78,7 @@ _UNAVAILABLE: Final = (
     "TRYAGAIN",
     "NOAUTH",
 )
+_FULL: Final = "OOM"
 _NO_SCRIPT: Final = "NOSCRIPT"
 _INCOMPLETE: Final = object()
 
@@ -286,8 +286,9 @@ class RedisConnection:
         """Number of connects. Each may have reached another server."""
         self.errors: Counter[str] = Counter()
         """
-        Failed commands: ``away`` were not executed, ``unknown`` may have been, and
-        ``refused`` ones got an error reply of their own.
+        Failed commands: ``away`` and ``full`` were not executed, because the store was
+        unavailable or its memory full; ``unknown`` may have been; ``refused`` ones got
+        an error reply of their own.
         """
         self.unannounced = Unannounced()
         """Scripts whose announcement was refused; all else that they did is done."""
@@ -299,7 +300,7 @@ class RedisConnection:
         If the caller is cancelled, the command is not undone; its reply is dropped.
 
         Raises:
-            StoreUnavailable: Nothing was done.
+            StoreUnavailable: Nothing was done; StoreFull if the store's memory is full.
             OutcomeUnknown: `write` is set, and no reply to the command arrived.
             ResponseError: The store refused the command; nothing was done. A script
                 that found its idempotency key in use gives a StoreConflict.
@@ -462,6 +463,9 @@ class RedisConnection:
             return OutcomeUnknown() if write else StoreUnavailable()
         if isinstance(reply, hiredis.ReplyError):
             text = str(reply)
+            if text.startswith(_FULL):
+                self.errors["full"] += 1
+                return StoreFull(text)
             if text.startswith(_UNAVAILABLE):
                 self.errors["away"] += 1
                 return StoreUnavailable(text)

@@ -27,13 +27,17 @@ from typing import Final, NamedTuple
 
 from ...errors import OutcomeUnknown
 from ..keys import FENCE
-from .commands import Call, Command
+from .commands import ALLOW_OOM, Call, Command
 from .connection import RedisConnection, Reply
 
 __all__ = ["Replicated"]
 
 BATCH: Final = 1_000
 """Approximate number of scripts in one packet; the batch of a call is not split."""
+
+
+# A full store executes it, too, so that what it accepts is confirmed.
+_FENCE: Final = f"{ALLOW_OOM}redis.call('SET', KEYS[1], '')"
 
 
 class _Request(NamedTuple):
@@ -58,7 +62,7 @@ class Replicated:
         self.redis = self._redis = redis
         self._replicas_min = replicas_min
         self._fence_and_wait: tuple[Command, Command] = (
-            ("SET", FENCE, ""),
+            ("EVAL", _FENCE, 1, FENCE),
             ("WAIT", replicas_min, timeout_ms),
         )
         self._waiting: deque[_Request] = deque()

@@ -32,10 +32,12 @@ HEAD_LENGTH: Final = 7
 NAMES_MAX: Final = 4_096
 """Logs whose encoded keys are cached; about 0.6 KiB each."""
 
-_APPEND: Final = Script(
-    "append",
-    includes=("_announce", "_append_fast", "_whole", "_inbox", "_append", "_device"),
+_INCLUDES: Final = (
+    *("_announce", "_append_fast", "_whole"),
+    *("_inbox", "_append", "_device"),
 )
+_APPEND: Final = Script("append", includes=_INCLUDES)
+_APPEND_WHEN_FULL: Final = Script("append", includes=_INCLUDES, allow_oom=True)
 
 Batch = tuple[Log, Sequence[Draft | bytes]]
 
@@ -56,6 +58,7 @@ def append_calls(
     settings: LogSettings,
     once: Once | None = None,
     nodes: Sequence[bytes] = (),
+    when_full: bool = False,
 ) -> list[PackedCall]:
     """
     Return the calls that append a batch, which must not be empty, to each log.
@@ -66,8 +69,10 @@ def append_calls(
         settings: The settings of all logs.
         once: The idempotency key of the request.
         nodes: The live nodes, if a draft is for the device used last.
+        when_full: Whether a full store appends, too.
 
     """
+    script = _APPEND_WHEN_FULL if when_full else _APPEND
     plain = all(map(_is_plain, drafts.values()))
     encoded = {i: _encode(draft, plain=plain) for i, draft in drafts.items()}
     form = _PLAIN if plain else _form(6, len(nodes), *nodes)
@@ -91,7 +96,7 @@ def append_calls(
             tag = b"%d" % next(tags)
             parts.append(b"$%d\r\n%b\r\n%b" % (len(tag), tag, encoded[id(draft)]))
         length = names.length + HEAD_LENGTH + form.length + form.each * len(batch)
-        calls.append(PackedCall(_APPEND, length, b"".join(parts)))
+        calls.append(PackedCall(script, length, b"".join(parts)))
     return calls
 
 

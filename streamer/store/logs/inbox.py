@@ -131,6 +131,7 @@ class Inbox:
         redis: The connection to the store.
         settings: The settings of all logs.
         confirmed: The connection for appends, if replicas have to confirm them.
+        when_full: Whether a full store accepts appends, too. For logs that do not grow.
 
     """
 
@@ -140,7 +141,9 @@ class Inbox:
         settings: LogSettings = DEFAULTS,
         *,
         confirmed: Replicated | None = None,
+        when_full: bool = False,
     ) -> None:
+        self._when_full = when_full
         self._redis = redis
         self._appends = confirmed or redis
         self._settings = settings
@@ -167,9 +170,9 @@ class Inbox:
         muted are omitted. With `once`, a batch that was appended under the same key
         within 24 hours is not appended again; its first positions are returned.
 
-        Failures are items of the list: StoreUnavailable (not appended), OutcomeUnknown
-        (perhaps appended), StoreConflict (the key belongs to another digest),
-        ResponseError. O(entries) per log.
+        Failures are items of the list: StoreUnavailable (not appended; StoreFull if the
+        store is full), OutcomeUnknown (perhaps appended), StoreConflict (the key
+        belongs to another digest), ResponseError. O(entries) per log.
 
         Raises:
             StoreUnavailable: Nothing was appended anywhere.
@@ -185,6 +188,7 @@ class Inbox:
             settings=self._settings,
             once=once,
             nodes=nodes,
+            when_full=self._when_full,
         )
         replies = await self._appends.run_many(calls)
         return [

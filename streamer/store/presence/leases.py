@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from ...errors import Limit, LimitReached, OutcomeUnknown, StoreUnavailable, Unavailable
 from ...model import Log, new_name
-from ..client.commands import Command, Packed
+from ..client.commands import Packed
 from ..client.connection import RedisConnection, Reply, Script, ScriptCall
 from ..client.replies import ok
 from ..keys import NODES, channel, inbox_keys, lease_key, views_key
@@ -45,6 +45,7 @@ ACQUIRED: Final = 1
 STALE_NODES: Final = -1
 
 _ACQUIRE = Script("lease_acquire", includes=("_announce", "_whole"))
+_RENEW = Script("lease_renew")
 _HEARTBEAT = Script("heartbeat")
 
 _logger = logging.getLogger(__name__)
@@ -252,11 +253,15 @@ class Leases:
         now_s = self._monotonic()
         if now_s - self._renewed_at_s < RENEW_S:
             return
-        commands: list[Command] = []
-        for (log, connection), instance in self._held.items():
-            key, member = lease_key(log), f"{self.node}:{connection}"
-            commands += [("HSET", key, member, instance), ("PEXPIRE", key, LEASE_MS)]
-        for reply in await self._redis.call_many(commands, write=True):
+        calls = [
+            ScriptCall(
+                _RENEW,
+                (lease_key(log),),
+                (f"{self.node}:{connection}", instance, LEASE_MS),
+            )
+            for (log, connection), instance in self._held.items()
+        ]
+        for reply in await self._redis.run_many(calls):
             ok(reply)
         self._renewed_at_s = now_s
 

@@ -114,6 +114,7 @@ class Embedded:
         *,
         port: int = 0,
         fsync: str = "always",
+        memory: int = 0,
         temporary: bool = False,
         binary: Path | None = None,
     ) -> Embedded:
@@ -128,6 +129,8 @@ class Embedded:
             port: Port of 127.0.0.1 to listen on, in addition to the socket; 0 for none.
             fsync: When a write reaches the disk: ``always`` before its reply,
                 ``everysec`` within two seconds.
+            memory: Limit of the memory for data, in bytes; 0 for none. A store that is
+                full starts, and refuses commands that take memory.
             temporary: Whether the server runs for one command. Another start on the
                 same directory then waits instead of failing.
             binary: Server program to use instead of the one that is found.
@@ -143,7 +146,9 @@ class Embedded:
         lock = await directory.take_lock(data_dir, temporary=temporary)
         try:
             directory.refuse_lost_log(data_dir)
-            embedded = _spawn(binary, data_dir, lock, port=port, fsync=fsync)
+            embedded = _spawn(
+                binary, data_dir, lock, port=port, fsync=fsync, memory=memory
+            )
         except BaseException:
             directory.drop_lock(lock)
             raise
@@ -212,17 +217,17 @@ class Embedded:
 
 
 @contextlib.asynccontextmanager
-async def attach(data_dir: Path) -> AsyncIterator[str]:
+async def attach(data_dir: Path, *, memory: int = 0) -> AsyncIterator[str]:
     """
     Give the URL of the store in `data_dir`.
 
     A server that runs on the directory is used and keeps running. Otherwise one is
-    started for the duration of the context.
+    started for the duration of the context, with the limit `memory`.
 
     Raises:
         StoreFailed: A running server does not respond, or none can be started.
     """
-    url, embedded = await _start_or_find(data_dir)
+    url, embedded = await _start_or_find(data_dir, memory)
     try:
         yield url
     finally:
@@ -230,12 +235,12 @@ async def attach(data_dir: Path) -> AsyncIterator[str]:
             await embedded.stop()
 
 
-async def _start_or_find(data_dir: Path) -> tuple[str, Embedded | None]:
+async def _start_or_find(data_dir: Path, memory: int) -> tuple[str, Embedded | None]:
     # A running server may be starting or stopping; soon it responds or has exited.
     deadline = time.monotonic() + directory.LOCK_WAIT_S
     while True:
         try:
-            embedded = await Embedded.start(data_dir, temporary=True)
+            embedded = await Embedded.start(data_dir, memory=memory, temporary=True)
         except DirectoryInUse as exc:
             path = directory.socket_path(_absolute(data_dir))
             if (await directory.send_command(path, b"PING")).startswith(b"+PONG"):
@@ -252,12 +257,13 @@ def _absolute(data_dir: Path) -> Path:
 
 
 def _spawn(
-    binary: Path, data_dir: Path, lock: int, *, port: int, fsync: str
+    binary: Path, data_dir: Path, lock: int, *, port: int, fsync: str, memory: int
 ) -> Embedded:
     network = ("--port", str(port), "--bind", "127.0.0.1") if port else ("--port", "0")
     listen = (*network, "--unixsocket", directory.SOCKET, "--unixsocketperm", "700")
     log_options = (*LOGGED, "--appendfsync", fsync)
-    command = (str(binary), *listen, *log_options, "--loglevel", "warning")
+    limit = ("--maxmemory", str(memory))
+    command = (str(binary), *listen, *log_options, *limit, "--loglevel", "warning")
     try:
         with open(data_dir / directory.LOG, "ab") as log:
             if log.tell() > LOG_BYTES_MAX:

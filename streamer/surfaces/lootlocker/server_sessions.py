@@ -20,6 +20,7 @@ from ...core.access.rights import Caller
 from ...errors import Defect, Unauthenticated
 from ...service.node.request_context import note_app
 from ...store.access.apps import KEY_PREFIX, Apps, KeyRecord, key_digest
+from ...store.access.short_lived import put_until
 from ...store.client.connection import RedisConnection
 from ...store.keys import session_key
 
@@ -68,7 +69,7 @@ class ServerSessions:
         await self._key_record(digest if key.startswith(KEY_PREFIX) else None)
         token = SESSION_PREFIX.decode() + secrets.token_urlsafe(_RANDOM_BYTES)
         name = session_key(key_digest(token.encode()))
-        await self._redis.call("SET", name, digest, "PX", SESSION_TTL_MS, write=True)
+        await put_until(self._redis, name, digest, "PX", SESSION_TTL_MS)
         return token
 
     async def caller(self, token: bytes, *, renew: bool = False) -> Caller:

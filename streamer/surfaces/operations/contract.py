@@ -20,12 +20,18 @@ class Alive(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """The process that responded, and the durability of its store."""
+    """
+    The process that responded, and the durability and the memory of its store.
+
+    `memory` is ``ok``, ``nearly full`` or ``full``. On a full store the node is ready:
+    it serves readers, and refuses publishes with 503.
+    """
 
     status: Literal["ready"]
     node: str
     pid: int
     durability: str
+    memory: str
 
 
 class NotReady(msgspec.Struct, frozen=True):
@@ -34,6 +40,7 @@ class NotReady(msgspec.Struct, frozen=True):
     node: str
     pid: int
     durability: str
+    memory: str
 
 
 class Absent(msgspec.Struct, frozen=True):
@@ -68,7 +75,7 @@ READY: Final = Operation(
     summary="Check whether the node is ready",
     responses=(
         ResponseSpec(
-            200, "Ready: a publish would be stored and delivered.", Ready, (NO_STORE,)
+            200, "Ready: what the store accepts is delivered.", Ready, (NO_STORE,)
         ),
         ResponseSpec(503, "Not ready, with the reason.", NotReady, (NO_STORE,)),
     ),

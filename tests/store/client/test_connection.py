@@ -18,7 +18,7 @@ import pytest
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
-from streamer.errors import OutcomeUnknown, StoreUnavailable, Unavailable
+from streamer.errors import OutcomeUnknown, StoreFull, StoreUnavailable, Unavailable
 from streamer.model import ZERO, Log, Player
 from streamer.store.client import connection as connection_module
 from streamer.store.client.commands import PackedCall, Script, ScriptCall, pack_args
@@ -566,7 +566,7 @@ async def test_a_conflict_has_a_class_of_its_own_on_every_store(any_store: str) 
 
 
 @pytest.mark.row("F13")
-async def test_a_full_store_refuses_writes(
+async def test_a_full_store_refuses_appends_and_accepts_marks(
     start_store: Callable[[], Awaitable[Embedded]], log: Log
 ) -> None:
     store = await start_store()
@@ -579,16 +579,17 @@ async def test_a_full_store_refuses_writes(
 
     for target in (log, new):
         for once in (None, Once("k", "digest")):
-            with pytest.raises(StoreUnavailable):
+            with pytest.raises(StoreFull):
                 await inbox.append(target, [b"x", b"y"], once=once)
-    with pytest.raises(StoreUnavailable):
-        await inbox.mark_all(log)
+    await inbox.mark_all(log)
     page = await inbox.page(log, count=10)
 
-    assert await redis.call("DBSIZE") == before
+    # Marks are stored in two more keys, and nothing of the appends.
+    assert await redis.call("DBSIZE") == before + 2
+    assert redis.errors["full"] == 4
     assert page.entries is not None
     assert [entry.entry.fragment for entry in page.entries] == [b"first"]
-    assert page.unread == 1
+    assert page.unread == 0
     await redis.call("CONFIG", "SET", "maxmemory", "0")
     assert (await inbox.append(new, [b"x"])).stored[0].offset == 1
     assert (await inbox.append(log, [b"x"])).stored[0].offset == 2

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Store an app's record, if the stored one is unchanged.
 --
 -- KEYS  apps, audiences

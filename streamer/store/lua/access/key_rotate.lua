@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Store a backend key's successor, and let the key expire.
 --
 -- KEYS  keys

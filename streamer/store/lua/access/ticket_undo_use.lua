@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Undo the first use of a ticket that has opened no stream.
 --
 -- KEYS  ticket

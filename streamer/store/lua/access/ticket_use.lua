@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Use a ticket, for the first time or to resume its stream.
 --
 -- KEYS  ticket

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Record that a client has all entries up to a position of the log.
 --
 -- KEYS  the log

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Mark entries as read, atomically, and announce it. Idempotent. Entries that are not in the
 -- log are ignored.
 --

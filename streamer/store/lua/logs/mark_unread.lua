@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Mark entries as unread, atomically, and announce it. Idempotent. Entries that have ended
 -- or are not in the log are ignored.
 --

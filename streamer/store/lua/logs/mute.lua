@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Mute a type for a player.
 --
 -- KEYS  mutes

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Count the players who have read or acknowledged entries of an audience.
 --
 -- KEYS  tally, log

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Withdraw an entry: it ends, and a control entry is appended for the clients that have it.
 --
 -- KEYS  the log

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Record that the device of a connection is in use now.
 --
 -- KEYS  devices

@@ -1,5 +1,7 @@
+#!lua
 -- Begin to send a schedule to its audience. From now on it cannot be cancelled, and it will
--- be sent, even if the node that sends it crashes.
+-- be sent, even if the node that sends it crashes. A full store refuses the script, so that
+-- the schedule can still be cancelled.
 --
 -- KEYS  record, due, apps with schedules due, sending
 -- ARGV  retention in ms (unused), clock, member

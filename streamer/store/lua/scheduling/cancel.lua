@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Cancel a schedule, or move it to another time, if sending has not begun.
 --
 -- KEYS  record, due, apps with schedules due, campaign slots

@@ -1,5 +1,7 @@
+#!lua
 -- Serve the next recipients of a schedule in one bucket: append to their logs and remove
--- them from the list, in one step. After a crash the list is exactly what is left to do.
+-- them from the list, in one step. After a crash the list is exactly what is left to do. A
+-- full store refuses the script before it begins; the others are served when there is space.
 --
 -- KEYS  recipients; then for each recipient the log and mutes, and devices and lease if
 --       there are nodes

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Record that a bucket of a schedule is served. The last one completes the schedule.
 --
 -- KEYS  record, sending

@@ -1,5 +1,7 @@
+#!lua
 -- Fire a schedule for one player: remove it from the timetable, append it to the log and
--- announce it, in one step, so that a crash cannot separate these.
+-- announce it, in one step, so that a crash cannot separate these. A full store refuses the
+-- script before it begins, and the schedule fires when there is space.
 --
 -- KEYS  the log, mutes, record, due, apps with schedules due; devices and lease, if it is
 --       for the device used last

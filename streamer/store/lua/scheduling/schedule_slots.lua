@@ -1,3 +1,4 @@
+#!lua
 -- Take slots for schedules that are about to be added, for all or none.
 --
 -- KEYS  pending

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Record that a client has all entries of an audience up to an offset. The caller has found
 -- that entry in the audience's log.
 --

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Remove a player from an audience, with its marks there.
 --
 -- KEYS  views, state

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Change a player's marks in an audience. The caller has found the offsets in the audience's
 -- log. Nothing is announced here: the mark in the player's own log, which follows, does
 -- that. If that one fails, the version of the player's pages has changed nevertheless.

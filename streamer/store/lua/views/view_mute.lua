@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Mute or unmute an audience that a player has joined.
 --
 -- KEYS  views, state

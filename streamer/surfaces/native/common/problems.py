@@ -30,6 +30,7 @@ _TITLES: Final = {
     "issuer-away": "token issuer unavailable",
     "not-allowed": "method not allowed",
     "store-away": "store unavailable",
+    "store-full": "store full",
     "unsupported-media": "unsupported media type",
 }
 _LIMIT_STATUS: Final = {
@@ -89,6 +90,7 @@ def problem(error: Error) -> Response:
 
 
 _UNAVAILABLE: Final[dict[type[Error], str]] = {
+    errors.StoreFull: "store-full",
     errors.StoreUnavailable: "store-away",
     errors.IssuerUnavailable: "issuer-away",
     errors.OutcomeUnknown: "outcome-unknown",

@@ -1,0 +1,65 @@
+"""
+Trimming: removing old entries from all logs, to free memory of the store.
+
+A log is otherwise trimmed when it is used, and deleted a day after its last entry has
+reached the retention. What is trimmed here is gone as if the retention had removed it.
+Knows SCAN and XTRIM, which a full store accepts. Knows nothing of when to trim.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from ...model import App
+from ..client.connection import RedisConnection
+from ..client.replies import ok
+from ..keys import logs_pattern
+
+__all__ = ["Trimmed", "trim_logs"]
+
+SCAN_COUNT: Final = 1_000
+
+
+class Trimmed(NamedTuple):
+    """How many entries were removed, and from how many logs."""
+
+    entries: int
+    logs: int
+
+
+async def trim_logs(
+    redis: RedisConnection, *, before_ms: int, app: App | None = None
+) -> Trimmed:
+    """
+    Remove the entries that were stored before a time of the store's clock.
+
+    Works through all keys of the store in packets, so other commands run between.
+    Repeating it is harmless. O(keys + removed entries).
+
+    Args:
+        redis: The connection to the store.
+        before_ms: The time in ms of Unix time.
+        app: Only logs of this app; None for those of all apps.
+
+    Raises:
+        StoreUnavailable: Some logs were not trimmed.
+        OutcomeUnknown: Likewise.
+
+    """
+    entries = logs = 0
+    cursor = b"0"
+    pattern = logs_pattern(app)
+    while True:
+        cursor, keys = await redis.call(
+            "SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT, "TYPE", "stream"
+        )
+        removed = [
+            ok(reply)
+            for reply in await redis.call_many(
+                [("XTRIM", key, "MINID", before_ms) for key in keys], write=True
+            )
+        ]
+        entries += sum(removed)
+        logs += sum(map(bool, removed))
+        if cursor == b"0":
+            return Trimmed(entries, logs)

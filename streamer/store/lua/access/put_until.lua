@@ -1,0 +1,10 @@
+#!lua flags=allow-oom
+-- Store a small value that expires: a ticket, a session or a revocation.
+--
+-- KEYS  the key
+-- ARGV  value, "PX" and a lifetime in ms, or "PXAT" and a time in ms
+-- Returns OK.
+--
+-- allow-oom: in a full store readers still open streams, and tokens can be revoked.
+
+return redis.call('SET', KEYS[1], ARGV[1], ARGV[2], ARGV[3])
