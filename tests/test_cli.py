@@ -25,6 +25,8 @@ from click.testing import CliRunner, Result
 
 from streamer.cli import doctor, main
 from streamer.cli.doctor import judge_clock, judge_durability, judge_policy
+from streamer.cli.limits import streams_max
+from streamer.config import Config
 
 ROOT = Path(__file__).parent.parent
 STREAMER = [sys.executable, "-m", "streamer"]
@@ -629,8 +631,35 @@ def test_clock_skew_is_a_warning_and_then_a_problem(sign: int) -> None:
 
 
 def test_too_low_a_limit_of_open_files_is_a_problem() -> None:
-    assert doctor.judge_fds(11_064, 11_000, "x").verdict == "ok"
-    assert doctor.judge_fds(11_063, 11_000, "x").verdict == "problem"
+    node = Config(connections_max=10_000, requests_in_flight_max=1_000)
+
+    assert doctor.judge_fds(11_064, node, "x").verdict == "ok"
+    assert doctor.judge_fds(11_063, node, "x").verdict == "problem"
+
+
+def test_each_worker_needs_descriptors_for_its_share() -> None:
+    node = Config(workers=4, connections_max=10_000, requests_in_flight_max=1_000)
+
+    assert doctor.judge_fds(2_500 + 250 + 64, node, "x").verdict == "ok"
+    assert doctor.judge_fds(2_500 + 250 + 63, node, "x").verdict == "problem"
+
+
+@pytest.mark.parametrize(
+    ("limit", "requests_max", "streams"),
+    [
+        (11_064, 1_000, 10_000),
+        # A quarter is left to requests.
+        (256, 1_000, 144),
+        (256, 10, 182),
+        (1_024, 1_000, 720),
+        (64, 1_000, 1),
+        (10, 1_000, 1),
+    ],
+)
+def test_streams_leave_descriptors_to_requests(
+    limit: int, requests_max: int, streams: int
+) -> None:
+    assert streams_max(limit, requests_max) == streams
 
 
 def test_missing_compiled_code_is_a_warning_with_a_remedy() -> None:

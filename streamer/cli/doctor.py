@@ -29,7 +29,7 @@ from ..core.store_health import (
     judge_policy,
     judge_version,
 )
-from .limits import FDS_BESIDE_CONNECTIONS, fd_limit_max
+from .limits import FDS_BESIDE_CONNECTIONS, fd_limit_max, streams_max
 from .settings import open_redis, resolve, run, store_options, store_url
 
 if TYPE_CHECKING:
@@ -67,12 +67,26 @@ def doctor(file: str | None, **flags: object) -> None:
         sys.exit(1)
 
 
-def judge_fds(limit: int, connections_max: int, process: str) -> Finding:
-    """Judge whether as many connections as configured can be open at once."""
-    needed = connections_max + FDS_BESIDE_CONNECTIONS
+def judge_fds(limit: int, config: Config, process: str) -> Finding:
+    """
+    Judge whether as many streams as configured can be open at once.
+
+    With several workers `limit` is that of each, and so is what it needs.
+    """
+    from ..workers.control_channel import share
+
+    config = share(config, 0)
+    connections = config.connections_max + config.requests_in_flight_max
+    needed = connections + FDS_BESIDE_CONNECTIONS
     text = f"{process} can open {limit} files and needs {needed}"
-    if limit < needed:
-        return Finding("problem", f"{text}: raise the limit or lower connections_max")
+    allowed = streams_max(limit, config.requests_in_flight_max)
+    if allowed < config.connections_max:
+        return Finding(
+            "problem",
+            f"{text}: it admits {allowed} streams instead of the "
+            f"{config.connections_max} of connections_max. Raise the limit "
+            "(ulimit -Hn, LimitNOFILE=) or lower connections_max",
+        )
     return Finding("ok", text)
 
 
@@ -135,8 +149,8 @@ async def _examine(config: Config) -> list[Finding]:
     findings = [
         judge_fds(
             fd_limit_max(),
-            config.connections_max + config.requests_in_flight_max,
-            "a server started here",
+            config,
+            "a worker started here" if config.workers > 1 else "a server started here",
         ),
         judge_compiled(compiled=is_compiled()),
         judge_interpreter(sysconfig.get_config_vars()),

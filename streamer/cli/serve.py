@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..config import DEFAULT
-from .limits import raise_fd_limit
+from .limits import fit_connections, raise_fd_limit
 from .logs import log_to_stderr
 from .settings import fsync_policy, resolve, run, store_memory, store_options
 
@@ -114,7 +114,7 @@ async def _run_server(
     if config.workers == 1:
         from .. import server
 
-        await server.run(config, url, announce=announce)
+        await server.run(fit_connections(config), url, announce=announce)
     else:
         from ..workers.supervisor import Supervisor
 
@@ -127,7 +127,7 @@ async def _work(
     from .. import server
 
     serving = server.run(
-        start_message.config,
+        fit_connections(start_message.config),
         start_message.store_url,
         announce=lambda url: channel.send_ready(),
         sockets=[socket.socket(fileno=fd) for fd in fds],
