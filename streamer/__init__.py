@@ -77,7 +77,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      readers of an audience), cursor, views (what a player sees of
                      audiences), codec (events as bytes), client_messages
       access/        apps, tokens, signatures, rights
-      ...            schedule, quotas, limits, store_health, json_limits, counters
+      ...            schedule, agenda, quotas, limits, store_health, json_limits,
+                     counters
     store/           REMEMBERS. Everything Redis: keys; lua/, a script per step
       client/        connection (multiplexed), commands, replies, pubsub
                      (announcements), unannounced (those that the store
@@ -85,8 +86,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
       server/        embedded (the private Valkey), directory, memory, server_binary
       logs/          inbox, appending, entries, page_reads, numbered, receipts, views,
                      mutes, trimming, settings
-      scheduling/    timetable, firing, recipients, schedule_records, campaigns,
-                     registered_texts
+      scheduling/    timetable, notices, firing, recipients, schedule_records,
+                     campaigns, registered_texts
       access/        apps, tickets, short_lived, quotas, rates
       presence/      leases, devices
     hub              FANS OUT. A map from log to the readers of this process

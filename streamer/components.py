@@ -45,6 +45,7 @@ from .store.logs.settings import DAY_MS, LogSettings
 from .store.logs.views import Views
 from .store.presence.devices import Devices
 from .store.presence.leases import Leases
+from .store.scheduling.notices import Notices
 from .store.scheduling.timetable import Timetable
 from .transports.streams.opening import StreamComponents
 
@@ -134,7 +135,11 @@ class Components:
         self.streams = self._streams()
 
         # Background tasks.
-        self.scheduler = Scheduler(self.timetable, lag_s=self.counters.schedule_lag_s)
+        self.scheduler = Scheduler(
+            self.timetable,
+            notices=Notices(store_url),
+            lag_s=self.counters.schedule_lag_s,
+        )
         self.store_watch = StoreWatch(self.redis, config)
 
     def _streams(self) -> StreamComponents:

@@ -15,8 +15,8 @@ second name, modulo 256; the letter in a pattern says which name::
     {b}  the player's       {k}  that of the item itself, such as a card or a request
     {c}  the empty name     {s}  the schedule's, see Timetable
 
-All keys of one player have one bucket. However many apps there are, a scheduler polls
-256 keys.
+All keys of one player have one bucket. However many apps there are, a scheduler has 256
+buckets to look at.
 
 An audience (a topic, or everyone) has a log too. In place of ``player`` its keys have
 the character U+0001 followed by ``t`` and the topic, or by ``e`` for everyone. No
@@ -132,6 +132,8 @@ that of its campaign if it has one, otherwise a random one.
     ``app:id`` of each pending schedule of an app -> the time it is due. No expiry.
 ``{s}:due`` zset
     App -> the time its first pending schedule is due. No expiry.
+``{s}:notices`` sharded channel
+    Notices for schedulers; `store.scheduling.notices` has the format.
 ``{s}:sending`` zset
     ``app:id`` of each schedule that is being sent to an audience -> when that began.
     No expiry.
@@ -224,6 +226,7 @@ __all__ = [
     "channel",
     "devices_key",
     "due_apps_key",
+    "due_channel",
     "due_key",
     "inbox_keys",
     "lease_key",
@@ -372,6 +375,10 @@ def due_key(bucket: int, app: App) -> str:
 
 def due_apps_key(bucket: int) -> str:
     return f"{{{bucket}}}:due"
+
+
+def due_channel(bucket: int) -> str:
+    return f"{{{bucket}}}:notices"
 
 
 def sending_key(bucket: int) -> str:

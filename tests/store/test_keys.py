@@ -32,6 +32,7 @@ BUILT = {
     "due": keys.due_key(7, APP),
     "due_apps": keys.due_apps_key(7),
     "sending": keys.sending_key(7),
+    "notices": keys.due_channel(7),
     "schedule": keys.schedule_key(7, APP, "id"),
     "schedules": keys.schedules_key(7, APP),
     "named": keys.named_key(PLAYER, "a label"),

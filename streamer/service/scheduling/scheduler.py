@@ -1,26 +1,37 @@
 """
 The scheduler, which fires schedules that are due.
 
-Decides when to poll the timetable, in which portions to send, and that apps take turns,
-so that an app with a million due schedules does not delay the others. Any number of
-schedulers may run, and any of them may be killed at any time: each step is one atomic
-script, so there is no lease that could expire and no leader. Knows the timetable. Knows
-nothing of the callers that created schedules.
+Decides when to look at the timetable, in which portions to send, and that apps take
+turns, so that an app with a million due schedules does not delay the others. Any number
+of schedulers may run, and any of them may be killed at any time: each step is one
+atomic script, so there is no lease that could expire and no leader. Knows the
+timetable. Knows nothing of the callers that created schedules.
+
+A scheduler knows when each bucket is due, and sleeps until then. The scripts that add
+or move a schedule announce it (`store.scheduling.notices`), and a scheduler looks at
+every bucket when it has subscribed. A notice is a wake-up, not the truth: each second
+the scheduler reads the store's clock and looks at the next buckets in turn, which finds
+what no notice has told of. While notices do not arrive it looks at all buckets, four
+times per second.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from ...core.agenda import Agenda
 from ...core.counters import LAG_S, Histogram
 from ...core.schedule import Schedule, clocks_agree, round_robin
 from ...errors import Unavailable
+from ...store.keys import BUCKETS
+from ...store.scheduling.notices import Notices
 from ...store.scheduling.schedule_records import ScheduleRef
 from ...store.scheduling.timetable import Timetable
 from .sender import BATCH, Sender, run_all
@@ -28,11 +39,19 @@ from .sender import BATCH, Sender, run_all
 __all__ = ["Scheduler"]
 
 POLL_S: Final = 0.25
-"""Allows two polls within the second in which a send is due, and time to send it."""
+"""The interval of looks while notices do not arrive, an audience is being sent, or a
+schedule that is due could not be fired. Allows two within the second in which a send is
+due, and time to send it."""
 
-IDLE_POLL_S: Final = 1.0
-"""The interval of polls for audiences while there was none. They find what another
-scheduler began and left; what this one begins is served at once."""
+TICK_S: Final = 1.0
+"""The interval in which a scheduler at rest reads the store's clock, which may move."""
+
+WALK: Final = 2
+"""Buckets looked at per tick, in turn: all of them in two minutes."""
+
+JITTER_S: Final = 0.02
+"""Schedulers wake up so long after a schedule is due at most, in a random order: the
+first one fires it, and the others find nothing to do."""
 
 FIRED_PER_POLL_MAX: Final = 1_000
 """Schedules fired per poll. The store fires some thousands per second, so that the
@@ -52,6 +71,8 @@ class Scheduler:
 
     Args:
         timetable: The schedules in the store.
+        notices: Says when schedules are added or moved. Without, the scheduler looks at
+            all buckets four times per second.
         clock_s: Unix time of this node.
         lag_s: Counts the delays with which schedules are fired.
 
@@ -61,6 +82,7 @@ class Scheduler:
         self,
         timetable: Timetable,
         *,
+        notices: Notices | None = None,
         clock_s: Callable[[], float] = time.time,
         lag_s: Histogram | None = None,
     ) -> None:
@@ -68,11 +90,20 @@ class Scheduler:
         self._timetable = timetable
         self._firing = timetable.firing
         self._sender = Sender(timetable.recipients)
+        self._notices = notices
         self._clock_s = clock_s
         self._paused = False
-        # Wakes the serving of audiences; whether its last poll found one.
+        self._agenda = Agenda(BUCKETS)
+        self._noticed = asyncio.Event()
+        self._now_ms = 0
+        """The store's time at the last look."""
+        # Buckets that may have audiences that are being sent, and what wakes serving.
+        self._sending_in: set[int] = set(range(BUCKETS))
         self._audience_begun = asyncio.Event()
         self._has_audiences = False
+        # What no notice has told of is found by walking through all buckets.
+        self._fire_walk = itertools.cycle(range(BUCKETS))
+        self._send_walk = itertools.cycle(range(BUCKETS))
 
     @property
     def paused(self) -> bool:
@@ -83,26 +114,75 @@ class Scheduler:
         """Fire what is due until cancelled. Raises on unexpected errors."""
         # Separate, so that an audience of a million delays no schedule of one player.
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._repeat(self.fire_due, _wait_to_fire), name="fire")
+            if self._notices is not None:
+                tasks.create_task(self._notices.run(self), name="notices")
             tasks.create_task(
-                self._repeat(self.send_begun, self._wait_to_send), name="send"
+                self._repeat(self._fire_next, self._wait_to_fire), name="fire"
             )
+            tasks.create_task(
+                self._repeat(self._send_next, self._wait_to_send), name="send"
+            )
+
+    def on_due(self, bucket: int, due_ms: int) -> None:
+        if due_ms < self._agenda.next_ms:
+            self._noticed.set()
+        self._agenda.note(bucket, due_ms)
+
+    def on_sending(self, bucket: int) -> None:
+        self._sending_in.add(bucket)
+        self._audience_begun.set()
+
+    def on_subscribed(self, bucket: int) -> None:
+        self._agenda.look_at(bucket)
+        self._noticed.set()
+        self.on_sending(bucket)
 
     async def fire_due(self) -> bool:
         """Fire or begin what is due; return whether more may be due already."""
-        now_ms = await self._timetable.now_ms()
-        if not self._check_clocks(now_ms):
-            return False
-        dues = await self._firing.due(now_ms, limit=FIRED_PER_POLL_MAX)
-        dues = round_robin(dues, lambda due: due.app)[:FIRED_PER_POLL_MAX]
-        for first in range(0, len(dues), BATCH):
-            await self._fire(dues[first : first + BATCH], now_ms)
-        return len(dues) >= BATCH
+        self._agenda.look_at_all()
+        return await self._fire_next()
 
     async def send_begun(self) -> bool:
         """Serve audiences for one time slice; return whether recipients are left."""
+        self._sending_in = set(range(BUCKETS))
+        return await self._send_next()
+
+    async def _fire_next(self) -> bool:
+        """Fire or begin what the agenda says is due; see `fire_due`."""
+        self._noticed.clear()
+        now_ms = self._now_ms = await self._timetable.now_ms()
+        if not self._check_clocks(now_ms):
+            return False
+        if not self._is_noticed:
+            self._agenda.look_at_all()
+        buckets = self._agenda.begin_look(
+            now_ms, itertools.islice(self._fire_walk, WALK)
+        )
+        look = await self._firing.look(buckets, now_ms, limit=FIRED_PER_POLL_MAX)
+        dues = round_robin(look.due, lambda due: due.app)[:FIRED_PER_POLL_MAX]
+        fired = 0
+        for first in range(0, len(dues), BATCH):
+            fired += await self._fire(dues[first : first + BATCH], now_ms)
+        # A bucket with something due stays due: the next look finds what follows.
+        self._agenda.end_look(look.first_ms)
+        return fired > 0
+
+    async def _send_next(self) -> bool:
+        """Serve the audiences of the buckets that may have some; see `send_begun`."""
         self._audience_begun.clear()
-        schedules = round_robin(await self._sending(), lambda schedule: schedule.app)
+        buckets = sorted(
+            self._sending_in.union(itertools.islice(self._send_walk, WALK))
+        )
+        self._sending_in.clear()
+        try:
+            dues = await self._firing.sending(buckets)
+        except BaseException:
+            self._sending_in.update(buckets)
+            raise
+        # Recipients may be left, in buckets of a spread audience too.
+        self._sending_in.update(due.bucket for due in dues)
+        schedules = await self._with_records(dues)
+        schedules = round_robin(schedules, lambda schedule: schedule.app)
         self._has_audiences = bool(schedules)
         if not schedules:
             return False
@@ -123,18 +203,35 @@ class Scheduler:
             try:
                 busy = await step()
             except Unavailable:
-                # The next poll finds what was in progress.
+                # The next look finds what was in progress.
                 await asyncio.sleep(BACK_OFF_S * random.uniform(0.5, 1))
             else:
                 await (asyncio.sleep(0) if busy else wait())
 
+    @property
+    def _is_noticed(self) -> bool:
+        return self._notices is not None and self._notices.complete
+
+    async def _wait_to_fire(self) -> None:
+        until_ms = self._agenda.next_ms
+        if self._paused or not self._is_noticed or until_ms <= self._now_ms:
+            # Without notices, or what is due could not be fired, or was elsewhere.
+            await asyncio.sleep(POLL_S * random.uniform(0.8, 1))
+            return
+        due_s = (until_ms - self._now_ms) / 1_000 + random.uniform(0, JITTER_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(due_s, TICK_S)):
+                await self._noticed.wait()
+
     async def _wait_to_send(self) -> None:
         if self._has_audiences:
             # Nothing announces that the next bucket of a spread audience is due.
-            await _wait_to_fire()
+            await asyncio.sleep(POLL_S * random.uniform(0.8, 1))
             return
+        if not self._is_noticed:
+            self._sending_in = set(range(BUCKETS))
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(IDLE_POLL_S * random.uniform(0.8, 1)):
+            async with asyncio.timeout(TICK_S * random.uniform(0.8, 1)):
                 await self._audience_begun.wait()
 
     def _check_clocks(self, now_ms: int) -> bool:
@@ -150,7 +247,8 @@ class Scheduler:
         self._paused = not agree
         return agree
 
-    async def _fire(self, dues: list[ScheduleRef], now_ms: int) -> None:
+    async def _fire(self, dues: list[ScheduleRef], now_ms: int) -> int:
+        """Fire or begin schedules that are due; return how many this call did."""
         schedules = await self._timetable.get_many(dues)
         single = [s for s in schedules if s is not None and s.player is not None]
         # Beginning a schedule without a record removes it from the timetable.
@@ -163,18 +261,15 @@ class Scheduler:
         single.sort(key=lambda schedule: (schedule.due_ms, schedule.created_ms))
         fired = await self._firing.fire_each(single)
         begun = await self._firing.begin_sending([due for due, _ in audience])
-        if any(begun):
-            self._audience_begun.set()
+        for (due, _), was_first in zip(audience, begun, strict=True):
+            if was_first:
+                self.on_sending(due.bucket)
         sent = [*single, *(schedule for _, schedule in audience)]
         for schedule, was_first in zip(sent, [*fired, *begun], strict=True):
             if was_first and schedule is not None:
                 self._lag_s.observe((now_ms - schedule.due_ms) / 1_000)
+        return sum(fired) + sum(begun)
 
-    async def _sending(self) -> list[Schedule]:
-        dues = await self._firing.sending()
+    async def _with_records(self, dues: list[ScheduleRef]) -> list[Schedule]:
         schedules = await self._timetable.get_many(dues)
         return [schedule for schedule in schedules if schedule is not None]
-
-
-async def _wait_to_fire() -> None:
-    await asyncio.sleep(POLL_S * random.uniform(0.8, 1))

@@ -11,17 +11,18 @@ decides when to look.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from ...core.schedule import LATE_AFTER_MS, Schedule
 from ...model import App, Log, new_epoch, new_tag
-from ..client.connection import Command, Prepared, RedisConnection, Script, ScriptCall
+from ..client.connection import Command, RedisConnection, Script, ScriptCall
 from ..client.replies import ok
 from ..keys import (
     BUCKETS,
     channel,
     devices_key,
     due_apps_key,
+    due_channel,
     due_key,
     inbox_keys,
     lease_key,
@@ -39,7 +40,7 @@ from .schedule_records import (
     require_app,
 )
 
-__all__ = ["Firing"]
+__all__ = ["Firing", "Look"]
 
 _FIRE: Final = Script(
     "fire",
@@ -47,13 +48,18 @@ _FIRE: Final = Script(
 )
 _BEGIN: Final = Script("begin", includes=("_whole", "_inbox", "_schedule"))
 
-# Sent all the time, and mostly with an empty reply.
-_EARLIEST: Final = Prepared(
-    [("ZRANGE", due_apps_key(bucket), 0, 0, "WITHSCORES") for bucket in range(BUCKETS)]
-)
-_BEING_SENT: Final = Prepared(
-    [("ZRANGE", sending_key(bucket), 0, -1) for bucket in range(BUCKETS)]
-)
+_ALL: Final = range(BUCKETS)
+
+
+class Look(NamedTuple):
+    """
+    What a look at some buckets has found.
+
+    `first_ms` has when the first schedule of each bucket was due, None without one.
+    """
+
+    due: list[ScheduleRef]
+    first_ms: dict[int, float | None]
 
 
 class Firing:
@@ -78,7 +84,13 @@ class Firing:
         schedule, so a backlog of one app does not delay others. O(buckets + shares).
         Raises StoreUnavailable.
         """
-        apps = await self._apps_due(now_ms, limit=limit)
+        return (await self.look(_ALL, now_ms, limit=limit)).due
+
+    async def look(self, buckets: Sequence[int], now_ms: int, *, limit: int) -> Look:
+        """Look at some buckets; see `due`. O(buckets + shares)."""
+        first_ms = await self._first_due(buckets)
+        due = [b for b, ms in first_ms.items() if ms is not None and ms <= now_ms]
+        apps = await self._apps_due(due, now_ms, limit=limit)
         share = max(1, limit // max(1, len(apps)))
         replies = await self._redis.call_many(
             [_earliest(due_key(*app), now_ms, share) for app in apps]
@@ -90,7 +102,7 @@ class Firing:
                 (float(due_ms), parse_member(bucket, member))
                 for member, due_ms in zip(members[::2], members[1::2], strict=True)
             ]
-        return [ref for _, ref in sorted(refs)]
+        return Look([ref for _, ref in sorted(refs)], first_ms)
 
     async def fire(self, schedules: Sequence[Schedule]) -> int:
         """
@@ -115,31 +127,41 @@ class Firing:
             ScriptCall(
                 _BEGIN,
                 (*ref.keys, sending_key(ref.bucket)),
-                (*self._settings.script_args(), ref.member),
+                (*self._settings.script_args(), ref.member, due_channel(ref.bucket)),
             )
             for ref in refs
         ]
         return [bool(ok(reply)) for reply in await self._redis.run_many(calls)]
 
-    async def sending(self) -> list[ScheduleRef]:
+    async def sending(self, buckets: Sequence[int] = _ALL) -> list[ScheduleRef]:
         """
-        Return the schedules that are being sent to an audience.
+        Return the schedules of some buckets that are being sent to an audience.
 
         Raises StoreUnavailable.
         """
+        replies = await self._redis.call_many(
+            [("ZRANGE", sending_key(bucket), 0, -1) for bucket in buckets]
+        )
         return [
             parse_member(bucket, member)
-            for bucket, reply in enumerate(await self._redis.run_prepared(_BEING_SENT))
+            for bucket, reply in zip(buckets, replies, strict=True)
             for member in ok(reply)
         ]
 
-    async def _apps_due(self, now_ms: int, *, limit: int) -> list[tuple[int, App]]:
+    async def _first_due(self, buckets: Sequence[int]) -> dict[int, float | None]:
+        """Return when the first schedule of each bucket is due, None without one."""
+        replies = await self._redis.call_many(
+            [("ZRANGE", due_apps_key(b), 0, 0, "WITHSCORES") for b in buckets]
+        )
+        return {
+            bucket: float(first[1]) if (first := ok(reply)) else None
+            for bucket, reply in zip(buckets, replies, strict=True)
+        }
+
+    async def _apps_due(
+        self, buckets: Sequence[int], now_ms: int, *, limit: int
+    ) -> list[tuple[int, App]]:
         """Return each bucket and app with a schedule that is due."""
-        buckets = [
-            bucket
-            for bucket, reply in enumerate(await self._redis.run_prepared(_EARLIEST))
-            if (earliest := ok(reply)) and float(earliest[1]) <= now_ms
-        ]
         found = await self._redis.call_many(
             [_earliest(due_apps_key(bucket), now_ms, limit) for bucket in buckets]
         )

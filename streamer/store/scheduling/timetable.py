@@ -19,7 +19,7 @@ from ...model import App, Log
 from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.replicated import Replicated
 from ..client.replies import ok
-from ..keys import BUCKETS, named_key, schedules_key, sends_key, slots_key
+from ..keys import BUCKETS, due_channel, named_key, schedules_key, sends_key, slots_key
 from ..logs.settings import DAY_MS, DEFAULTS, LogSettings
 from .firing import Firing
 from .recipients import Recipients
@@ -162,6 +162,7 @@ class Timetable:
                 ref.id,
                 "" if due_ms is None else due_ms,
                 KEPT_MS,
+                due_channel(ref.bucket),
                 *((fragment, expires_ms) if fragment else ()),
             ),
         )
@@ -216,6 +217,7 @@ class Timetable:
             schedule.due_ms,
             slots_max,
             INDEX_MS,
+            due_channel(ref.bucket),
             *record_args(schedule),
         )
         return ScriptCall(_SCHEDULE, keys, args)

@@ -26,6 +26,8 @@ from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import BUCKETS, bucket_of, cards_key
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import LogSettings
+from streamer.store.scheduling import timetable as timetable_module
+from streamer.store.scheduling.notices import Notices
 from streamer.store.scheduling.schedule_records import ScheduleRef, new_schedule_id
 from streamer.store.scheduling.timetable import Timetable
 
@@ -91,13 +93,18 @@ async def add(timetable: Timetable, schedules: Sequence[Schedule]) -> None:
 
 
 async def add_audience(
-    timetable: Timetable, players: Sequence[str], *, app: App = APP, **fields: Any
+    timetable: Timetable,
+    players: Sequence[str],
+    *,
+    app: App = APP,
+    due_ms: int = NOON,
+    **fields: Any,
 ) -> Schedule:
     made = Schedule(
         app,
         new_schedule_id(5),
         ScheduleState.PENDING,
-        NOON,
+        due_ms,
         0,
         b'"body":"b"}',
         total=len(players),
@@ -559,3 +566,174 @@ async def test_the_delay_of_a_schedule_is_counted_once(
 
     assert (late._lag_s.counts, late._lag_s.sum) == ([0, 2, 0], 14.0)
     assert other._lag_s.count == 0
+
+
+# At rest, and waking up.
+
+
+@contextlib.asynccontextmanager
+async def running(
+    timetable: Timetable, clock: Clock, store_url: str, *, count: int = 1
+) -> AsyncIterator[list[Scheduler]]:
+    """Run schedulers that have subscribed to notices and looked at every bucket."""
+    notices = [Notices(store_url) for _ in range(count)]
+    schedulers = [
+        Scheduler(timetable, notices=each, clock_s=clock.node_s) for each in notices
+    ]
+    async with asyncio.TaskGroup() as tasks:
+        started = [tasks.create_task(each.run()) for each in schedulers]
+
+        async def at_rest() -> bool:
+            complete = all(each.complete for each in notices)
+            times = [each._agenda.next_ms for each in schedulers]
+            return complete and all(ms > clock.store_ms for ms in times)
+
+        await until(at_rest)
+        yield schedulers
+        for task in started:
+            task.cancel()
+
+
+async def calls(redis: RedisConnection, *names: str) -> int:
+    """Return how often commands were called since the last reset."""
+    stats = (await redis.call("INFO", "commandstats")).decode()
+    return sum(
+        int(line.split("calls=")[1].split(",")[0])
+        for line in stats.splitlines()
+        if line.split(":")[0] in {f"cmdstat_{name}" for name in names}
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_schedulers_at_rest_ask_the_store_little(
+    redis: RedisConnection,
+    store_url: str,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+) -> None:
+    """A tick, of a second, costs some commands, whatever the number of buckets."""
+    monkeypatch.setattr(fires, "TICK_S", 0.02)
+    timetable = Timetable(redis)  # With the store's clock, which each tick reads.
+    clock.store_ms = int(time.time() * 1_000)
+    await add(timetable, [reminder("p", clock.store_ms + 3_600_000)])
+    async with running(timetable, clock, store_url, count=count):
+        await redis.call("CONFIG", "RESETSTAT")
+
+        async def ticked() -> bool:
+            return await calls(redis, "time") >= 40
+
+        await until(ticked)
+        ticks = await calls(redis, "time")
+        looks = await calls(redis, "zrange", "zrangebyscore")
+
+    # For each tick two buckets for schedules and two for audiences; those may tick a
+    # little more often. Polling all buckets would be 512 commands.
+    assert looks <= 4 * fires.WALK * ticks
+
+
+async def test_a_notice_wakes_a_scheduler_that_sleeps(
+    store_url: str,
+    timetable: Timetable,
+    clock: Clock,
+    inbox: Inbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fires, "TICK_S", 3_600.0)
+    async with running(timetable, clock, store_url):
+        await add(timetable, [reminder("p", NOON)])
+
+        async def fired() -> bool:
+            return await received(inbox, "p") == ["b"]
+
+        await until(fired)
+
+
+async def test_a_sleeping_scheduler_wakes_when_the_next_schedule_is_due(
+    redis: RedisConnection,
+    store_url: str,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fires, "TICK_S", 3_600.0)
+    timetable, inbox = Timetable(redis), Inbox(redis)
+    clock.store_ms = now_ms = int(time.time() * 1_000)
+    async with running(timetable, clock, store_url):
+        await add(timetable, [reminder("p", now_ms + d, str(d)) for d in (900, 600)])
+
+        async def fired() -> bool:
+            return await received(inbox, "p") == ["600", "900"]
+
+        await until(fired)
+
+
+async def test_a_store_whose_clock_is_set_forward_is_noticed_by_the_next_tick(
+    store_url: str,
+    timetable: Timetable,
+    clock: Clock,
+    inbox: Inbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fires, "TICK_S", 0.02)
+    async with running(timetable, clock, store_url):
+        await add(timetable, [reminder("p", NOON + 3_600_000)])
+
+        clock.store_ms += 3_600_000  # The clock of this node follows it.
+
+        async def fired() -> bool:
+            return await received(inbox, "p") == ["b"]
+
+        await until(fired)
+
+
+async def test_a_schedule_without_a_notice_is_found_by_walking(
+    store_url: str,
+    timetable: Timetable,
+    clock: Clock,
+    inbox: Inbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fires, "TICK_S", 0.005)
+    monkeypatch.setattr(timetable_module, "due_channel", lambda bucket: "nobody")
+    async with running(timetable, clock, store_url):
+        await add(timetable, [reminder("p", NOON)])
+
+        async def fired() -> bool:
+            return await received(inbox, "p") == ["b"]
+
+        await until(fired)
+
+
+async def test_what_was_added_while_notices_were_interrupted_fires(
+    redis: RedisConnection,
+    store_url: str,
+    timetable: Timetable,
+    clock: Clock,
+    inbox: Inbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fires, "TICK_S", 3_600.0)
+    async with running(timetable, clock, store_url):
+        await redis.call("CLIENT", "KILL", "TYPE", "pubsub")
+        await add(timetable, [reminder("p", NOON)])
+
+        async def fired() -> bool:
+            return await received(inbox, "p") == ["b"]
+
+        await until(fired)
+
+
+async def test_another_scheduler_serves_an_audience_that_was_begun_and_left(
+    store_url: str,
+    timetable: Timetable,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fires, "TICK_S", 3_600.0)
+    left = await add_audience(timetable, ["a", "b"], due_ms=NOON + 1_000)
+    async with running(timetable, clock, store_url):
+        clock.store_ms += 2_000
+        # As by a scheduler that is killed right after.
+        await timetable.firing.begin_sending([ScheduleRef.of(left)])
+
+        await until(lambda: is_sent(timetable, left))

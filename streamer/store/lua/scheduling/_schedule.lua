@@ -24,6 +24,15 @@ local function add_due(due, apps, member, due_ms)
   update_first_due(due, apps, member)
 end
 
+-- Tell schedulers of a schedule that is the first of its bucket. If the store refuses it,
+-- they find the schedule when they look.
+local function notice_due(apps, channel, due_ms)
+  local first = redis.call('ZRANGE', apps, 0, 0, 'WITHSCORES')
+  if first[2] and tonumber(first[2]) >= tonumber(due_ms) then
+    redis.pcall('SPUBLISH', channel, 'due ' .. due_ms)
+  end
+end
+
 -- Removes last. Otherwise a refused ZADD could not be undone, because that takes ZADD.
 local function remove_due(due, apps, member)
   local app = string.match(member, '^[^:]+')

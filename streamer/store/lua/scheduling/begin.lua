@@ -4,7 +4,7 @@
 -- the schedule can still be cancelled.
 --
 -- KEYS  record, due, apps with schedules due, sending
--- ARGV  retention in ms (unused), clock, member
+-- ARGV  retention in ms (unused), clock, member, channel of notices
 -- Returns 1 if it has begun; 0 if it was not due or no longer pending.
 --
 -- Commands  HSET ZADD ZSCORE
@@ -21,4 +21,5 @@ require_zrem(due)
 redis.call('HSET', record, 'state', 'sending', 'begun', int(NOW_MS))
 redis.call('ZADD', sending, int(NOW_MS), member)
 remove_due(due, apps, member)
+redis.pcall('SPUBLISH', ARGV[4], 'sending')
 return 1

@@ -3,8 +3,8 @@
 --
 -- KEYS  record, due, apps with schedules due, campaign slots
 -- ARGV  retention in ms (unused), clock, member, id, new due time in ms ("" to cancel),
---       lifetime of a cancelled record in ms; optionally, if the new time changes them, the
---       fragment and its expiry in ms
+--       lifetime of a cancelled record in ms, channel of notices; optionally, if the new
+--       time changes them, the fragment and its expiry in ms
 -- Returns the state afterwards, "" if there is no such schedule, and 1 if this call has
 -- changed it, otherwise 0.
 --
@@ -17,8 +17,9 @@ local state = schedule_state(record)
 if state ~= 'pending' then return { state, 0 } end
 if new_due ~= '' then
   redis.call('HSET', record, 'due', new_due)
-  if ARGV[7] then redis.call('HSET', record, 'fragment', ARGV[7], 'expires', ARGV[8]) end
+  if ARGV[8] then redis.call('HSET', record, 'fragment', ARGV[8], 'expires', ARGV[9]) end
   add_due(due, apps, member, new_due)
+  notice_due(apps, ARGV[7], new_due)
   return { 'pending', 1 }
 end
 remove_due(due, apps, member)

@@ -3,7 +3,8 @@
 -- KEYS  record, due, apps with schedules due, the indexes that list it; campaign slots, if
 --       there is a limit
 -- ARGV  retention in ms (unused), clock, member (app:id), id, due time in ms, number of slots
---       (0: no limit), lifetime of the indexes in ms, fields and values of the record
+--       (0: no limit), lifetime of the indexes in ms, channel of notices, fields and values
+--       of the record
 -- Returns 1 and the creation time; 0 and 0 if it exists; -1 and 0 if all slots are taken.
 --
 -- Commands  EXISTS HSET PEXPIRE SADD SCARD ZADD ZREMRANGEBYSCORE
@@ -20,7 +21,7 @@ if slots_max > 0 then
 end
 
 redis.call('HSET', record, 'state', 'pending', 'due', due_ms, 'created', int(NOW_MS),
-  unpack(ARGV, 8))
+  unpack(ARGV, 9))
 for i = 4, last_index do
   -- No record lives longer than an index, so older items refer to nothing.
   redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', int(NOW_MS - tonumber(index_ms)))
@@ -28,4 +29,5 @@ for i = 4, last_index do
   redis.call('PEXPIRE', KEYS[i], index_ms)
 end
 add_due(due, apps, member, due_ms)
+notice_due(apps, ARGV[8], due_ms)
 return { 1, int(NOW_MS) }
