@@ -83,7 +83,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
       client/        connection (multiplexed), commands, replies, pubsub
                      (announcements), unannounced (those that the store
                      refused), replicated (writes that replicas confirm), health
-      server/        embedded (the private Valkey), directory, memory, server_binary
+      server/        embedded (the private Valkey), directory, memory,
+                     password, server_binary
       logs/          inbox, appending, entries, page_reads, numbered, receipts, views,
                      mutes, trimming, settings
       scheduling/    timetable, notices, firing, recipients, schedule_records,

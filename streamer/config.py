@@ -108,6 +108,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """
     redis: str = ""
     """URL of an external Redis or Valkey (7.0 or later); empty means embedded."""
+    redis_password_file: str = ""
+    """
+    File with the password of the store; for an embedded one, ``password`` in the data
+    directory if that exists. Keeps the password out of the URL and the command line.
+    """
     workers: Workers = 1
     """Processes that share the port and this node's limits; about one per core."""
     background: bool = True
@@ -378,6 +383,11 @@ def _contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[str]
         )
     if config.redis and (problem := _redis_problem(config.redis)):
         yield f"redis ({sources['redis']}) {problem}"
+    if config.redis and config.redis_password_file and "@" in config.redis:
+        yield (
+            f"redis ({sources['redis']}) has a user or password, and so has "
+            f"redis_password_file ({sources['redis_password_file']}): leave out one"
+        )
     if config.store_memory:
         yield from _memory_problems(config, sources)
     if config.durability == "replicated" and not config.redis:

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import sysconfig
@@ -112,8 +113,11 @@ def free_port() -> int:
         return port
 
 
-def redis_command(port: int, command: bytes) -> bytes:
+def redis_command(port: int, command: bytes, password: str = "") -> bytes:
     with socket.create_connection(("127.0.0.1", port)) as connection:
+        if password:
+            connection.sendall(f"AUTH {password}\r\n".encode())
+            assert connection.recv(4096) == b"+OK\r\n"
         connection.sendall(command + b"\r\n")
         return connection.recv(4096)
 
@@ -172,6 +176,9 @@ def test_the_commands_of_the_procfile_exist_and_match() -> None:
     url = f"redis://127.0.0.1:{commands['store']['port']}"
     assert commands["web"]["redis"] == commands["scheduler"]["redis"] == url
     assert commands["web"]["background"] is False
+    file = f"{commands['store']['data_dir']}/password"
+    for name in ("web", "scheduler"):
+        assert commands[name]["redis_password_file"] == file
 
 
 # --- app, key, token
@@ -250,16 +257,76 @@ def test_store_creates_the_demo_once_and_other_commands_work_meanwhile(
     text = read_until(process, "is ready")
     assert "created app demo" in text
 
-    assert redis_command(port, b"PING") == b"+PONG\r\n"
+    file = data_dir / "password"
+    password = file.read_text().strip()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert password not in text
+    if shutil.which("ps"):  # Nor on a command line, which other users can read.
+        assert password not in subprocess.check_output(["ps", "-eo", "args"], text=True)
+    assert redis_command(port, b"FLUSHALL").startswith(b"-NOAUTH")
+    assert redis_command(port, b"PING", password) == b"+PONG\r\n"
+    url = f"redis://127.0.0.1:{port}"
     key_by_directory = secret("key", "--app", "demo", "--data-dir", data_dir)
-    key_by_url = secret("key", "--app", "demo", "--redis", f"redis://127.0.0.1:{port}")
+    key_by_url = secret(
+        "key", "--app", "demo", "--redis", url, "--redis-password-file", file
+    )
     assert key_by_directory != key_by_url
-    assert redis_command(port, b"HLEN streamer:keys") == b":3\r\n"
+    assert redis_command(port, b"HLEN streamer:keys", password) == b":3\r\n"
 
     stop(process)
     assert process.returncode == 0
-    again = start("store", "--data-dir", data_dir)
+    again = start("store", "--data-dir", data_dir, "--port", port)
     assert "app demo" not in read_until(again, "is ready")
+    assert redis_command(port, b"PING", password) == b"+PONG\r\n"
+
+
+def test_a_password_of_the_operator_is_used(start: Run, data_dir: Path) -> None:
+    file = data_dir.parent / "secret"
+    file.write_text("pass/w@rd:1\n")
+    port = free_port()
+    options = ("--redis-password-file", file)
+    read_until(
+        start("store", "--data-dir", data_dir, "--port", port, *options), "is ready"
+    )
+
+    assert redis_command(port, b"PING", "pass/w@rd:1") == b"+PONG\r\n"
+    url = f"redis://127.0.0.1:{port}"
+    assert "demo" in streamer("app", "list", "--redis", url, *options).output
+    assert "demo" in streamer("app", "list", "--data-dir", data_dir, *options).output
+    assert not (data_dir / "password").exists()
+
+
+@pytest.mark.parametrize("text", ["", "two words"])
+def test_a_password_file_without_a_password_is_refused(
+    data_dir: Path, text: str
+) -> None:
+    data_dir.mkdir()
+    (data_dir / "password").write_text(text)
+
+    result = streamer("app", "list", "--data-dir", data_dir)
+
+    assert result.exit_code == 1
+    assert "must contain one word of 1 to 512 characters" in result.output
+
+
+def test_a_missing_password_file_is_named() -> None:
+    result = streamer(
+        *("app", "list", "--redis", "redis://127.0.0.1:1"),
+        *("--redis-password-file", "/nowhere/password"),
+    )
+
+    assert result.exit_code == 1
+    assert "cannot read the password file /nowhere/password" in result.output
+
+
+def test_two_passwords_are_refused() -> None:
+    result = streamer(
+        *("app", "list", "--redis", "redis://:x@127.0.0.1:1"),
+        *("--redis-password-file", "/nowhere/password"),
+    )
+
+    assert result.exit_code == 1
+    assert "leave out one" in result.output
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -280,7 +347,7 @@ def test_store_fails_when_its_server_exits(start: Run, data_dir: Path) -> None:
     process = start("store", "--data-dir", data_dir, "--port", port)
     read_until(process, "is ready")
 
-    redis_command(port, b"SHUTDOWN")
+    redis_command(port, b"SHUTDOWN", (data_dir / "password").read_text().strip())
 
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 1

@@ -17,14 +17,22 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from ..config import DEFAULT
 from .limits import fit_connections, raise_fd_limit
 from .logs import log_to_stderr
-from .settings import fsync_policy, resolve, run, store_memory, store_options
+from .settings import (
+    embedded_password,
+    fsync_policy,
+    redis_url,
+    resolve,
+    run,
+    store_memory,
+    store_options,
+)
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -32,6 +40,9 @@ if TYPE_CHECKING:
     from ..workers.control_channel import ControlChannel, StartMessage
 
 __all__ = ["scheduler", "serve", "worker"]
+
+PASSWORD_WAIT_S: Final = 10.0
+"""How long to wait for a password file: a Procfile starts everything at once."""
 
 
 @click.command()
@@ -157,13 +168,15 @@ async def _store(config: Config) -> AsyncIterator[tuple[str, Embedded | None]]:
     from ..store.server.embedded import Embedded
 
     if config.redis:
-        await refuse_unsuitable_store(config.redis, config)
-        yield config.redis, None
+        url = await redis_url(config, wait_s=PASSWORD_WAIT_S)
+        await refuse_unsuitable_store(url, config)
+        yield url, None
         return
     embedded = await Embedded.start(
         Path(config.data_dir),
         fsync=fsync_policy(config.durability),
         memory=store_memory(config),
+        password=embedded_password(config),
     )
     try:
         await _void_leases(embedded.url)

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from ..store.client.connection import RedisConnection
 
 __all__ = [
+    "embedded_password",
     "fsync_policy",
     "open_redis",
+    "redis_url",
     "resolve",
     "run",
     "store_memory",
@@ -47,6 +49,11 @@ def store_options(command: Command) -> Command:
             "--redis",
             metavar="URL",
             help="External Redis or Valkey (7.0 or later) to use as the store.",
+        ),
+        click.option(
+            "--redis-password-file",
+            metavar="PATH",
+            help="File with the password of the store.",
         ),
         click.option(
             "--data-dir", metavar="PATH", help="Directory of the embedded store."
@@ -92,6 +99,41 @@ def store_memory(config: Config, *, processes: int = 0) -> int:
     return default_limit(available_bytes(), processes=processes)
 
 
+def embedded_password(config: Config) -> str:
+    """Return the password of the embedded store; empty if it has none."""
+    from ..store.server.password import PASSWORD, read_password
+
+    path = Path(config.redis_password_file or Path(config.data_dir, PASSWORD))
+    if not config.redis_password_file and not path.exists():
+        return ""
+    return read_password(path)
+
+
+async def redis_url(config: Config, *, wait_s: float = 0) -> str:
+    """
+    Return the URL of the external store, with the password of its file, if it has one.
+
+    Args:
+        config: The settings.
+        wait_s: How long to wait for the file: `streamer store` may be about to make it.
+
+    Raises:
+        StoreFailed: There is no password in the file.
+
+    """
+    from ..store.server.password import has_password, read_password, with_password
+
+    if not config.redis_password_file:
+        return config.redis
+    path = Path(config.redis_password_file)
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + wait_s
+    # No event tells of a file.
+    while not has_password(path) and loop.time() < until_s:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    return with_password(config.redis, read_password(path))
+
+
 def run(
     work: Coroutine[Any, Any, T],
     *,
@@ -115,10 +157,12 @@ async def store_url(config: Config) -> AsyncIterator[str]:
     from ..store.server.embedded import attach
 
     if config.redis:
-        yield config.redis
+        yield await redis_url(config)
         return
     memory = store_memory(config)
-    async with attach(Path(config.data_dir), memory=memory) as url:
+    async with attach(
+        Path(config.data_dir), memory=memory, password=embedded_password(config)
+    ) as url:
         yield url
 
 

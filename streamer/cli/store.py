@@ -1,7 +1,8 @@
 """
 `streamer store`: the embedded store on its own, in the foreground.
 
-For a Procfile, where several processes share the store over loopback TCP. Exits without
+For a Procfile, where several processes share the store over loopback TCP. On TCP it
+requires a password, because every local user can connect. Exits without
 a signal only if the store's server does, with a non-zero status.
 """
 
@@ -12,11 +13,14 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from .settings import fsync_policy, resolve, run, store_memory
+from .settings import embedded_password, fsync_policy, resolve, run, store_memory
+
+if TYPE_CHECKING:
+    from ..config import Config
 
 __all__ = ["store"]
 
@@ -34,39 +38,61 @@ PROCESSES: Final = 3
     help="Also listen on this port of 127.0.0.1; 0 listens on the unix socket only.",
 )
 @click.option(
+    "--redis-password-file",
+    "password_file",
+    metavar="PATH",
+    help="File with the password that the store requires. With --port it is made if it "
+    "is missing. Default: password in the data directory.",
+)
+@click.option(
     "--config",
     "file",
     metavar="PATH",
     help="TOML file with settings. Default: $STREAMER_CONFIG.",
 )
-def store(data_dir: str | None, port: int, file: str | None) -> None:
+def store(
+    data_dir: str | None, port: int, password_file: str | None, file: str | None
+) -> None:
     """
     Run the embedded store on its own, until Ctrl-C or SIGTERM.
 
-    Several servers can then share it, as in the Procfile.
+    Several servers can then share it, as in the Procfile. They need the password, by
+    --redis-password-file.
     """
-    config = resolve(file, data_dir=data_dir).config
+    config = resolve(file, data_dir=data_dir, redis_password_file=password_file).config
     if config.redis:
         raise click.UsageError(
             "a Redis URL is configured, but `streamer store` runs the embedded store"
         )
     memory = store_memory(config, processes=PROCESSES)
     fsync = fsync_policy(config.durability)
-    run(_store(Path(config.data_dir), port, fsync=fsync, memory=memory))
+    run(_store(config, port, fsync=fsync, memory=memory))
 
 
-async def _store(data_dir: Path, port: int, *, fsync: str, memory: int) -> None:
+async def _store(config: Config, port: int, *, fsync: str, memory: int) -> None:
+    from ..store.server.directory import socket_path, socket_url
     from ..store.server.embedded import Embedded, StoreFailed
+    from ..store.server.password import PASSWORD, make_password
     from .demo import prepare
 
+    data_dir = Path(config.data_dir)
+    password_file = Path(config.redis_password_file or data_dir / PASSWORD)
+    if port:
+        make_password(password_file)
+    password = embedded_password(config)
+    # Not the URL of the embedded store, which has the password.
+    where = socket_url(socket_path(data_dir))
     # Before the start: a signal during the start must stop the store, not orphan it.
     async with _stop_signal() as stop:
-        embedded = await Embedded.start(data_dir, port=port, fsync=fsync, memory=memory)
+        embedded = await Embedded.start(
+            data_dir, port=port, fsync=fsync, memory=memory, password=password
+        )
         try:
             if (demo := await prepare(embedded.url)) and demo.key:
                 click.echo(f"created app demo; its backend key: {demo.key}")
             also = f" and redis://127.0.0.1:{port}" if port else ""
-            click.echo(f"the store is ready at {embedded.url}{also}")
+            using = f", with the password in {password_file}" if password else ""
+            click.echo(f"the store is ready at {where}{also}{using}")
             ended = asyncio.create_task(embedded.wait())
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)

@@ -63,6 +63,22 @@ async def eventually(
         await asyncio.sleep(0.01)
 
 
+async def probe(port: int, path: str) -> int:
+    """Return the status of a GET; 0 if there is no server."""
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return 0
+    try:
+        writer.write(b"GET %b HTTP/1.0\r\n\r\n" % path.encode())
+        status = await reader.readline()
+    except OSError:
+        return 0
+    finally:
+        writer.transport.abort()
+    return int(status.split()[1]) if status else 0
+
+
 def _is_in_order(line: str) -> bool:
     try:
         record = json.loads(line)
@@ -199,18 +215,7 @@ class ServerProcess(ChildProcess):
 
     async def probe(self, path: str) -> int:
         """Return the status of a GET; 0 if there is no server."""
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        except OSError:
-            return 0
-        try:
-            writer.write(b"GET %b HTTP/1.0\r\n\r\n" % path.encode())
-            status = await reader.readline()
-        except OSError:
-            return 0
-        finally:
-            writer.transport.abort()
-        return int(status.split()[1]) if status else 0
+        return await probe(self.port, path)
 
     async def greeting(self) -> str:
         """Return what it printed, once that is complete."""

@@ -11,6 +11,7 @@ The directory contains::
     store.json      marker: a store was served from here, so there must be a log
     appendonlydir/  the server's append-only log; writes are synced before the reply
     store.log       the server's log messages
+    password        if it exists: what the server requires of every connection
 
 A server without its append-only log starts empty and reports nothing. The marker
 distinguishes a new directory from one that has lost its log.
@@ -87,12 +88,13 @@ class DirectoryInUse(StoreFailed):
         )
 
 
-async def take_lock(data_dir: Path, *, temporary: bool) -> int:
+async def take_lock(data_dir: Path, *, temporary: bool, password: str = "") -> int:
     """
     Return a descriptor that holds the directory's lock, with this process in the file.
 
     Creates the directory if it is missing. Waits for a holder that is starting or that
-    runs for one command. Shuts down an orphan, whose supervisor is dead, and waits.
+    runs for one command. Shuts down an orphan, whose supervisor is dead and which may
+    require `password`, and waits.
 
     Raises:
         DirectoryInUse: Another process holds the lock and keeps running.
@@ -100,7 +102,7 @@ async def take_lock(data_dir: Path, *, temporary: bool) -> int:
     """
     lock = _open_lock(data_dir)
     try:
-        await _await_lock(data_dir, lock)
+        await _await_lock(data_dir, lock, password)
         os.ftruncate(lock, 0)
         holder = Holder(os.getpid(), temporary, _process_space())
         os.pwrite(lock, msgspec.json.encode(holder), 0)
@@ -180,12 +182,20 @@ def remove_link(data_dir: Path) -> None:
         _short_link(data_dir).unlink()
 
 
-async def send_command(path: Path, command: bytes) -> bytes:
-    """Return the first line of the server's reply, or b"" if there is none."""
+async def send_command(path: Path, command: bytes, password: str = "") -> bytes:
+    """
+    Return the first line of the server's reply, or b"" if there is none.
+
+    With a password it authenticates first; the reply is that to AUTH if that fails.
+    """
     try:
         async with asyncio.timeout(REPLY_S):
             reader, writer = await asyncio.open_unix_connection(path)
             try:
+                if password:
+                    writer.write(f"AUTH {password}\r\n".encode())
+                    if not (reply := await reader.readline()).startswith(b"+OK"):
+                        return reply
                 writer.write(command + b"\r\n")
                 return await reader.readline()
             finally:
@@ -206,7 +216,7 @@ def _unusable(data_dir: Path, exc: OSError) -> StoreFailed:
     return StoreFailed(f"cannot use the data directory {data_dir}: {exc.strerror}")
 
 
-async def _await_lock(data_dir: Path, lock: int) -> None:
+async def _await_lock(data_dir: Path, lock: int, password: str) -> None:
     deadline = time.monotonic() + LOCK_WAIT_S
     while True:
         try:
@@ -217,7 +227,7 @@ async def _await_lock(data_dir: Path, lock: int) -> None:
             return
         orphaned = holder is not None and _is_dead(holder)
         if orphaned:
-            await send_command(socket_path(data_dir), b"SHUTDOWN")
+            await send_command(socket_path(data_dir), b"SHUTDOWN", password)
         leaving = holder is None or holder.temporary or orphaned
         if not leaving or time.monotonic() > deadline:
             raise DirectoryInUse(data_dir, holder)

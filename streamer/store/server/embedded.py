@@ -40,6 +40,7 @@ from typing import Final
 
 from . import directory
 from .directory import DirectoryInUse
+from .password import with_password
 from .server_binary import StoreFailed, find_server
 
 __all__ = ["DirectoryInUse", "Embedded", "StoreFailed", "attach"]
@@ -115,6 +116,7 @@ class Embedded:
         port: int = 0,
         fsync: str = "always",
         memory: int = 0,
+        password: str = "",
         temporary: bool = False,
         binary: Path | None = None,
     ) -> Embedded:
@@ -131,6 +133,8 @@ class Embedded:
                 ``everysec`` within two seconds.
             memory: Limit of the memory for data, in bytes; 0 for none. A store that is
                 full starts, and refuses commands that take memory.
+            password: What the server requires of every connection, also over the
+                socket; empty for nothing. A server with a port should have one.
             temporary: Whether the server runs for one command. Another start on the
                 same directory then waits instead of failing.
             binary: Server program to use instead of the one that is found.
@@ -143,18 +147,19 @@ class Embedded:
             raise RuntimeError("the embedded store starts from the main thread only")
         binary = binary or find_server()
         data_dir = _absolute(data_dir)
-        lock = await directory.take_lock(data_dir, temporary=temporary)
+        lock = await directory.take_lock(
+            data_dir, temporary=temporary, password=password
+        )
         try:
             directory.refuse_lost_log(data_dir)
-            embedded = _spawn(
-                binary, data_dir, lock, port=port, fsync=fsync, memory=memory
-            )
+            embedded = _spawn(binary, data_dir, lock, fsync=fsync, memory=memory)
         except BaseException:
             directory.drop_lock(lock)
             raise
         try:
             await embedded._wait_ready()
             directory.write_marker(data_dir)
+            await embedded._open(port, password)
         except BaseException:
             await embedded.stop()
             raise
@@ -211,23 +216,44 @@ class Embedded:
                 self._fail(f"did not respond within {START_S:.0f} s")
             await asyncio.sleep(_PING_EVERY_S)
 
+    async def _open(self, port: int, password: str) -> None:
+        """Require the password, and then listen on the port."""
+        # Not by options of the command, which other users can read.
+        commands = [("requirepass", password)] if password else []
+        commands += [("port", str(port))] if port else []
+        authenticated = ""
+        for name, value in commands:
+            reply = await directory.send_command(
+                self._socket, f"CONFIG SET {name} {value}".encode(), authenticated
+            )
+            if not reply.startswith(b"+OK"):
+                words = reply.decode(errors="replace").strip()
+                shown = f"port {port}" if name == "port" else name
+                self._fail(f"does not accept {shown}: {words}")
+            authenticated = password
+        if password:
+            self.url = with_password(self.url, password)
+
     def _fail(self, how: str) -> None:
         messages = self.log_tail() or "no log messages"
         raise StoreFailed(f"the embedded store in {self.data_dir} {how}: {messages}")
 
 
 @contextlib.asynccontextmanager
-async def attach(data_dir: Path, *, memory: int = 0) -> AsyncIterator[str]:
+async def attach(
+    data_dir: Path, *, memory: int = 0, password: str = ""
+) -> AsyncIterator[str]:
     """
     Give the URL of the store in `data_dir`.
 
     A server that runs on the directory is used and keeps running. Otherwise one is
-    started for the duration of the context, with the limit `memory`.
+    started for the duration of the context, with the limit `memory`. Either requires
+    the `password`, if there is one.
 
     Raises:
         StoreFailed: A running server does not respond, or none can be started.
     """
-    url, embedded = await _start_or_find(data_dir, memory)
+    url, embedded = await _start_or_find(data_dir, memory, password)
     try:
         yield url
     finally:
@@ -235,18 +261,27 @@ async def attach(data_dir: Path, *, memory: int = 0) -> AsyncIterator[str]:
             await embedded.stop()
 
 
-async def _start_or_find(data_dir: Path, memory: int) -> tuple[str, Embedded | None]:
+async def _start_or_find(
+    data_dir: Path, memory: int, password: str
+) -> tuple[str, Embedded | None]:
     # A running server may be starting or stopping; soon it responds or has exited.
     deadline = time.monotonic() + directory.LOCK_WAIT_S
     while True:
         try:
-            embedded = await Embedded.start(data_dir, memory=memory, temporary=True)
+            embedded = await Embedded.start(
+                data_dir, memory=memory, password=password, temporary=True
+            )
         except DirectoryInUse as exc:
             path = directory.socket_path(_absolute(data_dir))
-            if (await directory.send_command(path, b"PING")).startswith(b"+PONG"):
-                return directory.socket_url(path), None
+            reply = await directory.send_command(path, b"PING", password)
+            if reply.startswith(b"+PONG"):
+                url = directory.socket_url(path)
+                return (with_password(url, password) if password else url), None
             if time.monotonic() > deadline:
-                raise StoreFailed(f"{exc}; it does not respond at {path}") from exc
+                words = reply.decode(errors="replace").strip() or "no response"
+                raise StoreFailed(
+                    f"{exc}; it does not respond at {path} ({words})"
+                ) from exc
         else:
             return embedded.url, embedded
         await asyncio.sleep(_FIND_EVERY_S)
@@ -257,9 +292,9 @@ def _absolute(data_dir: Path) -> Path:
 
 
 def _spawn(
-    binary: Path, data_dir: Path, lock: int, *, port: int, fsync: str, memory: int
+    binary: Path, data_dir: Path, lock: int, *, fsync: str, memory: int
 ) -> Embedded:
-    network = ("--port", str(port), "--bind", "127.0.0.1") if port else ("--port", "0")
+    network = ("--port", "0", "--bind", "127.0.0.1")
     listen = (*network, "--unixsocket", directory.SOCKET, "--unixsocketperm", "700")
     log_options = (*LOGGED, "--appendfsync", fsync)
     limit = ("--maxmemory", str(memory))

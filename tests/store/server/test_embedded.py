@@ -433,7 +433,9 @@ async def test_a_port_in_use_is_reported_by_the_server(
     taken = await asyncio.start_server(lambda _, __: None, "127.0.0.1", 0)
     async with taken:
         port = taken.sockets[0].getsockname()[1]
-        with pytest.raises(StoreFailed, match="did not start"):
+        with pytest.raises(
+            StoreFailed, match=r"does not accept port \d+: .*already in use"
+        ):
             await Embedded.start(data_dir, port=port, binary=store_binary)
 
 
