@@ -58,7 +58,7 @@ async def _trim(config: Config, app: App | None, age_s: int) -> tuple[Trimmed, F
     from ..store.logs.trimming import trim_logs
 
     async with store_url(config) as url, open_redis(url) as redis:
-        before_ms = await redis.now_ms() - age_s * 1_000
-        trimmed = await trim_logs(redis, before_ms=before_ms, app=app)
+        before_us = (await redis.now_ms() - age_s * 1_000) * 1_000
+        trimmed = await trim_logs(redis, before_us=before_us, app=app)
         facts = await read_facts(redis)
         return trimmed, judge_memory(facts.maxmemory, facts.counted_memory)

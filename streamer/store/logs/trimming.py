@@ -28,7 +28,7 @@ class Trimmed(NamedTuple):
 
 
 async def trim_logs(
-    redis: RedisConnection, *, before_ms: int, app: App | None = None
+    redis: RedisConnection, *, before_us: int, app: App | None = None
 ) -> Trimmed:
     """
     Remove the entries that were stored before a time of the store's clock.
@@ -38,7 +38,7 @@ async def trim_logs(
 
     Args:
         redis: The connection to the store.
-        before_ms: The time in ms of Unix time.
+        before_us: The time in µs of Unix time.
         app: Only logs of this app; None for those of all apps.
 
     Raises:
@@ -56,7 +56,7 @@ async def trim_logs(
         removed = [
             ok(reply)
             for reply in await redis.call_many(
-                [("XTRIM", key, "MINID", before_ms) for key in keys], write=True
+                [("XTRIM", key, "MINID", before_us) for key in keys], write=True
             )
         ]
         entries += sum(removed)

@@ -48,7 +48,7 @@ class Handler:
 
 @pytest.fixture
 def timetable(redis: RedisConnection) -> Timetable:
-    return Timetable(redis, LogSettings(clock_ms=lambda: NOON))
+    return Timetable(redis, LogSettings(clock_us=lambda: NOON * 1_000))
 
 
 @pytest.fixture
@@ -136,9 +136,9 @@ async def test_a_store_that_refuses_the_channel_adds_the_schedule_all_the_same(
     path = store_url.removeprefix("unix://")
     limited = RedisConnection(f"unix://mute:pw@{path}")
     try:
-        added = await Timetable(limited, LogSettings(clock_ms=lambda: NOON)).add(
-            schedule(NOON - 1)
-        )
+        added = await Timetable(
+            limited, LogSettings(clock_us=lambda: NOON * 1_000)
+        ).add(schedule(NOON - 1))
     finally:
         await limited.close()
         await redis.call("ACL", "DELUSER", "mute")
