@@ -84,7 +84,7 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      (announcements), unannounced (those that the store
                      refused), replicated (writes that replicas confirm), health
       server/        embedded (the private Valkey), directory, memory,
-                     password, server_binary
+                     password, running, server_binary
       logs/          inbox, appending, entries, page_reads, numbered, receipts, views,
                      mutes, trimming, settings
       scheduling/    timetable, notices, firing, recipients, schedule_records,

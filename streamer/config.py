@@ -37,6 +37,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Resolved",
+    "default_data_dir",
     "load",
     "parse_bind",
     "parse_memory",
@@ -69,6 +70,10 @@ TOKEN_CHARS_MIN: Final = 16
 # The syntax of a token after "Bearer" (RFC 6750, section 2.1).
 _TOKEN: Final = re.compile(rf"[A-Za-z0-9._~+/-]{{{TOKEN_CHARS_MIN},}}=*", re.ASCII)
 _ORIGIN: Final = re.compile(r"https?://[^/?#@\s,]+")
+_NO_HOME: Final = (
+    "the data directory is unknown: HOME is not set, and the system knows no home "
+    "directory of user {uid}. Set data_dir: --data-dir PATH or STREAMER_DATA_DIR"
+)
 MEMORY_MIN: Final = 32 * 1_048_576
 """Least memory of the embedded store."""
 _MEMORY: Final = re.compile(r"(\d{1,15}) ?(?:([kmgt])(?:i?b)?|b)?", re.ASCII | re.I)
@@ -274,7 +279,7 @@ def resolve(
     problems: list[str] = []
     file = file or environ.get(FILE_VARIABLE)
     values = {
-        **(_read_file(Path(file).expanduser(), problems) if file else {}),
+        **(_read_file(Path(file), problems) if file else {}),
         **_read_environ(environ, problems),
         **_read_flags(flags, problems),
     }
@@ -287,14 +292,21 @@ def resolve(
     if problems:
         raise ConfigError(problems)
     if not config.redis:
-        data_dir = _data_dir(config.data_dir, environ)
+        try:
+            data_dir = _data_dir(config.data_dir, environ)
+        except RuntimeError as exc:  # From `Path.home` and `Path.expanduser`.
+            raise ConfigError([_NO_HOME.format(uid=os.geteuid())]) from exc
         config = msgspec.structs.replace(config, data_dir=str(data_dir))
     return Resolved(config, sources)
 
 
 def _read_file(path: Path, problems: list[str]) -> dict[str, _SourcedValue]:
     try:
+        path = path.expanduser()
         table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except RuntimeError:
+        problems.append(f"cannot read {path}: the home directory is unknown")
+        return {}
     except OSError as exc:
         problems.append(f"cannot read {path}: {exc.strerror}")
         return {}
@@ -494,12 +506,25 @@ def _data_dir(path: str, environ: Mapping[str, str]) -> Path:
     """Return `path`, or the platform's data directory of the user."""
     if path:
         return Path(path).expanduser().absolute()
+    return default_data_dir(environ)
+
+
+def default_data_dir(environ: Mapping[str, str]) -> Path:
+    """
+    Return the data directory of this user without the setting `data_dir`.
+
+    Raises:
+        RuntimeError: The user has no home directory.
+
+    """
+    # XDG base directory specification 0.8: a relative path is to be ignored.
+    base = environ.get("XDG_DATA_HOME", "")
+    if sys.platform != "darwin" and os.path.isabs(base):
+        return Path(base) / "streamer"
     home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
     if sys.platform == "darwin":
         return home / "Library" / "Application Support" / "streamer"
-    # XDG base directory specification 0.8: a relative path is to be ignored.
-    base = environ.get("XDG_DATA_HOME", "")
-    return (Path(base) if os.path.isabs(base) else home / ".local/share") / "streamer"
+    return home / ".local/share/streamer"
 
 
 _TYPES: Final = get_type_hints(Config, include_extras=True)

@@ -44,6 +44,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
 
 
 @pytest.fixture
@@ -774,3 +775,74 @@ def test_valkey_is_reported_with_its_own_version() -> None:
     info = {"redis_version": "7.2.4", "valkey_version": "9.1.2"}
 
     assert doctor.judge_version(info).text == "the store is Valkey 9.1.2"
+
+
+# --- the data directory
+
+
+def test_doctor_is_not_content_with_a_directory_that_cannot_be_written(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tests may run as root, who can write wherever the mode forbids it."""
+    data_dir.mkdir()
+    real = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: path != data_dir and real(path, mode)
+    )
+
+    result = streamer("doctor", "--data-dir", data_dir)
+
+    assert result.exit_code == 1
+    assert f"cannot write to {data_dir}" in result.output
+
+
+def test_a_data_directory_that_is_a_file_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert doctor.judge_data_dir(path).verdict == "problem"
+    assert doctor.judge_data_dir(tmp_path / "new" / "below").verdict == "ok"
+
+
+def test_a_command_says_which_default_directory_it_uses(tmp_path: Path) -> None:
+    result = streamer("app", "create", "one")
+
+    assert f"using the store in {tmp_path / 'share' / 'streamer'}\n" in result.output
+
+
+def test_a_command_under_another_home_finds_the_running_server(
+    start: Run, data_dir: Path
+) -> None:
+    read_until(start("store", "--data-dir", data_dir), "is ready")
+
+    result = streamer("key", "--app", "demo")
+
+    assert result.exit_code == 0, result.output
+    assert f"using the store in {data_dir}, where a server is running" in result.output
+
+
+def test_a_store_of_ones_own_is_used_and_a_running_server_is_named(
+    start: Run, data_dir: Path, tmp_path: Path
+) -> None:
+    streamer("app", "create", "old")
+    read_until(start("store", "--data-dir", data_dir), "is ready")
+
+    result = streamer("app", "list")
+
+    assert f"using the store in {tmp_path / 'share' / 'streamer'}, which no" in (
+        result.output
+    )
+    assert f"to use that, add --data-dir {data_dir}" in result.output
+
+
+def test_of_several_running_servers_none_is_chosen(
+    start: Run, data_dir: Path, tmp_path: Path
+) -> None:
+    read_until(start("store", "--data-dir", data_dir), "is ready")
+    read_until(start("store", "--data-dir", tmp_path / "other"), "is ready")
+
+    result = streamer("app", "list")
+
+    assert result.exit_code == 1
+    assert "several servers are running" in result.output
+    assert f"--data-dir {data_dir}" in result.output

@@ -312,3 +312,28 @@ def test_an_external_store_has_a_limit_of_its_own() -> None:
     (problem,) = problems({"redis": "redis://r"}, {"STREAMER_STORE_MEMORY": "1GiB"})
 
     assert "redis (--redis) and store_memory (STREAMER_STORE_MEMORY)" in problem
+
+
+def test_an_unknown_home_directory_is_one_clear_problem(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+
+    (problem,) = problems(environ={})
+
+    assert problem.startswith("the data directory is unknown: HOME is not set")
+    assert "--data-dir PATH or STREAMER_DATA_DIR" in problem
+    assert load({"data_dir": "/srv/data"}, {}).data_dir == "/srv/data"
+    assert load({"redis": "redis://r"}, {}).redis == "redis://r"
+    assert load({}, {"XDG_DATA_HOME": "/srv"}).data_dir == "/srv/streamer"
+
+
+def test_a_path_in_an_unknown_home_directory_is_a_problem() -> None:
+    (problem,) = problems({"data_dir": "~nobody-of-that-name/data"})
+    (of_file,) = problems(file=Path("~nobody-of-that-name/streamer.toml"))
+
+    assert problem.startswith("the data directory is unknown")
+    assert "the home directory is unknown" in of_file

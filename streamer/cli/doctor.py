@@ -8,6 +8,7 @@ nothing. Exits with status 1 if there is a problem.
 
 from __future__ import annotations
 
+import os
 import sys
 import sysconfig
 import time
@@ -30,7 +31,7 @@ from ..core.store_health import (
     judge_version,
 )
 from .limits import FDS_BESIDE_CONNECTIONS, fd_limit_max, streams_max
-from .settings import open_redis, resolve, run, store_options, store_url
+from .settings import locate_store, open_redis, resolve, run, store_options, store_url
 
 if TYPE_CHECKING:
     from ..config import Config, Resolved
@@ -40,6 +41,7 @@ __all__ = [
     "doctor",
     "judge_clock",
     "judge_compiled",
+    "judge_data_dir",
     "judge_durability",
     "judge_fds",
     "judge_interpreter",
@@ -88,6 +90,27 @@ def judge_fds(limit: int, config: Config, process: str) -> Finding:
             "(ulimit -Hn, LimitNOFILE=) or lower connections_max",
         )
     return Finding("ok", text)
+
+
+def judge_data_dir(data_dir: Path) -> Finding:
+    """Judge whether this user can serve a store from a directory, or create it."""
+    existing = next(path for path in (data_dir, *data_dir.parents) if path.exists())
+    if not existing.is_dir():
+        return Finding("problem", f"{existing} is not a directory: set data_dir")
+    # The answer of the system, which knows read-only file systems, too.
+    if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
+        return Finding(
+            "problem",
+            f"cannot write to {existing}: make it writable for user {os.geteuid()}, or "
+            "set data_dir to another directory",
+        )
+    for path in sorted(data_dir.glob("*")):
+        if not os.access(path, os.R_OK | os.W_OK):
+            return Finding(
+                "problem",
+                f"cannot write to {path}: it has to belong to user {os.geteuid()}",
+            )
+    return Finding("ok", f"the data directory {data_dir} can be written")
 
 
 def judge_compiled(*, compiled: bool) -> Finding:
@@ -155,6 +178,9 @@ async def _examine(config: Config) -> list[Finding]:
         judge_compiled(compiled=is_compiled()),
         judge_interpreter(sysconfig.get_config_vars()),
     ]
+    if not config.redis:
+        config = locate_store(config)
+        findings.append(judge_data_dir(Path(config.data_dir)))
     findings += [finding async for finding in _examine_store(config)]
     return findings
 
@@ -176,7 +202,7 @@ async def _examine_store(config: Config) -> AsyncIterator[Finding]:
         )
         return
     try:
-        async with store_url(config) as url, open_redis(url) as redis:
+        async with store_url(config, located=True) as url, open_redis(url) as redis:
             for finding in await _query_store(redis, promise):
                 yield finding
     except StoreUnavailable:

@@ -32,6 +32,7 @@ from .settings import (
     run,
     store_memory,
     store_options,
+    temporary_dir,
 )
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ async def _store(config: Config) -> AsyncIterator[tuple[str, Embedded | None]]:
     """
     from ..service.node.store_watch import refuse_unsuitable_store
     from ..store.server.embedded import Embedded
+    from ..store.server.running import recorded_as_running
 
     if config.redis:
         url = await redis_url(config, wait_s=PASSWORD_WAIT_S)
@@ -180,7 +182,8 @@ async def _store(config: Config) -> AsyncIterator[tuple[str, Embedded | None]]:
     )
     try:
         await _void_leases(embedded.url)
-        yield embedded.url, embedded
+        with recorded_as_running(Path(config.data_dir), temporary_dir()):
+            yield embedded.url, embedded
     finally:
         await embedded.stop()
 

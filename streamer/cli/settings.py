@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "embedded_password",
     "fsync_policy",
+    "locate_store",
     "open_redis",
     "redis_url",
     "resolve",
@@ -30,6 +32,7 @@ __all__ = [
     "store_memory",
     "store_options",
     "store_url",
+    "temporary_dir",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -99,6 +102,56 @@ def store_memory(config: Config, *, processes: int = 0) -> int:
     return default_limit(available_bytes(), processes=processes)
 
 
+def temporary_dir() -> Path:
+    """Return the system's directory for temporary files."""
+    return Path(os.environ.get("TMPDIR") or "/tmp")
+
+
+def locate_store(config: Config) -> Config:
+    """
+    Return the settings with the data directory that a command uses, and print it.
+
+    That matters where no setting names it. The server may run with another home
+    directory, so its data directory is used if the default one has no store.
+
+    Raises:
+        ClickException: Several servers run, and the default directory has no store.
+
+    """
+    import msgspec
+
+    from ..config import default_data_dir
+    from ..store.server.directory import holds_store
+    from ..store.server.running import is_running, running_directories
+
+    data_dir = Path(config.data_dir)
+    try:
+        if data_dir != default_data_dir(os.environ):
+            return config
+    except RuntimeError:
+        return config
+    others = [
+        other for other in running_directories(temporary_dir()) if other != data_dir
+    ]
+    if not others or is_running(data_dir):
+        click.echo(f"using the store in {data_dir}", err=True)
+        return config
+    options = " or ".join(f"--data-dir {shlex.quote(str(other))}" for other in others)
+    if holds_store(data_dir):
+        click.echo(
+            f"using the store in {data_dir}, which no server is using; a server is "
+            f"running on another store: to use that, add {options}",
+            err=True,
+        )
+        return config
+    if len(others) > 1:
+        raise click.ClickException(
+            f"several servers are running, and {data_dir} has no store: add {options}"
+        )
+    click.echo(f"using the store in {others[0]}, where a server is running", err=True)
+    return msgspec.structs.replace(config, data_dir=str(others[0]))
+
+
 def embedded_password(config: Config) -> str:
     """Return the password of the embedded store; empty if it has none."""
     from ..store.server.password import PASSWORD, read_password
@@ -152,13 +205,21 @@ def run(
 
 
 @contextlib.asynccontextmanager
-async def store_url(config: Config) -> AsyncIterator[str]:
-    """Yield the URL of the configured store, started meanwhile if it does not run."""
+async def store_url(config: Config, *, located: bool = False) -> AsyncIterator[str]:
+    """
+    Yield the URL of the configured store, started meanwhile if it does not run.
+
+    Args:
+        config: The settings.
+        located: Whether they come from `locate_store`.
+
+    """
     from ..store.server.embedded import attach
 
     if config.redis:
         yield await redis_url(config)
         return
+    config = config if located else locate_store(config)
     memory = store_memory(config)
     async with attach(
         Path(config.data_dir), memory=memory, password=embedded_password(config)

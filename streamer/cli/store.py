@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from .settings import embedded_password, fsync_policy, resolve, run, store_memory
+from .settings import (
+    embedded_password,
+    fsync_policy,
+    resolve,
+    run,
+    store_memory,
+    temporary_dir,
+)
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -73,6 +80,7 @@ async def _store(config: Config, port: int, *, fsync: str, memory: int) -> None:
     from ..store.server.directory import socket_path, socket_url
     from ..store.server.embedded import Embedded, StoreFailed
     from ..store.server.password import PASSWORD, make_password
+    from ..store.server.running import recorded_as_running
     from .demo import prepare
 
     data_dir = Path(config.data_dir)
@@ -88,20 +96,23 @@ async def _store(config: Config, port: int, *, fsync: str, memory: int) -> None:
             data_dir, port=port, fsync=fsync, memory=memory, password=password
         )
         try:
-            if (demo := await prepare(embedded.url)) and demo.key:
-                click.echo(f"created app demo; its backend key: {demo.key}")
-            also = f" and redis://127.0.0.1:{port}" if port else ""
-            using = f", with the password in {password_file}" if password else ""
-            click.echo(f"the store is ready at {where}{also}{using}")
-            ended = asyncio.create_task(embedded.wait())
-            stopped = asyncio.create_task(stop.wait())
-            await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
-            stopped.cancel()
-            if ended.done():
-                raise StoreFailed(
-                    f"the store exited unexpectedly (status {ended.result()}): "
-                    f"{embedded.log_tail() or 'no output'}"
+            with recorded_as_running(data_dir, temporary_dir()):
+                if (demo := await prepare(embedded.url)) and demo.key:
+                    click.echo(f"created app demo; its backend key: {demo.key}")
+                also = f" and redis://127.0.0.1:{port}" if port else ""
+                using = f", with the password in {password_file}" if password else ""
+                click.echo(f"the store is ready at {where}{also}{using}")
+                ended = asyncio.create_task(embedded.wait())
+                stopped = asyncio.create_task(stop.wait())
+                await asyncio.wait(
+                    [ended, stopped], return_when=asyncio.FIRST_COMPLETED
                 )
+                stopped.cancel()
+                if ended.done():
+                    raise StoreFailed(
+                        f"the store exited unexpectedly (status {ended.result()}): "
+                        f"{embedded.log_tail() or 'no output'}"
+                    )
         finally:
             await embedded.stop()
 

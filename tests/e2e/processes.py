@@ -186,7 +186,8 @@ class ServerProcess(ChildProcess):
     def environment(self) -> dict[str, str]:
         """Return the environment without settings, for a process beside this one."""
         env = {k: v for k, v in os.environ.items() if not k.startswith("STREAMER_")}
-        return env | {"HOME": str(self.folder), "XDG_DATA_HOME": str(self.folder)}
+        folder = str(self.folder)
+        return env | {"HOME": folder, "XDG_DATA_HOME": folder, "TMPDIR": folder}
 
     def spawn(self) -> None:
         settings = {

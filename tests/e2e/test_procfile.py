@@ -35,6 +35,7 @@ class Manager:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("STREAMER_")}
         self.env = kept | {
             "HOME": str(folder),
+            "TMPDIR": str(folder),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "STREAMER_PORT": str(self.port),
         }

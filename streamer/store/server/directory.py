@@ -35,11 +35,13 @@ import msgspec
 from .server_binary import StoreFailed
 
 __all__ = [
+    "LOCK",
     "LOG",
     "SOCKET",
     "DirectoryInUse",
     "drop_lock",
     "holds_store",
+    "make_private",
     "refuse_lost_log",
     "remove_link",
     "send_command",
@@ -164,7 +166,7 @@ def socket_path(data_dir: Path) -> Path:
     path = data_dir / SOCKET
     if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
         link = _short_link(data_dir)
-        _make_private(link.parent)
+        make_private(link.parent)
         with contextlib.suppress(FileExistsError):
             link.symlink_to(data_dir)
         path = link / SOCKET
@@ -272,7 +274,15 @@ def _short_link(data_dir: Path) -> Path:
     return Path(f"/tmp/streamer-{os.geteuid()}", digest)
 
 
-def _make_private(directory: Path) -> None:
+def make_private(directory: Path) -> None:
+    """
+    Create a directory that only this user can read, or make it so.
+
+    Raises:
+        StoreFailed: It belongs to another user.
+        OSError: It cannot be created.
+
+    """
     # Any user can create names in /tmp, so an existing directory has to be our own.
     with contextlib.suppress(FileExistsError):
         directory.mkdir(mode=0o700)
