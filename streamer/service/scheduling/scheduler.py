@@ -213,6 +213,8 @@ class Scheduler:
         return self._notices is not None and self._notices.complete
 
     async def _wait_to_fire(self) -> None:
+        if self._noticed.is_set() and not self._paused:
+            return
         until_ms = self._agenda.next_ms
         if self._paused or not self._is_noticed or until_ms <= self._now_ms:
             # Without notices, or what is due could not be fired, or was elsewhere.

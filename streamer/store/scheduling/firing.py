@@ -46,7 +46,7 @@ _FIRE: Final = Script(
     "fire",
     includes=("_announce", "_whole", "_inbox", "_append", "_device", "_schedule"),
 )
-_BEGIN: Final = Script("begin", includes=("_whole", "_inbox", "_schedule"))
+_BEGIN: Final = Script("begin", includes=("_announce", "_whole", "_inbox", "_schedule"))
 
 _ALL: Final = range(BUCKETS)
 

@@ -35,8 +35,9 @@ __all__ = ["AddResult", "Timetable"]
 
 INDEX_MS: Final = 31 * DAY_MS + KEPT_MS
 
-_SCHEDULE: Final = Script("schedule", includes=("_whole", "_inbox", "_schedule"))
-_CANCEL: Final = Script("cancel", includes=("_whole", "_inbox", "_schedule"))
+_INCLUDES: Final = ("_announce", "_whole", "_inbox", "_schedule")
+_SCHEDULE: Final = Script("schedule", includes=_INCLUDES)
+_CANCEL: Final = Script("cancel", includes=_INCLUDES)
 
 
 class AddResult(NamedTuple):

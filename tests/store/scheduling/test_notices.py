@@ -144,4 +144,5 @@ async def test_a_store_that_refuses_the_channel_adds_the_schedule_all_the_same(
         await redis.call("ACL", "DELUSER", "mute")
 
     assert added.added
+    assert limited.unannounced.count == 1
     assert len(await timetable.firing.due(NOON, limit=10)) == 1

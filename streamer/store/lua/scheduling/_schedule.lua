@@ -24,12 +24,12 @@ local function add_due(due, apps, member, due_ms)
   update_first_due(due, apps, member)
 end
 
--- Tell schedulers of a schedule that is the first of its bucket. If the store refuses it,
--- they find the schedule when they look.
+-- Tell schedulers of a schedule that is the first of its bucket. Needs _announce.lua. If the
+-- store refuses it, they find the schedule when they look.
 local function notice_due(apps, channel, due_ms)
   local first = redis.call('ZRANGE', apps, 0, 0, 'WITHSCORES')
   if first[2] and tonumber(first[2]) >= tonumber(due_ms) then
-    redis.pcall('SPUBLISH', channel, 'due ' .. due_ms)
+    publish(channel, 'due ' .. due_ms)
   end
 end
 

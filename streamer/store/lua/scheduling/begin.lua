@@ -21,5 +21,5 @@ require_zrem(due)
 redis.call('HSET', record, 'state', 'sending', 'begun', int(NOW_MS))
 redis.call('ZADD', sending, int(NOW_MS), member)
 remove_due(due, apps, member)
-redis.pcall('SPUBLISH', ARGV[4], 'sending')
-return 1
+publish(ARGV[4], 'sending')
+return with_refusal(1)

@@ -20,7 +20,7 @@ if new_due ~= '' then
   if ARGV[8] then redis.call('HSET', record, 'fragment', ARGV[8], 'expires', ARGV[9]) end
   add_due(due, apps, member, new_due)
   notice_due(apps, ARGV[7], new_due)
-  return { 'pending', 1 }
+  return with_refusal({ 'pending', 1 })
 end
 remove_due(due, apps, member)
 redis.call('SREM', slots, id)

@@ -30,4 +30,4 @@ for i = 4, last_index do
 end
 add_due(due, apps, member, due_ms)
 notice_due(apps, ARGV[8], due_ms)
-return { 1, int(NOW_MS) }
+return with_refusal({ 1, int(NOW_MS) })
