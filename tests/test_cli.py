@@ -846,3 +846,46 @@ def test_of_several_running_servers_none_is_chosen(
     assert result.exit_code == 1
     assert "several servers are running" in result.output
     assert f"--data-dir {data_dir}" in result.output
+
+
+@pytest.mark.privileged
+def test_doctor_notices_a_file_system_that_is_read_only(tmp_path: Path) -> None:
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("needs root")
+    folder = tmp_path / "readonly"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False).returncode:
+        pytest.skip("a file system cannot be mounted here")
+    try:
+        result = streamer("doctor", "--data-dir", folder / "data")
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+    assert result.exit_code == 1
+    assert f"cannot write to {folder}" in result.output
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("command", ["doctor", "serve", "token"])
+def test_a_user_unknown_to_the_system_gets_one_clear_message(command: str) -> None:
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("needs root")
+    # The capability lets that user read this Python, wherever it is installed.
+    may_read = ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search")
+    options = ("--app", "demo", "--player", "ann") if command == "token" else ()
+    result = subprocess.run(
+        [
+            *("setpriv", "--reuid", "4242", "--regid", "4242", "--clear-groups"),
+            *(*may_read, "env", "-i", *STREAMER, command, *options),
+        ],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+    assert result.returncode == 1
+    assert "the data directory is unknown: HOME is not set" in result.stderr
+    assert "Traceback" not in result.stderr
