@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import secrets
 import shutil
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -143,4 +147,104 @@ async def test_a_full_disk_loses_nothing_and_recovers(
     report(
         f"0 lost of {len(stored)} acknowledged, {refused} times 503, "
         f"first 200 {took:.1f} s after space was freed"
+    )
+
+
+CGROUP_MIB = 200
+
+
+class Cgroup(NamedTuple):
+    """A cgroup with a limit of its own, of version 1 or 2."""
+
+    folder: Path
+
+    @classmethod
+    def make(cls) -> Cgroup | None:
+        name = f"streamer-{secrets.token_hex(4)}"
+        for mount, limit in (
+            (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
+            (Path("/sys/fs/cgroup"), "memory.max"),
+        ):
+            folder = mount / name
+            with contextlib.suppress(OSError):
+                folder.mkdir()
+                try:
+                    (folder / limit).write_text(str(CGROUP_MIB * 1_048_576))
+                except OSError:
+                    folder.rmdir()
+                else:
+                    return cls(folder)
+        return None
+
+    def kills(self) -> int:
+        for name in ("memory.events", "memory.oom_control"):
+            if (self.folder / name).exists():
+                lines = (self.folder / name).read_text().splitlines()
+                return next(
+                    int(x.split()[1]) for x in lines if x.startswith("oom_kill ")
+                )
+        raise AssertionError("no counter of kills")
+
+    def peak_mib(self) -> float:
+        for name in ("memory.peak", "memory.max_usage_in_bytes"):
+            if (self.folder / name).exists():
+                return int((self.folder / name).read_text()) / 1_048_576
+        return float("nan")
+
+
+class ConfinedServer(ServerProcess):
+    """A server that begins in a cgroup."""
+
+    cgroup: Cgroup
+
+    def _spawn(self, command: list[str], env: dict[str, str] | None = None) -> None:
+        procs = self.cgroup.folder / "cgroup.procs"
+        script = f'echo $$ > {procs}; exec "$@"'
+        super()._spawn(["sh", "-c", script, "sh", *command], env)
+
+
+@pytest.fixture
+def confined(tmp_path: Path) -> Iterator[ConfinedServer]:
+    cgroup = Cgroup.make() if os.geteuid() == 0 else None
+    if cgroup is None:
+        pytest.skip("needs root, and the memory controller of cgroups")
+    server = ConfinedServer(tmp_path / "confined")
+    server.cgroup = cgroup
+    try:
+        yield server
+    finally:
+        server.discard()
+        cgroup.folder.rmdir()
+
+
+@pytest.mark.row("F13")
+@pytest.mark.privileged
+async def test_a_server_in_a_small_cgroup_is_full_and_is_not_killed(
+    confined: ConfinedServer, report: Report
+) -> None:
+    await confined.start()
+    limit = await confined.ask_store("CONFIG", "GET", "maxmemory")
+    assert int(limit[1]) == (CGROUP_MIB - 80) // 2 * 1_048_576
+    statuses: Counter[int] = Counter()
+    key = await confined.key()
+    async with Api(confined.port, key) as backend:
+        while statuses[503] < 20:
+            players = [f"p{sum(statuses.values()) * 20 % 200 + i}" for i in range(20)]
+            answer = await backend.publish(*players, data="x" * 20_000)
+            statuses[answer.status_code] += 1
+        await confined.ask_store("BGREWRITEAOF")
+
+    await confined.kill()
+    await confined.start()
+
+    async with Api(confined.port, key) as backend:
+        for player in range(50):
+            page = await backend.http.get(f"/v1/players/p{player}/notifications")
+            assert page.status_code == 200, page.text
+        while (await backend.publish("p1", data="x" * 20_000)).status_code != 503:
+            statuses[200] += 1
+    assert confined.cgroup.kills() == 0
+    report(
+        f"cgroup of {CGROUP_MIB} MiB: {dict(statuses)}, then a restart and 50 pages; "
+        f"{confined.cgroup.peak_mib():.0f} MiB at most, nothing killed"
     )
