@@ -414,6 +414,7 @@ ONE_WRITE = {
     *("card_copy", "card_write"),  # Each card is one write, which may be repeated.
     *("key_rotate", "quota_permits", "ticket_undo_use", "ticket_use"),
     *("heartbeat", "rate", "schedule_slots", "app_put"),
+    *("key_put", "lease_renew", "put_until"),
 }
 
 

@@ -6,5 +6,7 @@
 -- Returns OK.
 --
 -- allow-oom: in a full store readers still open streams, and tokens can be revoked.
+--
+-- Commands  SET
 
 return redis.call('SET', KEYS[1], ARGV[1], ARGV[2], ARGV[3])

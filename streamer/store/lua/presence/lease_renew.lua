@@ -6,6 +6,8 @@
 -- Returns 1.
 --
 -- allow-oom: in a full store open connections keep their leases.
+--
+-- Commands  HSET PEXPIRE
 
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
