@@ -68,6 +68,7 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
 ::
 
     errors, model    the error tree and close codes; notification, entry, position, ids
+    store_url        the URL of an external store, and its options
     config           the settings; the only reader of the environment
     compiled/        IN C: the fan-out loop, and entries as JSON; their twins in Python
     core/            DECIDES. Values in, values out
@@ -125,11 +126,11 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
     cli/             serve, scheduler, store, app, key, token, publish, tail, trim,
                      doctor
 
-Imports run one way: errors, model <- compiled <- core <- store, hub <- service <-
-transports <- contract, metrics <- surfaces <- components, openapi <- app <- server,
-workers <- bench <- cli. Every layer but core and store may read `config`. Constructors
-receive their dependencies; there are no module globals to look things up in.
-`tests/test_layout.py` enforces all of this.
+Imports run one way: errors, model, store_url <- compiled <- core <- store, hub <-
+service <- transports <- contract, metrics <- surfaces <- components, openapi <- app <-
+server, workers <- bench <- cli. Every layer but core and store may read `config`.
+Constructors receive their dependencies; there are no module globals to look things up
+in. `tests/test_layout.py` enforces all of this.
 
 Glossary
 ========

@@ -31,6 +31,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from .errors import Error
+from .store_url import parse_store_url
 
 __all__ = [
     "DEFAULT",
@@ -112,7 +113,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     process of the server, and at least 32 MiB.
     """
     redis: str = ""
-    """URL of an external Redis or Valkey (7.0 or later); empty means embedded."""
+    """
+    URL of an external Redis or Valkey (7.0 or later); empty means embedded. See
+    `store_url`.
+    """
     redis_password_file: str = ""
     """
     File with the password of the store; for an embedded one, ``password`` in the data
@@ -491,14 +495,9 @@ def parse_memory(text: str) -> int:
 def _redis_problem(url: str) -> str:
     # The URL itself is not repeated: it may hold a password.
     try:
-        parts = urlsplit(url)
-        _ = parts.port  # Reading the property parses and checks the port.
-    except ValueError:
-        return "is not a URL"
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        return "must begin with redis://, rediss:// or unix://"
-    if not (parts.path if parts.scheme == "unix" else parts.hostname):
-        return "has no path" if parts.scheme == "unix" else "has no host"
+        parse_store_url(url)
+    except ValueError as error:
+        return str(error)
     return ""
 
 

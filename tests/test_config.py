@@ -141,7 +141,9 @@ def test_an_external_store_has_no_data_directory() -> None:
         ("127.0.0.1:6379", "must begin with redis://"),
         ("redis://", "has no host"),
         ("unix://", "has no path"),
-        ("redis://host:port", "is not a URL"),
+        ("redis://:secret@host:port", "has a wrong port"),
+        ("redis://:secret@host/staging", "has no such database"),
+        ("redis://:secret@host?foo=bar", "has the option 'foo'"),
     ],
 )
 def test_a_wrong_redis_url_is_reported_without_its_password(

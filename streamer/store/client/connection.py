@@ -26,15 +26,22 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import hiredis
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    ConnectionPool,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from ...errors import OutcomeUnknown, StoreFull, StoreUnavailable
+from ...store_url import StoreUrl, parse_store_url
 from .commands import Call, Command, Packed, Prepared, Script, ScriptCall, pack_all
 from .replies import Reply, ok, refusal
 from .unannounced import Unannounced, result_of
@@ -224,13 +231,12 @@ async def connect(url: str, connection: RespConnection, *, name: str) -> None:
         StoreUnavailable: The connection was refused, or took longer than 2 s.
 
     """
-    pool = ConnectionPool.from_url(
-        url,
+    pool = ConnectionPool(
         protocol=2,
-        client_name=name,
         retry=Retry(NoBackoff(), 0),
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         socket_timeout=CONNECT_TIMEOUT_S,
+        **_place(parse_store_url(url), name),
     )
     opened: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]  # untyped in redis-py
     try:
@@ -255,6 +261,29 @@ async def connect(url: str, connection: RespConnection, *, name: str) -> None:
         raise
 
 
+def _place(url: StoreUrl, name: str) -> dict[str, Any]:
+    """Return the arguments of redis-py that say where the store is, and who we are."""
+    arguments: dict[str, Any] = {
+        "db": url.database,
+        "username": url.username or None,
+        "password": url.password or None,
+        "client_name": url.client_name or name,
+    }
+    if url.scheme == "unix":
+        return {
+            "connection_class": UnixDomainSocketConnection,
+            "path": url.path,
+            **arguments,
+        }
+    arguments |= {"host": url.host, "port": url.port}
+    if url.scheme == "redis":
+        return {"connection_class": Connection, **arguments}
+    tls: dict[str, Any] = dict(url.tls)
+    if "ssl_check_hostname" in tls:
+        tls["ssl_check_hostname"] = tls["ssl_check_hostname"] == "true"
+    return {"connection_class": SSLConnection, **arguments, **tls}
+
+
 class RedisConnection:
     """
     This process's connection to Redis. Any number of tasks may call it.
@@ -263,7 +292,7 @@ class RedisConnection:
     is unreachable calls fail at once; none is queued for later.
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix:///path``, as redis-py reads it.
+        url: A URL that `store_url.parse_store_url` accepts.
         name: Name in ``CLIENT LIST``.
         timeout_s: If replies are due and none arrives for so long, the connection is
             dropped and pending calls fail.

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import NoneType
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from redis.asyncio.connection import AbstractConnection
@@ -32,6 +33,7 @@ from streamer.store.client.replies import StoreConflict
 from streamer.store.logs.inbox import Inbox, Once
 from streamer.store.server.embedded import Embedded
 
+from ...e2e.processes import free_port
 from ..conftest import Proxy
 
 
@@ -608,6 +610,59 @@ async def test_a_replica_is_unavailable_for_writes(
         await redis.call("SET", "k", "v", write=True)
 
     await redis.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://{host}",
+        "REDIS://{host}/3",
+        "valkey://default@{host}",
+        "redis://:@{host}?db=3&client_name=test",
+    ],
+)
+async def test_every_form_of_a_url_connects(any_store: str, url: str) -> None:
+    port = free_port()
+    unix = RedisConnection(any_store)
+    await unix.call("CONFIG", "SET", "port", port)
+    redis = RedisConnection(url.format(host=f"127.0.0.1:{port}"))
+
+    client = await redis.call("CLIENT", "INFO")
+    await redis.close()
+    await unix.call("CONFIG", "SET", "port", 0)
+    await unix.close()
+
+    assert (b" db=3 " in client) is ("3" in url.partition("}")[2])
+    assert (b" name=test " in client) is ("client_name" in url)
+
+
+async def test_a_socket_can_have_a_database_and_a_user(
+    store_url: str, redis: RedisConnection
+) -> None:
+    path = store_url.removeprefix("unix://")
+    # A password with every character that has a meaning in a URL.
+    secret = "p@/?#% :w"
+    await redis.call("ACL", "SETUSER", "guest", "on", f">{secret}", "+@all", "~*")
+    guest = RedisConnection(f"unix://guest:{quote(secret, safe='')}@{path}?db=2")
+
+    client = await guest.call("CLIENT", "INFO")
+    await guest.close()
+    await redis.call("ACL", "DELUSER", "guest")
+
+    assert b" db=2 " in client
+    assert b" user=guest " in client
+
+
+async def test_every_option_for_tls_reaches_a_connection() -> None:
+    # Nobody listens: an option that redis-py does not take would raise a TypeError.
+    options = (
+        "ssl_ca_certs=/c&ssl_ca_path=/d&ssl_certfile=/e&ssl_keyfile=/f&"
+        "ssl_cert_reqs=none&ssl_check_hostname=false"
+    )
+    redis = RedisConnection(f"valkeys://127.0.0.1:{free_port()}?{options}")
+
+    with pytest.raises(StoreUnavailable):
+        await redis.call("PING")
 
 
 async def test_a_connection_that_is_lost_before_it_is_adopted_is_closed(
