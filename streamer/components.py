@@ -72,7 +72,7 @@ class Components:
         self.origins = frozenset(config.allowed_origins)
 
         self.counters = Counters()
-        self.redis = RedisConnection(store_url)
+        self.redis = RedisConnection(store_url, namespace=config.namespace)
         self.confirmed = _confirmed(config, store_url)
         self.apps = Apps(self.redis)
         inbox = Inbox(self.redis, settings, confirmed=self.confirmed)
@@ -94,6 +94,7 @@ class Components:
             audiences,
             replay_max=config.replay_max,
             check_s=config.position_check_s,
+            namespace=config.namespace,
             counters=self.counters,
         )
         self.catch_up = catch_up
@@ -137,7 +138,7 @@ class Components:
         # Background tasks.
         self.scheduler = Scheduler(
             self.timetable,
-            notices=Notices(store_url),
+            notices=Notices(store_url, namespace=config.namespace),
             lag_s=self.counters.schedule_lag_s,
         )
         self.store_watch = StoreWatch(self.redis, config)
@@ -166,6 +167,7 @@ def _confirmed(config: Config, store_url: str) -> Replicated | None:
     timeout_ms = config.replication_timeout_ms
     redis = RedisConnection(
         store_url,
+        namespace=config.namespace,
         name="streamer-publish",
         timeout_s=STORE_TIMEOUT_S + timeout_ms / 1000,
     )

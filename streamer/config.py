@@ -31,7 +31,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from .errors import Error
-from .store_url import parse_store_url
+from .store_url import (
+    NAMESPACE,
+    NAMESPACE_CHARS,
+    is_namespace,
+    parse_store_url,
+)
 
 __all__ = [
     "DEFAULT",
@@ -121,6 +126,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """
     File with the password of the store; for an embedded one, ``password`` in the data
     directory if that exists. Keeps the password out of the URL and the command line.
+    """
+    namespace: str = NAMESPACE
+    """
+    What every key and channel in the store begins with. Deployments that share a store
+    have different ones, or different databases.
     """
     workers: Workers = 1
     """Processes that share the port and this node's limits; about one per core."""
@@ -406,6 +416,11 @@ def _contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[str]
         )
     if config.store_memory:
         yield from _memory_problems(config, sources)
+    if not is_namespace(config.namespace):
+        yield (
+            f"namespace ({sources['namespace']}) is {config.namespace!r}, expected "
+            f"{NAMESPACE_CHARS}"
+        )
     if config.durability == "replicated" and not config.redis:
         yield (
             f"durability ({sources['durability']}) is replicated, but the embedded "

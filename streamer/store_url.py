@@ -1,7 +1,7 @@
 """
-The URL of an external store.
+The URL of an external store, and the namespace in a store.
 
-Decides which URLs are accepted, and what each part of one means. Knows nothing of
+Decides which of them are accepted, and what each part of a URL means. Knows nothing of
 connections: `store.client.connection` opens them. An unknown option is an error, since
 an option that is ignored is one that its author relies on.
 """
@@ -13,7 +13,20 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-__all__ = ["DATABASE_MAX", "SCHEMES", "StoreUrl", "parse_store_url"]
+__all__ = [
+    "DATABASE_MAX",
+    "NAMESPACE",
+    "NAMESPACE_CHARS",
+    "SCHEMES",
+    "StoreUrl",
+    "is_namespace",
+    "parse_store_url",
+]
+
+NAMESPACE: Final = "streamer"
+"""The namespace of a deployment that names no other."""
+
+NAMESPACE_CHARS: Final = "1 to 32 lower-case letters, digits, _ or -"
 
 SCHEMES: Final = {
     "redis": "redis",
@@ -29,6 +42,7 @@ DATABASE_MAX: Final = 2**31 - 1
 
 PORT: Final = 6379
 
+_NAMESPACE: Final = re.compile(r"[a-z0-9_-]{1,32}")
 _CLIENT_NAME: Final = re.compile(r"[!-~]{1,64}", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x20\x7f]")
 _ESCAPE: Final = "percent-encode /, ?, #, @, : and % in a user name or password"
@@ -90,6 +104,11 @@ class StoreUrl(NamedTuple):
         """Whether the store has to prove its identity. False without TLS, too."""
         reqs = self.tls.get("ssl_cert_reqs", "required")
         return self.scheme == "rediss" and reqs != "none"
+
+
+def is_namespace(text: str) -> bool:
+    """Whether keys can begin with a text; see `NAMESPACE_CHARS`."""
+    return _NAMESPACE.fullmatch(text) is not None
 
 
 def parse_store_url(text: str) -> StoreUrl:

@@ -196,6 +196,20 @@ def test_apps_are_created_once_and_listed(data_dir: Path) -> None:
     assert streamer("app", "list", "--data-dir", data_dir).stdout == "a\nb\n"
 
 
+def test_a_namespace_has_apps_of_its_own(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streamer("app", "create", "live", "--data-dir", data_dir)
+    option = ("--data-dir", data_dir, "--namespace", "staging")
+    streamer("app", "create", "test", *option)
+
+    assert streamer("app", "list", *option).stdout == "test\n"
+    assert streamer("app", "list", "--data-dir", data_dir).stdout == "live\n"
+    assert streamer("key", "--app", "live", *option).exit_code == 1
+    monkeypatch.setenv("STREAMER_NAMESPACE", "staging")
+    assert streamer("app", "list", "--data-dir", data_dir).stdout == "test\n"
+
+
 def test_the_last_line_is_only_the_key_or_token(data_dir: Path) -> None:
     streamer("app", "create", "1001", "--data-dir", data_dir)
 
@@ -328,6 +342,9 @@ def test_two_passwords_are_refused() -> None:
 
     assert result.exit_code == 1
     assert "leave out one" in result.output
+    stop(again)
+    other = start("store", "--data-dir", data_dir, "--namespace", "other")
+    assert "created app demo" in read_until(other, "is ready")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -409,6 +426,20 @@ def test_serve_gets_ready_and_stops_cleanly(start: Run, data_dir: Path) -> None:
     _, errors = stop(process, signal.SIGINT)
     assert process.returncode == 0, errors
     assert not (data_dir / "valkey.sock").exists()
+
+
+def test_serve_prints_commands_for_the_namespace_it_serves(
+    start: Run, data_dir: Path
+) -> None:
+    option = ("--data-dir", data_dir, "--namespace", "game")
+    for _ in range(2):  # The second start prints no key, but how to create one.
+        process = start("serve", *option, "--port", 0)
+        text = read_until(process, "/v1/players/me/notifications")
+        stop(process)
+
+    command = re.findall(r"\$\((streamer key .*)\)", text)[0]
+    assert command.endswith(f"key --app demo --data-dir {data_dir} --namespace game")
+    assert streamer(*shlex.split(command)[1:]).exit_code == 0
 
 
 def test_repeated_ctrl_c_still_closes_the_store(start: Run, data_dir: Path) -> None:

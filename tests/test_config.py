@@ -15,6 +15,7 @@ from streamer.config import (
     parse_memory,
     resolve,
 )
+from streamer.store.keys import keys_of
 
 
 def problems(
@@ -153,6 +154,27 @@ def test_a_wrong_redis_url_is_reported_without_its_password(
 
     assert problem in found
     assert "secret" not in found
+
+
+@pytest.mark.parametrize("name", ["a", "0", "game-1_eu", "-", "a" * 32])
+def test_a_namespace_is_a_short_name(name: str) -> None:
+    assert load({}, {"STREAMER_NAMESPACE": name}).namespace == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "A", "a b", "a:b", "a@0", "{a}", "a*", "a\n", "é", "a" * 33]
+)
+def test_another_namespace_is_refused(name: str) -> None:
+    (problem,) = problems({"namespace": name})
+
+    assert problem == (
+        f"namespace (--namespace) is {name!r}, expected 1 to 32 lower-case letters, "
+        "digits, _ or -"
+    )
+
+
+def test_keys_begin_with_the_namespace_of_the_settings_by_default() -> None:
+    assert Config().namespace == keys_of().namespace
 
 
 @pytest.mark.parametrize("origin", ["*", "game.example", "https://game.example/path"])

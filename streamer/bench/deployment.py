@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
+from ..store_url import NAMESPACE, NAMESPACE_CHARS, is_namespace, parse_store_url
 from .load.resuming import CURSOR
 from .load.senders import NOW, SEQUENCE
 from .requests import (
@@ -45,6 +46,8 @@ class StreamerTarget(Target):
         self.key = ""
         self.store_url = ""
         """URL of its store, where that can be reached."""
+        self.namespace = NAMESPACE
+        """The namespace of its keys."""
         self._tokens: list[str] = []
 
     def mint(self, players: range) -> list[str]:
@@ -143,9 +146,10 @@ class Deployment(StreamerTarget):
             it, tokens are requested with ``POST /v1/tokens``.
         pids: Its processes, if they are on this machine.
         store_url: Its store, for scenarios that write to that.
+        namespace: The namespace of its keys.
 
     Raises:
-        Unsupported: The URL cannot be used.
+        Unsupported: A URL or the namespace cannot be used.
 
     """
 
@@ -161,6 +165,7 @@ class Deployment(StreamerTarget):
         token_command: str = "",
         pids: tuple[int, ...] = (),
         store_url: str = "",
+        namespace: str = NAMESPACE,
     ) -> None:
         super().__init__()
         parts = urlsplit(url)
@@ -169,7 +174,15 @@ class Deployment(StreamerTarget):
         self.address = (parts.hostname, parts.port or 80)
         self.roots = list(pids)
         self.key = key
+        if store_url:
+            try:
+                parse_store_url(store_url)
+            except ValueError as exc:
+                raise Unsupported(f"the URL of the store {exc}") from exc
+        if not is_namespace(namespace):
+            raise Unsupported(f"a namespace is {NAMESPACE_CHARS}")
         self.store_url = store_url
+        self.namespace = namespace
         self._url = url.rstrip("/")
         self._token_command = token_command
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import click
 
+from ..store_url import NAMESPACE
 from .deployment import Deployment
 from .scenario import Options
 
@@ -100,4 +101,5 @@ def make_deployment(options: Options) -> Deployment:
         token_command=options.token_command,
         pids=tuple(options.pids),
         store_url=values.get("redis", ""),
+        namespace=values.get("namespace", NAMESPACE),
     )

@@ -11,12 +11,14 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .settings import open_redis
 
 if TYPE_CHECKING:
+    from ..config import Config
     from ..store.client.connection import RedisConnection
 
 __all__ = ["Demo", "greeting", "prepare"]
@@ -33,9 +35,11 @@ class Demo(NamedTuple):
     key: str | None
 
 
-async def prepare(url: str) -> Demo | None:
+async def prepare(url: str, config: Config) -> Demo | None:
     """
     Return credentials of the demo app; create the app if the store at `url` is empty.
+
+    Other namespaces of the store do not count.
 
     A key is created only with the app, since otherwise each start would leave one
     behind. Returns None if the store has no app `demo`, or if a foreign issuer signs
@@ -45,7 +49,7 @@ async def prepare(url: str) -> Demo | None:
     from ..model import App, Player
     from ..store.access.apps import Apps
 
-    async with open_redis(url) as redis:
+    async with open_redis(url, config) as redis:
         apps = Apps(redis)
         key = None
         if await _is_empty(redis):
@@ -58,14 +62,14 @@ async def prepare(url: str) -> Demo | None:
     return Demo(token, key)
 
 
-def greeting(demo: Demo | None, address: str, data_dir: str | None) -> str:
+def greeting(demo: Demo | None, address: str, options: Mapping[str, str]) -> str:
     """
     Return the text to print when the server at `address` is ready.
 
     Args:
         demo: Credentials of the demo, if the store has that app.
         address: URL without a final slash.
-        data_dir: Data directory to name in commands, unless it is the default one.
+        options: Settings that select the store, unless they have their defaults.
 
     """
     lines = [f"streamer is ready at {address}", ""]
@@ -73,7 +77,10 @@ def greeting(demo: Demo | None, address: str, data_dir: str | None) -> str:
         return "\n".join(
             [*lines[:1], "  create credentials: `streamer key`, `streamer token`"]
         )
-    option = f" --data-dir {shlex.quote(data_dir)}" if data_dir else ""
+    words = [
+        f" --{name.replace('_', '-')} {shlex.quote(value)}"
+        for name, value in options.items()
+    ]
     key = demo.key or "$STREAMER_CLI_KEY"
     lines += [f"  token of player {_PLAYER}, valid for 24 h:", f"    {demo.token}"]
     if demo.key:
@@ -81,7 +88,7 @@ def greeting(demo: Demo | None, address: str, data_dir: str | None) -> str:
     else:
         lines += [
             "  backend key: shown on the first start only. To create another:",
-            f"    STREAMER_CLI_KEY=$({_program()} key --app {_APP}{option})",
+            f"    STREAMER_CLI_KEY=$({_program()} key --app {_APP}{''.join(words)})",
         ]
     return "\n".join([*lines, "", *_curl_commands(address, demo.token, key), ""])
 
@@ -110,4 +117,4 @@ def _program() -> str:
 
 
 async def _is_empty(redis: RedisConnection) -> bool:
-    return bool(await redis.call("DBSIZE") == 0)
+    return not await redis.call("EXISTS", redis.keys.apps)

@@ -202,7 +202,10 @@ async def _examine_store(config: Config) -> AsyncIterator[Finding]:
         )
         return
     try:
-        async with store_url(config, located=True) as url, open_redis(url) as redis:
+        async with (
+            store_url(config, located=True) as url,
+            open_redis(url, config) as redis,
+        ):
             for finding in await _query_store(redis, promise):
                 yield finding
     except StoreUnavailable:

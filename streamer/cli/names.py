@@ -50,7 +50,7 @@ async def open_apps(config: Config) -> AsyncIterator[Apps]:
     """Open the apps of the configured store."""
     from ..store.access.apps import Apps
 
-    async with store_url(config) as url, open_redis(url) as redis:
+    async with store_url(config) as url, open_redis(url, config) as redis:
         yield Apps(redis)
 
 

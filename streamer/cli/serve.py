@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -69,9 +69,9 @@ def serve(file: str | None, **flags: object) -> None:
     Without --redis, the server runs an embedded store in the data directory. If that
     store is empty, the server creates the app `demo` and prints commands to try.
     """
-    resolved = resolve(file, **flags)
-    explicit = resolved.sources["data_dir"] != DEFAULT
-    _run(_serve(resolved.config, data_dir_explicit=explicit), resolved.config)
+    config, sources = resolve(file, **flags)
+    explicit = [name for name in ("data_dir", "namespace") if sources[name] != DEFAULT]
+    _run(_serve(config, explicit), config)
 
 
 @click.command()
@@ -107,15 +107,16 @@ def _run(work: Coroutine[Any, Any, None], config: Config) -> None:
         raise click.ClickException(exc.strerror or str(exc)) from exc
 
 
-async def _serve(config: Config, *, data_dir_explicit: bool) -> None:
+async def _serve(config: Config, explicit: Sequence[str]) -> None:
     from .demo import greeting, prepare
 
     async with _store(config) as (url, embedded):
-        demo = await prepare(url) if embedded else None
-        data_dir = config.data_dir if data_dir_explicit else None
+        demo = await prepare(url, config) if embedded else None
+        # What selects the store, for the commands that are printed.
+        options = {name: str(getattr(config, name)) for name in explicit}
 
         def announce(address: str) -> None:
-            click.echo(greeting(demo, _reachable(address), data_dir))
+            click.echo(greeting(demo, _reachable(address), options))
 
         await _while_alive(embedded, _run_server(config, url, announce))
 
@@ -181,25 +182,24 @@ async def _store(config: Config) -> AsyncIterator[tuple[str, Embedded | None]]:
         password=embedded_password(config),
     )
     try:
-        await _void_leases(embedded.url)
+        await _void_leases(embedded.url, config)
         with recorded_as_running(Path(config.data_dir), temporary_dir()):
             yield embedded.url, embedded
     finally:
         await embedded.stop()
 
 
-async def _void_leases(url: str) -> None:
+async def _void_leases(url: str, config: Config) -> None:
     """
     Void the leases of nodes that died with the store.
 
     No other node runs on a store that was just started for this one, so there are no
     heartbeats to wait for.
     """
-    from ..store.keys import NODES
     from .settings import open_redis
 
-    async with open_redis(url) as redis:
-        await redis.call("DEL", NODES, write=True)
+    async with open_redis(url, config) as redis:
+        await redis.call("DEL", redis.keys.nodes, write=True)
 
 
 async def _while_alive(

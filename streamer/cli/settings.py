@@ -40,13 +40,18 @@ T = TypeVar("T")
 
 
 def store_options(command: Command) -> Command:
-    """Add the options ``--data-dir``, ``--redis`` and ``--config``."""
+    """Add the options that select a store: where it is, and the namespace in it."""
     for option in (
         click.option(
             "--config",
             "file",
             metavar="PATH",
             help="TOML file with settings. Default: $STREAMER_CONFIG.",
+        ),
+        click.option(
+            "--namespace",
+            metavar="NAME",
+            help="What keys and channels in the store begin with. Default: streamer.",
         ),
         click.option(
             "--redis",
@@ -228,11 +233,11 @@ async def store_url(config: Config, *, located: bool = False) -> AsyncIterator[s
 
 
 @contextlib.asynccontextmanager
-async def open_redis(url: str) -> AsyncIterator[RedisConnection]:
+async def open_redis(url: str, config: Config) -> AsyncIterator[RedisConnection]:
     """Yield a connection to the store at `url`, which the first call opens."""
     from ..store.client.connection import RedisConnection
 
-    redis = RedisConnection(url, name="streamer-cli")
+    redis = RedisConnection(url, namespace=config.namespace, name="streamer-cli")
     try:
         yield redis
     finally:

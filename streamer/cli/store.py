@@ -38,6 +38,11 @@ PROCESSES: Final = 3
 @click.command()
 @click.option("--data-dir", metavar="PATH", help="Directory of the store.")
 @click.option(
+    "--namespace",
+    metavar="NAME",
+    help="Namespace in which the app `demo` is created. Default: streamer.",
+)
+@click.option(
     "--port",
     type=click.IntRange(0, 65_535),
     default=0,
@@ -58,7 +63,7 @@ PROCESSES: Final = 3
     help="TOML file with settings. Default: $STREAMER_CONFIG.",
 )
 def store(
-    data_dir: str | None, port: int, password_file: str | None, file: str | None
+    port: int, password_file: str | None, file: str | None, **flags: str | None
 ) -> None:
     """
     Run the embedded store on its own, until Ctrl-C or SIGTERM.
@@ -66,7 +71,7 @@ def store(
     Several servers can then share it, as in the Procfile. They need the password, by
     --redis-password-file.
     """
-    config = resolve(file, data_dir=data_dir, redis_password_file=password_file).config
+    config = resolve(file, redis_password_file=password_file, **flags).config
     if config.redis:
         raise click.UsageError(
             "a Redis URL is configured, but `streamer store` runs the embedded store"
@@ -97,7 +102,7 @@ async def _store(config: Config, port: int, *, fsync: str, memory: int) -> None:
         )
         try:
             with recorded_as_running(data_dir, temporary_dir()):
-                if (demo := await prepare(embedded.url)) and demo.key:
+                if (demo := await prepare(embedded.url, config)) and demo.key:
                     click.echo(f"created app demo; its backend key: {demo.key}")
                 also = f" and redis://127.0.0.1:{port}" if port else ""
                 using = f", with the password in {password_file}" if password else ""

@@ -28,7 +28,7 @@ from streamer.core.access.tokens import mint
 from streamer.model import App, Log, Player
 from streamer.store.access.apps import AppExists, Apps
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import lease_key
+from streamer.store.keys import keys_of
 from streamer.store.server.directory import socket_path, socket_url
 from streamer.store.server.server_binary import find_server
 
@@ -285,7 +285,7 @@ class ServerProcess(ChildProcess):
 
     async def listeners(self, player: str, count: int) -> None:
         """Wait until a player has so many leases."""
-        key = lease_key(Log(App("demo"), Player(player)))
+        key = keys_of().lease(Log(App("demo"), Player(player)))
 
         async def counted() -> bool:
             return bool(await self.ask_store("HLEN", key) == count)

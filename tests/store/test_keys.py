@@ -7,77 +7,76 @@ from typing import Any, Final
 
 import pytest
 
-from streamer.model import App, Log
+from streamer.model import App, Log, Player
 from streamer.store import keys
 
 APP: Final = App("app")
 PLAYER: Final = Log(APP, "player")
 DIGEST: Final = bytes(range(32))
 PERIOD: Final[Any] = "period"
+NAMES: Final = keys.keys_of("ns", "db")  # As on the page.
 
 BUILT = {
-    **keys.inbox_keys(PLAYER)._asdict(),
-    "state_key": keys.state_key(PLAYER),
-    "mutes": keys.mutes_key(PLAYER),
-    "views": keys.views_key(PLAYER),
-    "channel": keys.channel(PLAYER),
-    "tally": keys.tally_key(Log(APP, "audience")),
-    "lease": keys.lease_key(PLAYER),
-    "devices": keys.devices_key(PLAYER),
-    "once": keys.once_key(PLAYER, "a key"),
-    "request": keys.request_key(APP, "key"),
-    "revoked": keys.revoked_key(PLAYER),
-    "ticket": keys.ticket_key(DIGEST),
-    "session": keys.session_key(DIGEST),
-    "due": keys.due_key(7, APP),
-    "due_apps": keys.due_apps_key(7),
-    "sending": keys.sending_key(7),
-    "notices": keys.due_channel(7),
-    "schedule": keys.schedule_key(7, APP, "id"),
-    "schedules": keys.schedules_key(7, APP),
-    "named": keys.named_key(PLAYER, "a label"),
-    "sends": keys.sends_key(APP, "campaign"),
-    "slots": keys.slots_key(APP, "campaign"),
-    "recipients": keys.recipients_key(7, APP, "id"),
-    "campaigns": keys.campaigns_key(APP),
-    "card": keys.card_key(APP, "campaign", "card"),
-    "cards": keys.cards_key(7, APP, "campaign"),
-    "message": keys.message_key(APP, "identifier"),
-    "rate": keys.rate_key(APP, "operation"),
-    "publishes": keys.quota_key(APP, "publishes"),
-    "bytes": keys.quota_key(APP, "bytes"),
-    "pending": keys.quota_key(APP, "pending"),
-    "players": keys.players_key(APP, PERIOD),
-    "apps": keys.APPS,
-    "audiences": keys.AUDIENCES,
-    "keys": keys.KEYS,
-    "nodes": keys.NODES,
-    "fence": keys.FENCE,
+    **NAMES.inbox(PLAYER)._asdict(),
+    "state_key": NAMES.state(PLAYER),
+    "mutes": NAMES.mutes(PLAYER),
+    "views": NAMES.views(PLAYER),
+    "channel": NAMES.channel(PLAYER),
+    "tally": NAMES.tally(Log(APP, "audience")),
+    "lease": NAMES.lease(PLAYER),
+    "devices": NAMES.devices(PLAYER),
+    "once": NAMES.once(PLAYER, "a key"),
+    "request": NAMES.request(APP, "key"),
+    "revoked": NAMES.revoked(PLAYER),
+    "ticket": NAMES.ticket(DIGEST),
+    "session": NAMES.session(DIGEST),
+    "due": NAMES.due(7, APP),
+    "due_apps": NAMES.due_apps(7),
+    "notices": NAMES.notices(7),
+    "sending": NAMES.sending(7),
+    "schedule": NAMES.schedule(7, APP, "id"),
+    "schedules": NAMES.schedules(7, APP),
+    "named": NAMES.named(PLAYER, "a label"),
+    "sends": NAMES.sends(APP, "campaign"),
+    "slots": NAMES.slots(APP, "campaign"),
+    "recipients": NAMES.recipients(7, APP, "id"),
+    "campaigns": NAMES.campaigns(APP),
+    "card": NAMES.card(APP, "campaign", "card"),
+    "cards": NAMES.cards(7, APP, "campaign"),
+    "message": NAMES.message(APP, "identifier"),
+    "rate": NAMES.rate(APP, "operation"),
+    "publishes": NAMES.quota(APP, "publishes"),
+    "bytes": NAMES.quota(APP, "bytes"),
+    "pending": NAMES.quota(APP, "pending"),
+    "players": NAMES.players(APP, PERIOD),
+    "apps": NAMES.apps,
+    "audiences": NAMES.audiences,
+    "keys": NAMES.backend_keys,
+    "nodes": NAMES.nodes,
+    "fence": NAMES.fence,
 }
 
 
 def documented() -> set[str]:
     """Return the patterns of the page, with the same letter for every bucket."""
     assert keys.__doc__
-    patterns = re.findall(
-        r"``((?:\{\w\}|\{streamer:apps\}|streamer):.+?)``", keys.__doc__
-    )
+    patterns = re.findall(r"``(ns(?:@db)?:.+?)``", keys.__doc__)
     return {
-        re.sub(r"digest of the \w+", "digest", re.sub(r"^\{\w\}", "{?}", pattern))
+        re.sub(r"digest of the \w+", "digest", re.sub(r"\{\w\}", "{?}", pattern))
         for pattern in patterns
     }
 
 
 @pytest.mark.parametrize("key", BUILT.values(), ids=BUILT)
 def test_the_page_lists_the_key(key: str) -> None:
-    pattern = re.sub(r"[0-9a-f]{32,}", "digest", re.sub(r"^\{\d+\}", "{?}", key))
+    pattern = re.sub(r"[0-9a-f]{32,}", "digest", re.sub(r"\{\d+\}", "{?}", key))
 
     assert pattern in documented()
 
 
 def test_the_page_lists_no_key_that_is_never_built() -> None:
     built = {
-        re.sub(r"[0-9a-f]{32,}", "digest", re.sub(r"^\{\d+\}", "{?}", key))
+        re.sub(r"[0-9a-f]{32,}", "digest", re.sub(r"\{\d+\}", "{?}", key))
         for key in BUILT.values()
     }
 
@@ -86,7 +85,59 @@ def test_the_page_lists_no_key_that_is_never_built() -> None:
 
 def test_the_example_names_the_keys_of_its_player() -> None:
     assert keys.__doc__
-    example = keys.inbox_keys(Log(App("demo"), "ann"))
+    ann = Log(App("demo"), "ann")
+    names = keys.keys_of()
 
-    assert f"'{example.log}'" in keys.__doc__
-    assert f"'{example.state}'" in keys.__doc__
+    assert f"'{names.inbox(ann).log}'" in keys.__doc__
+    assert f"'{names.inbox(ann).state}'" in keys.__doc__
+    assert f"'{names.channel(ann)}'" in keys.__doc__
+
+
+def hash_tag(name: str) -> str:
+    """Return the part of a name that decides its slot, as Redis Cluster takes it."""
+    _, brace, rest = name.partition("{")
+    tag, end, _ = rest.partition("}")
+    return tag if brace and end and tag else name
+
+
+@pytest.mark.parametrize("app", ["app", "{9}", "}{"])
+@pytest.mark.parametrize("player", ["player", "{7}", "a}{b", "e:{}:"])
+def test_names_of_a_player_share_a_slot_whatever_the_player_is_called(
+    app: str, player: str
+) -> None:
+    log = Log(App(app), Player(player))
+    names = keys.keys_of("ns", 3)
+
+    tags = {
+        hash_tag(name)
+        for name in (
+            *names.inbox(log),
+            names.mutes(log),
+            names.views(log),
+            names.tally(log),
+            names.lease(log),
+            names.devices(log),
+            names.once(log, "{k}"),
+            names.named(log, "{l}"),
+            names.revoked(log),
+            names.channel(log),
+        )
+    }
+
+    assert tags == {str(keys.bucket_of(log.app, log.name))}
+
+
+def test_apps_and_their_audiences_share_a_slot() -> None:
+    names = keys.keys_of("other", 0)
+
+    assert hash_tag(names.apps) == hash_tag(names.audiences) == "other:apps"
+
+
+def test_names_of_two_deployments_differ() -> None:
+    ann = Log(App("demo"), Player("ann"))
+
+    assert keys.keys_of("a").inbox(ann).log != keys.keys_of("b").inbox(ann).log
+    assert keys.keys_of("a", 0).channel(ann) != keys.keys_of("a", 1).channel(ann)
+    assert keys.keys_of("a", 0).channel(ann) != keys.keys_of("b", 0).channel(ann)
+    # Keys of two databases need no difference; they never meet.
+    assert keys.keys_of("a", 0).inbox(ann) == keys.keys_of("a", 1).inbox(ann)

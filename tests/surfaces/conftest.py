@@ -36,7 +36,7 @@ from streamer.openapi import document
 from streamer.server import Host
 from streamer.store.access.apps import Apps
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import lease_key
+from streamer.store.keys import keys_of
 
 from ..conftest import empty
 from .conformance import STREAM, Conformance
@@ -148,7 +148,7 @@ class Server:
 
     async def leases(self, player: str, app: str = "demo") -> int:
         """Return the number of leases of a player in the store."""
-        key = lease_key(self.log(player, app))
+        key = keys_of().lease(self.log(player, app))
         count: int = await self.redis.call("HLEN", key)
         return count
 

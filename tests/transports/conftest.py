@@ -30,7 +30,7 @@ from streamer.errors import Error, LimitReached
 from streamer.model import App, Log, Notification, Player, encode_fragment
 from streamer.server import Host
 from streamer.service.access.authenticator import Credentials
-from streamer.store.keys import lease_key
+from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Inbox
 from streamer.transports.server.handle import Handle, find_handle
 from streamer.transports.streams.sse import SseStream
@@ -296,7 +296,7 @@ class World:
         await self._inbox.append(self.log, [fragment])
 
     async def leases(self) -> int:
-        count: int = await self.components.redis.call("HLEN", lease_key(self.log))
+        count: int = await self.components.redis.call("HLEN", keys_of().lease(self.log))
         return count
 
     async def until_leases(self, count: int) -> None:

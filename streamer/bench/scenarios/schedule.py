@@ -16,6 +16,9 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+import click
+
+from ...store_url import NAMESPACE
 from ..deployment import StreamerTarget
 from ..load.handle import LoadError
 from ..scenario import Figure, Measurements, Options, Scenario, Trial, option
@@ -51,12 +54,12 @@ def measure(trial: Trial) -> Measurements:
     from ...store.scheduling.timetable import Timetable
 
     assert isinstance(trial.target, StreamerTarget), "only its store is known"
-    url = trial.target.store_url
+    url, namespace = trial.target.store_url, trial.target.namespace
     if not url:
         raise Unsupported("items are entered in the store: give its URL with --redis")
 
     async def run() -> Measurements:
-        redis = RedisConnection(url, name="bench", timeout_s=60)
+        redis = RedisConnection(url, namespace=namespace, name="bench", timeout_s=60)
         try:
             return await _Backlog(trial, redis, Timetable(redis)).measure()
         finally:
@@ -207,6 +210,14 @@ SCENARIO = Scenario(
         option("--rate", 1_000, "Schedules due per second."),
         option("--burst", 10_000, "Schedules due at one moment."),
         option("--redis", "", "Store of the deployment, where items are entered."),
+        click.Option(
+            ["--namespace"],
+            envvar="STREAMER_NAMESPACE",
+            show_envvar=True,
+            default=NAMESPACE,
+            show_default=True,
+            help="Namespace of the deployment's keys.",
+        ),
         option("--app", "demo", "App of the items."),
     ],
     about="The delay is by the clock of the store, from the due time to the time of "

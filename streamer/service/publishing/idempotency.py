@@ -22,7 +22,6 @@ from ...core.schedule import Schedule, ScheduleState
 from ...errors import Conflict, FieldError, Invalid
 from ...model import App
 from ...store.client.connection import RedisConnection
-from ...store.keys import request_key
 from ...store.logs.inbox import ONCE_MS, Once
 
 __all__ = ["IdempotentRequest", "as_first_answered"]
@@ -89,7 +88,7 @@ class IdempotentRequest(NamedTuple):
             return
         before = await redis.call(
             "SET",
-            request_key(self.app, self.key),
+            redis.keys.request(self.app, self.key),
             self.digest,
             "NX",
             "GET",
@@ -104,7 +103,8 @@ class IdempotentRequest(NamedTuple):
         """Whether the key is claimed for this very request. Raises StoreUnavailable."""
         if not self.key:
             return False
-        digest: bytes | None = await redis.call("GET", request_key(self.app, self.key))
+        key = redis.keys.request(self.app, self.key)
+        digest: bytes | None = await redis.call("GET", key)
         return digest == self.digest.encode()
 
 

@@ -26,7 +26,7 @@ from ...errors import (
 )
 from ...model import Log, Notification, Player
 from ...store.client.connection import RedisConnection
-from ...store.keys import bucket_of, named_key
+from ...store.keys import bucket_of
 from ...store.scheduling.schedule_records import (
     ScheduleRef,
     new_schedule_id,
@@ -324,7 +324,7 @@ class Schedules:
         pending: list[Schedule] = []
         for player in dict.fromkeys(players):
             pending += await self._timetable.list_index(
-                named_key(Log(caller.app, player), label),
+                self._redis.keys.named(Log(caller.app, player), label),
                 bucket=bucket_of(caller.app, player),
                 app=caller.app,
             )

@@ -33,6 +33,7 @@ from ...hub import Follower, Hub
 from ...model import App, Entry, Log
 from ...store.client.pubsub import PubSub
 from ...store.logs.inbox import Inbox, Read, ReadAfter
+from ...store_url import NAMESPACE
 from ..inboxes.audiences import PlayerAudiences, unread_count
 from .position_check import PositionCheck
 from .stream_audiences import StreamAudiences
@@ -87,6 +88,7 @@ class CatchUp:
         replay_max: A reader that joins more entries than this behind the head gets a
             gap.
         check_s: How often every reader's position is compared with its log.
+        namespace: As for the connection of `inbox`.
         counters: The node's counters, for latencies.
 
     """
@@ -99,6 +101,7 @@ class CatchUp:
         *,
         replay_max: int,
         check_s: int,
+        namespace: str = NAMESPACE,
         counters: Counters | None = None,
     ) -> None:
         self._counters = counters or Counters()
@@ -107,7 +110,7 @@ class CatchUp:
         self._wake = asyncio.Event()
         self._retry_is_due = False
         self.hub = Hub(self._wake.set)
-        self._pubsub = PubSub(store_url, self)
+        self._pubsub = PubSub(store_url, self, namespace=namespace)
         self._audiences = audiences
         self.stream_audiences = StreamAudiences(self.hub, self._pubsub, audiences)
         self._position_check = PositionCheck(self.hub, inbox, check_s=check_s)

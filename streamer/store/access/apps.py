@@ -13,10 +13,10 @@ A pair of issuer and audience belongs to one app, otherwise a token could belong
 An app's record is changed by compare-and-set, so concurrent changes do not undo each
 other.
 
-``streamer:apps``              hash  app -> JSON of `AppRecord`         O(1) each
-``{streamer:apps}:audiences``  hash  JSON of [issuer, audience] -> app  O(1) each
-``streamer:keys``              hash  hex digest -> JSON of `KeyRecord`  O(1) each
-``{b}:revoked:app:player``     string, a time in s, for as long as it matters
+``ns:apps``                  hash  app -> JSON of `AppRecord`         O(1) each
+``ns:{ns:apps}:audiences``   hash  JSON of [issuer, audience] -> app  O(1) each
+``ns:keys``                  hash  hex digest -> JSON of `KeyRecord`  O(1) each
+``ns:{b}:revoked:app:player``  string, a time in s, for as long as it matters
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ from ...errors import NotFound
 from ...model import App, Log, Player
 from ..client.connection import RedisConnection, Script
 from ..client.replies import ok
-from ..keys import APPS, AUDIENCES, KEYS, revoked_key
 from .short_lived import put_until
 
 __all__ = [
@@ -140,6 +139,7 @@ class Apps:
         self, redis: RedisConnection, *, clock: Callable[[], float] = time.time
     ) -> None:
         self._redis = redis
+        self._keys = redis.keys
         self._clock = clock
 
     # Apps.
@@ -186,7 +186,7 @@ class Apps:
             AudienceTaken: The issuer and audience belong to another app.
         """
         while True:
-            seen = await self._redis.call("HGET", APPS, name)
+            seen = await self._redis.call("HGET", self._keys.apps, name)
             if seen is None:
                 raise NotFound(f"the app {name}")
             before = _app_decoder.decode(seen)
@@ -258,35 +258,38 @@ class Apps:
             if await self.get(name) is None:
                 raise NotFound(f"the app {name}")
             # Before the record, which makes all nodes read this key.
-            key = revoked_key(Log(name, player))
+            key = self._keys.revoked(Log(name, player))
             await put_until(self._redis, key, not_before_s, "PX", _REVOKED_S * 1_000)
         await self.update(name, revoked)
 
     async def revoked_before_s(self, logs: Sequence[Log]) -> list[int]:
         """Return for each player before which second tokens are revoked; 0 for none."""
-        commands = [("GET", revoked_key(log)) for log in logs]
+        commands = [("GET", self._keys.revoked(log)) for log in logs]
         replies = await self._redis.call_many(commands)
         return [int(ok(reply) or 0) for reply in replies]
 
     async def list(self) -> tuple[AppRecord, ...]:
         """Return all apps, sorted by name. O(n)."""
-        encoded = await self._redis.call("HVALS", APPS)
+        encoded = await self._redis.call("HVALS", self._keys.apps)
         records = map(_app_decoder.decode, encoded)
         return tuple(sorted(records, key=lambda record: record.name))
 
     async def get(self, name: App) -> AppRecord | None:
         """Return the app of this name, or None."""
-        encoded = await self._redis.call("HGET", APPS, name)
+        encoded = await self._redis.call("HGET", self._keys.apps, name)
         return None if encoded is None else _app_decoder.decode(encoded)
 
     async def get_many(self, names: Sequence[App]) -> Sequence[AppRecord | None]:
         """Return the apps of these names, in their order."""
-        encoded = await self._redis.call("HMGET", APPS, *names) if names else []
+        encoded = (
+            await self._redis.call("HMGET", self._keys.apps, *names) if names else []
+        )
         return [None if one is None else _app_decoder.decode(one) for one in encoded]
 
     async def find_name(self, issuer: str, audience: str) -> App | None:
         """Return the app that an issuer and audience belong to, or None."""
-        name = await self._redis.call("HGET", AUDIENCES, _pair(issuer, audience))
+        pair = _pair(issuer, audience)
+        name = await self._redis.call("HGET", self._keys.audiences, pair)
         return None if name is None else App(name.decode())
 
     async def _put(
@@ -295,7 +298,7 @@ class Apps:
         """Store `record` if the stored one is still `seen`; return whether it was."""
         outcome = await self._redis.run(
             _PUT,
-            (APPS, AUDIENCES),
+            (self._keys.apps, self._keys.audiences),
             (
                 record.name,
                 seen,
@@ -321,28 +324,32 @@ class Apps:
             ValueError: A scope is unknown.
         """
         known_scopes = parse_scopes(scopes)
-        if not await self._redis.call("HEXISTS", APPS, app):
+        if not await self._redis.call("HEXISTS", self._keys.apps, app):
             raise NotFound(f"the app {app}")
         text, record = self._new_key(app, known_scopes)
         new = (record.digest.hex(), _encoder.encode(record))
-        await self._redis.run(_PUT_KEY, (KEYS,), new)
+        await self._redis.run(_PUT_KEY, (self._keys.backend_keys,), new)
         return text
 
     async def find_key(self, text: bytes) -> KeyRecord | None:
         """Return the record of the backend key `text`, any bytes, or None."""
         digest = key_digest(text)
-        encoded = await self._redis.call("HGET", KEYS, digest.hex())
+        encoded = await self._redis.call("HGET", self._keys.backend_keys, digest.hex())
         return _genuine(encoded, digest)
 
     async def find_keys(self, digests: Sequence[bytes]) -> Sequence[KeyRecord | None]:
         """Return the records of the keys with these digests, in their order."""
         names = [digest.hex() for digest in digests]
-        encoded = await self._redis.call("HMGET", KEYS, *names) if names else []
+        encoded = (
+            await self._redis.call("HMGET", self._keys.backend_keys, *names)
+            if names
+            else []
+        )
         return [_genuine(*pair) for pair in zip(encoded, digests, strict=True)]
 
     async def list_keys(self, app: App | None = None) -> Sequence[KeyRecord]:
         """Return the keys of an app, or of all apps, oldest first. O(n)."""
-        encoded = await self._redis.call("HVALS", KEYS)
+        encoded = await self._redis.call("HVALS", self._keys.backend_keys)
         records = map(_key_decoder.decode, encoded)
         of_app = [record for record in records if app in (None, record.app)]
         return sorted(of_app, key=lambda record: (record.created_at_ms, record.id))
@@ -355,7 +362,8 @@ class Apps:
             NotFound: There is no key with this id.
         """
         _, record = await self._key_of_id(key_id)
-        await self._redis.call("HDEL", KEYS, record.digest.hex(), write=True)
+        field = record.digest.hex()
+        await self._redis.call("HDEL", self._keys.backend_keys, field, write=True)
 
     async def rotate_key(self, key_id: str, *, grace_s: int = GRACE_S) -> str:
         """
@@ -375,7 +383,7 @@ class Apps:
             )
             rotated = await self._redis.run(
                 _ROTATE,
-                (KEYS,),
+                (self._keys.backend_keys,),
                 (
                     *(old.digest.hex(), seen, _encoder.encode(ended)),
                     *(new.digest.hex(), _encoder.encode(new)),
@@ -385,7 +393,7 @@ class Apps:
                 return text
 
     async def _key_of_id(self, key_id: str) -> tuple[bytes, KeyRecord]:
-        for encoded in await self._redis.call("HVALS", KEYS):
+        for encoded in await self._redis.call("HVALS", self._keys.backend_keys):
             record = _key_decoder.decode(encoded)
             if record.id == key_id:
                 return encoded, record

@@ -21,7 +21,6 @@ from ...core.schedule import AHEAD_MAX_MS
 from ...model import App, Log, Player
 from ..client.connection import Command, RedisConnection, Script
 from ..client.replies import ok
-from ..keys import inbox_keys, players_key, quota_key
 from ..logs.settings import DAY_MS, DEFAULTS, LogSettings
 
 __all__ = ["RETRY_WHEN_FULL_MS", "QuotaUsage"]
@@ -57,6 +56,7 @@ class QuotaUsage:
         clock_s: Callable[[], float] = time.time,
     ) -> None:
         self._redis = redis
+        self._keys = redis.keys
         self._periods = -(-settings.retention_ms // PERIOD_MS) + 1
         self._settings = settings
         self._clock_s = clock_s
@@ -83,7 +83,7 @@ class QuotaUsage:
         """
         lent, left = await self._redis.run(
             _QUOTA_PERMITS,
-            (quota_key(app, bucket),),
+            (self._keys.quota(app, bucket),),
             (self._settings.clock_ms(), repr(per_s), burst, needed, requested),
             # Permits that are lent and never used do no harm.
             write=False,
@@ -94,7 +94,7 @@ class QuotaUsage:
 
     async def count_players(self, app: App) -> int:
         """Return about how many players an app has. Raises StoreUnavailable."""
-        keys = [players_key(app, period) for period in self._recent()]
+        keys = [self._keys.players(app, period) for period in self._recent()]
         count: int = await self._redis.call("PFCOUNT", *keys)
         return count
 
@@ -107,7 +107,7 @@ class QuotaUsage:
 
         """
         period = self._recent()[0]
-        key = players_key(app, period)
+        key = self._keys.players(app, period)
         lifetime_ms = (self._periods + 1) * PERIOD_MS
         changed, kept = await self._redis.call_many(
             [("PFADD", key, *players), ("PEXPIRE", key, lifetime_ms)]
@@ -119,7 +119,7 @@ class QuotaUsage:
     async def without_inbox(self, app: App, players: Iterable[Player]) -> int:
         """Return how many of these players have no inbox. Raises StoreUnavailable."""
         commands: list[Command] = [
-            ("EXISTS", inbox_keys(Log(app, player))[0]) for player in players
+            ("EXISTS", self._keys.inbox(Log(app, player))[0]) for player in players
         ]
         count = 0
         for reply in await self._redis.call_many(commands):
@@ -148,7 +148,7 @@ class QuotaUsage:
         """
         wait_ms, fresh = await self._redis.run(
             _SCHEDULE_SLOTS,
-            (quota_key(app, "pending"),),
+            (self._keys.quota(app, "pending"),),
             (
                 *(
                     self._settings.clock_ms(),
@@ -164,7 +164,7 @@ class QuotaUsage:
 
     async def free_schedule_slots(self, app: App, ids: Sequence[str]) -> None:
         """Free slots, whether they are taken or not. Raises StoreUnavailable."""
-        await self._redis.call("ZREM", quota_key(app, "pending"), *ids)
+        await self._redis.call("ZREM", self._keys.quota(app, "pending"), *ids)
 
     async def move_schedule_slot(self, app: App, schedule_id: str, due_ms: int) -> None:
         """
@@ -173,5 +173,5 @@ class QuotaUsage:
         Raises StoreUnavailable.
         """
         await self._redis.call(
-            "ZADD", quota_key(app, "pending"), "XX", due_ms, schedule_id
+            "ZADD", self._keys.quota(app, "pending"), "XX", due_ms, schedule_id
         )

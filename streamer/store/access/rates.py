@@ -16,7 +16,6 @@ from typing import Final
 from ...errors import RateLimited
 from ...model import App
 from ..client.connection import RedisConnection, Script
-from ..keys import rate_key
 
 __all__ = ["Rates"]
 
@@ -39,6 +38,7 @@ class Rates:
         self, redis: RedisConnection, *, clock_ms: Callable[[], int] = lambda: 0
     ) -> None:
         self._redis = redis
+        self._keys = redis.keys
         self._clock_ms = clock_ms
 
     async def count(self, app: App, operation: str, *, per_s: int) -> None:
@@ -52,7 +52,7 @@ class Rates:
         """
         wait_ms: int = await self._redis.run(
             _RATE,
-            (rate_key(app, operation),),
+            (self._keys.rate(app, operation),),
             (self._clock_ms(), per_s, WINDOW_MS),
             # A call that is counted and then not made does no harm.
             write=False,

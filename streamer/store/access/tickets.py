@@ -26,7 +26,6 @@ import msgspec
 from ...core.access.rights import Caller
 from ..client.connection import RedisConnection, Script
 from ..client.replies import ok
-from ..keys import ticket_key
 from .short_lived import put_until
 
 __all__ = [
@@ -72,6 +71,7 @@ class TicketStore:
 
     def __init__(self, redis: RedisConnection) -> None:
         self._redis = redis
+        self._keys = redis.keys
 
     async def issue(
         self, digest: bytes, caller: Caller, *, now_ms: int, ends_ms: int
@@ -79,7 +79,7 @@ class TicketStore:
         """Store a ticket that is issued now; its token expires at `ends_ms`."""
         first_ms = min(now_ms + FIRST_MS, ends_ms)
         kept = b"0 %d %d %b" % (first_ms, ends_ms, _encode(caller))
-        await put_until(self._redis, ticket_key(digest), kept, "PXAT", first_ms)
+        await put_until(self._redis, self._keys.ticket(digest), kept, "PXAT", first_ms)
 
     async def use(self, digest: bytes, *, resuming: bool) -> TicketUse | None:
         """
@@ -88,7 +88,7 @@ class TicketStore:
         Of several concurrent first uses one succeeds. With `resuming` the ticket may
         have been used before.
         """
-        keys, args = (ticket_key(digest),), (int(resuming), OPEN_MS)
+        keys, args = (self._keys.ticket(digest),), (int(resuming), OPEN_MS)
         found = await self._redis.run(_USE, keys, args)
         if found is None:
             return None
@@ -97,12 +97,12 @@ class TicketStore:
 
     async def undo_use(self, digest: bytes) -> None:
         """Undo a first use that has opened no stream."""
-        await self._redis.run(_UNDO_USE, (ticket_key(digest),), ())
+        await self._redis.run(_UNDO_USE, (self._keys.ticket(digest),), ())
 
     async def keep(self, ends_ms: Mapping[bytes, int], *, now_ms: int) -> None:
         """Renew the tickets of open streams, in one packet, none beyond its token."""
         commands = [
-            ("PEXPIREAT", ticket_key(digest), min(now_ms + OPEN_MS, end_ms))
+            ("PEXPIREAT", self._keys.ticket(digest), min(now_ms + OPEN_MS, end_ms))
             for digest, end_ms in ends_ms.items()
         ]
         for reply in await self._redis.call_many(commands, write=True):
@@ -111,5 +111,5 @@ class TicketStore:
     async def close(self, digest: bytes) -> None:
         """Shorten a ticket's lifetime after its stream has closed."""
         # LT: a ticket that expires sooner, with its token, still does.
-        command = ("PEXPIRE", ticket_key(digest), CLOSED_MS, "LT")
+        command = ("PEXPIRE", self._keys.ticket(digest), CLOSED_MS, "LT")
         await self._redis.call(*command, write=True)

@@ -3,8 +3,9 @@ One multiplexed connection to Redis.
 
 Decides when a command may be sent, which caller a reply belongs to, and what a failure
 means. Knows Redis replies and the two kinds of failure: nothing was done
-(`StoreUnavailable`), and the outcome is unknown (`OutcomeUnknown`). Knows nothing of
-keys, apps and the meaning of scripts.
+(`StoreUnavailable`), and the outcome is unknown (`OutcomeUnknown`). Knows
+nothing of apps and the meaning of scripts, and of keys only that all users of a
+connection have the same ones.
 
 Theory of operation. All commands of this process go over one socket, in the order of
 the calls, and replies arrive in that order, so the only state is a queue of packets
@@ -41,7 +42,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from ...errors import OutcomeUnknown, StoreFull, StoreUnavailable
-from ...store_url import StoreUrl, parse_store_url
+from ...store_url import NAMESPACE, StoreUrl, parse_store_url
+from ..keys import keys_of
 from .commands import Call, Command, Packed, Prepared, Script, ScriptCall, pack_all
 from .replies import Reply, ok, refusal
 from .unannounced import Unannounced, result_of
@@ -293,6 +295,7 @@ class RedisConnection:
 
     Args:
         url: A URL that `store_url.parse_store_url` accepts.
+        namespace: What every key and channel begins with.
         name: Name in ``CLIENT LIST``.
         timeout_s: If replies are due and none arrives for so long, the connection is
             dropped and pending calls fail.
@@ -300,9 +303,16 @@ class RedisConnection:
     """
 
     def __init__(
-        self, url: str, *, name: str = "streamer", timeout_s: float = 5.0
+        self,
+        url: str,
+        *,
+        namespace: str = NAMESPACE,
+        name: str = "streamer",
+        timeout_s: float = 5.0,
     ) -> None:
         self.url = url
+        self.keys = keys_of(namespace, parse_store_url(url).database)
+        """The names of keys and channels."""
         self._name = name
         self._timeout_s = timeout_s
         self._connection: RespConnection | None = None

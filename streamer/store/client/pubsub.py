@@ -34,7 +34,8 @@ import hiredis
 
 from ...errors import StoreUnavailable
 from ...model import Entry, Log
-from .. import keys
+from ...store_url import NAMESPACE, parse_store_url
+from ..keys import keys_of
 from .connection import Command, Reply, RespConnection, connect
 
 __all__ = ["PubSub", "PubSubHandler"]
@@ -78,14 +79,21 @@ class PubSub:
     Args:
         url: The store, as for `RedisConnection`.
         handler: Receives the announcements.
+        namespace: As for `RedisConnection`.
         name: Name in ``CLIENT LIST``.
 
     """
 
     def __init__(
-        self, url: str, handler: PubSubHandler, *, name: str = "streamer-pubsub"
+        self,
+        url: str,
+        handler: PubSubHandler,
+        *,
+        namespace: str = NAMESPACE,
+        name: str = "streamer-pubsub",
     ) -> None:
         self._url = url
+        self._keys = keys_of(namespace, parse_store_url(url).database)
         self._handler = handler
         self._name = name
         self._logs: dict[bytes, Log] = {}
@@ -131,7 +139,7 @@ class PubSub:
                 confirmed.cancel()
                 return confirmed
             self._confirmed[log] = confirmed
-            channel = keys.channel(log).encode()
+            channel = self._keys.channel(log).encode()
             self._logs[channel] = log
             self._connection.send(("SSUBSCRIBE", channel))
         return confirmed
@@ -223,7 +231,7 @@ class PubSub:
         channels = []
         for log in due:
             del self._unused[log], self._confirmed[log]
-            channel = keys.channel(log).encode()
+            channel = self._keys.channel(log).encode()
             del self._logs[channel]
             channels.append(channel)
         if self._connection is not None and channels:

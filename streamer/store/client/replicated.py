@@ -26,7 +26,6 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from ...errors import OutcomeUnknown
-from ..keys import FENCE
 from .commands import ALLOW_OOM, Call, Command
 from .connection import RedisConnection, Reply
 
@@ -62,7 +61,7 @@ class Replicated:
         self.redis = self._redis = redis
         self._replicas_min = replicas_min
         self._fence_and_wait: tuple[Command, Command] = (
-            ("EVAL", _FENCE, 1, FENCE),
+            ("EVAL", _FENCE, 1, redis.keys.fence),
             ("WAIT", replicas_min, timeout_ms),
         )
         self._waiting: deque[_Request] = deque()

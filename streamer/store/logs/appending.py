@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from ...model import Log, new_epoch, new_tags
 from ..client.commands import PackedCall, Script, pack_args
-from ..keys import channel, devices_key, inbox_keys, lease_key, mutes_key, once_key
+from ..keys import Keys
 from .entries import Draft, Once
 from .settings import LogSettings
 
@@ -55,6 +55,7 @@ def append_calls(
     batches: Sequence[Batch],
     drafts: Mapping[int, Draft],
     *,
+    keys: Keys,
     settings: LogSettings,
     once: Once | None = None,
     nodes: Sequence[bytes] = (),
@@ -66,6 +67,7 @@ def append_calls(
     Args:
         batches: The logs and what to append to each.
         drafts: The `distinct_drafts`. A draft for many logs is encoded once.
+        keys: The names of keys.
         settings: The settings of all logs.
         once: The idempotency key of the request.
         nodes: The live nodes, if a draft is for the device used last.
@@ -90,7 +92,11 @@ def append_calls(
     calls = []
     for log, batch in batches:
         assert batch
-        names = _encode_names(log, once, nodes) if once or nodes else _names(log)
+        names = (
+            _encode_names(keys, log, once, nodes)
+            if once or nodes
+            else _names(keys, log)
+        )
         parts = [names.keys, head, names.channel, form.packed]
         for draft in batch:
             tag = b"%d" % next(tags)
@@ -136,15 +142,17 @@ class _Names(NamedTuple):
 
 
 @lru_cache(maxsize=NAMES_MAX)
-def _names(log: Log) -> _Names:
-    return _encode_names(log, None, ())
+def _names(keys: Keys, log: Log) -> _Names:
+    return _encode_names(keys, log, None, ())
 
 
-def _encode_names(log: Log, once: Once | None, nodes: Sequence[bytes]) -> _Names:
-    keys = [*inbox_keys(log), mutes_key(log)]
+def _encode_names(
+    keys: Keys, log: Log, once: Once | None, nodes: Sequence[bytes]
+) -> _Names:
+    names = [*keys.inbox(log), keys.mutes(log)]
     if once:
-        keys.append(once_key(log, once.key))
+        names.append(keys.once(log, once.key))
     if nodes:
-        keys += [devices_key(log), lease_key(log)]
-    packed = pack_args(len(keys), *keys)
-    return _Names(packed, pack_args(channel(log)), 1 + len(keys) + 1)
+        names += [keys.devices(log), keys.lease(log)]
+    packed = pack_args(len(names), *names)
+    return _Names(packed, pack_args(keys.channel(log)), 1 + len(names) + 1)

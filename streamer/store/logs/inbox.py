@@ -24,7 +24,6 @@ from ..client.commands import KeyedCommand
 from ..client.connection import Command, RedisConnection, Script, ScriptCall
 from ..client.replicated import Replicated
 from ..client.replies import ok
-from ..keys import channel, inbox_keys, state_key
 from ..presence.leases import alive_nodes
 from .appending import INLINE_MAX, ONCE_MS, append_calls, distinct_drafts
 from .entries import (
@@ -145,6 +144,7 @@ class Inbox:
     ) -> None:
         self._when_full = when_full
         self._redis = redis
+        self._keys = redis.keys
         self._appends = confirmed or redis
         self._settings = settings
 
@@ -185,6 +185,7 @@ class Inbox:
         calls = append_calls(
             batches,
             drafts,
+            keys=self._keys,
             settings=self._settings,
             once=once,
             nodes=nodes,
@@ -206,7 +207,8 @@ class Inbox:
         StoreUnavailable, OutcomeUnknown.
         """
         commands = [
-            ("SPUBLISH", channel(log), b"passing " + notification) for log in logs
+            ("SPUBLISH", self._keys.channel(log), b"passing " + notification)
+            for log in logs
         ]
         for reply in await self._redis.call_many(commands, write=True):
             ok(reply)
@@ -232,9 +234,16 @@ class Inbox:
         await self._withdraw(log, (notification_id,))
 
     async def _withdraw(self, log: Log, args: Sequence[str]) -> int:
-        head = self._settings.entries_max, new_epoch(), channel(log), new_tag()
+        head = (
+            self._settings.entries_max,
+            new_epoch(),
+            self._keys.channel(log),
+            new_tag(),
+        )
         call = ScriptCall(
-            _WITHDRAW, inbox_keys(log), (*self._settings.script_args(), *head, *args)
+            _WITHDRAW,
+            self._keys.inbox(log),
+            (*self._settings.script_args(), *head, *args),
         )
         (outcome,) = await self._appends.run_many([call])
         if isinstance(outcome, Exception):
@@ -262,7 +271,7 @@ class Inbox:
         calls = [
             ScriptCall(
                 _READ_AFTER,
-                inbox_keys(read.log),
+                self._keys.inbox(read.log),
                 (
                     *self._settings.script_args(),
                     *_read_from_args(read.read_from),
@@ -288,7 +297,7 @@ class Inbox:
         """
         now_ms = self._settings.clock_ms() or int(time.time() * 1_000)
         replies = await self._redis.call_many(
-            [_PEEK.on(state_key(log)) for log in logs]
+            [_PEEK.on(self._keys.state(log)) for log in logs]
         )
         return [
             reply if isinstance(reply, Exception) else parse_peek(reply, now_ms)
@@ -306,7 +315,7 @@ class Inbox:
         left the log, returns the head if that is one of them, otherwise ZERO. O(log n).
         Raises StoreUnavailable.
         """
-        keys = inbox_keys(log)
+        keys = self._keys.inbox(log)
         range_ = (bound(newest, included, "+"), "-", "COUNT", 2)
         items, state = [
             ok(reply)
@@ -363,7 +372,7 @@ class Inbox:
     ) -> ScriptCall:
         """Return the call that `page` makes, between two results of `bound`."""
         args = (*self._settings.script_args(), *bounds, count, version, PAGE_BYTES, "")
-        return ScriptCall(_PAGE, inbox_keys(log), args)
+        return ScriptCall(_PAGE, self._keys.inbox(log), args)
 
     def first_page_call(self, log: Log, count: int) -> tuple[ScriptCall, Command]:
         """
@@ -372,7 +381,7 @@ class Inbox:
         The fast path of `page_call`, at a third of its cost for the store. It is for
         the first page, of at most `FIRST_PAGE_MAX` entries.
         """
-        keys = inbox_keys(log)
+        keys = self._keys.inbox(log)
         args = (*self._settings.script_args(), *_ALL, count, "", PAGE_BYTES, "1")
         items = ("XREVRANGE", keys.log, *_ALL, "COUNT", count + 1)
         return ScriptCall(_PAGE, keys, args), items
@@ -464,7 +473,8 @@ class Inbox:
 
     def audience_call(self, log: Log) -> ScriptCall:
         """Return the call whose reply `parse_audience` parses."""
-        return ScriptCall(_AUDIENCE, inbox_keys(log), self._settings.script_args())
+        args = self._settings.script_args()
+        return ScriptCall(_AUDIENCE, self._keys.inbox(log), args)
 
     async def _mark(
         self,
@@ -477,10 +487,10 @@ class Inbox:
     ) -> MarkResult:
         reply = await self._redis.run(
             script,
-            inbox_keys(log),
+            self._keys.inbox(log),
             (
                 *self._settings.script_args(),
-                channel(log),
+                self._keys.channel(log),
                 body,
                 elsewhere,
                 int(force),

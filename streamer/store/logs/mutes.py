@@ -12,7 +12,6 @@ from typing import Final
 from ...errors import Limit, LimitReached
 from ...model import Log
 from ..client.connection import RedisConnection, Script
-from ..keys import mutes_key
 
 __all__ = ["MUTES_MAX", "Mutes"]
 
@@ -35,6 +34,7 @@ class Mutes:
 
     def __init__(self, redis: RedisConnection) -> None:
         self._redis = redis
+        self._keys = redis.keys
 
     async def mute(self, log: Log, type_: str) -> bool:
         """
@@ -44,17 +44,18 @@ class Mutes:
             LimitReached: The player has muted `MUTES_MAX` types.
 
         """
-        outcome = await self._redis.run(_MUTE, (mutes_key(log),), (type_, MUTES_MAX))
+        keys = (self._keys.mutes(log),)
+        outcome = await self._redis.run(_MUTE, keys, (type_, MUTES_MAX))
         if outcome < 0:
             raise LimitReached(Limit.MUTES_PER_PLAYER)
         return bool(outcome)
 
     async def unmute(self, log: Log, type_: str) -> bool:
         """Store a type again. Returns whether it was muted."""
-        return bool(await self._redis.call("SREM", mutes_key(log), type_, write=True))
+        key = self._keys.mutes(log)
+        return bool(await self._redis.call("SREM", key, type_, write=True))
 
     async def of(self, log: Log) -> list[str]:
         """Return the types that a player has muted, sorted."""
-        return sorted(
-            name.decode() for name in await self._redis.call("SMEMBERS", mutes_key(log))
-        )
+        names = await self._redis.call("SMEMBERS", self._keys.mutes(log))
+        return sorted(name.decode() for name in names)

@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 
 from ...model import Log
 from ..client.connection import RedisConnection, Script
-from ..keys import inbox_keys
 from .entries import PageEntry, parse_entry
 from .settings import LogSettings
 
@@ -44,6 +43,7 @@ class NumberedLists:
 
     def __init__(self, redis: RedisConnection, settings: LogSettings) -> None:
         self._redis = redis
+        self._keys = redis.keys
         self._settings = settings
 
     async def page(
@@ -71,7 +71,7 @@ class NumberedLists:
         """
         args = (*self._settings.script_args(), _WHICH[read], skip, count)
         reply = await self._redis.run(
-            _NUMBERED_PAGE, inbox_keys(log), (*args, *offsets), write=False
+            _NUMBERED_PAGE, self._keys.inbox(log), (*args, *offsets), write=False
         )
         epoch, total, items, marks = reply
         entries = [
@@ -90,7 +90,7 @@ class NumberedLists:
         newest = b"+"
         while True:
             items = await self._redis.call(
-                "XREVRANGE", inbox_keys(log).log, newest, "-", "COUNT", WALK_COUNT
+                "XREVRANGE", self._keys.inbox(log).log, newest, "-", "COUNT", WALK_COUNT
             )
             for item in items:
                 entry = parse_entry(0, item)

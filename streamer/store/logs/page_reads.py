@@ -20,7 +20,6 @@ from ...model import App, Log, Position, everyone_log
 from ..client.commands import Command, Packed
 from ..client.connection import RedisConnection, ScriptCall
 from ..client.replies import ok
-from ..keys import state_key
 from .entries import Page, bound, parse_audience, parse_page
 from .inbox import FIRST_PAGE_MAX, Inbox
 from .views import PlayerViews, Views
@@ -62,6 +61,7 @@ class PageReads:
 
     def __init__(self, redis: RedisConnection, inbox: Inbox, views: Views) -> None:
         self._redis = redis
+        self._keys = redis.keys
         self._inbox = inbox
         self._views = views
         # For other apps only the existence of everyone's log is checked.
@@ -87,7 +87,7 @@ class PageReads:
         calls = [call]
         if log.app in self._apps_with_everyone:
             calls += self._audience_calls(everyone, bounds, count)
-        after += [*self._views.peek(log), ("EXISTS", state_key(everyone))]
+        after += [*self._views.peek(log), ("EXISTS", self._keys.state(everyone))]
         replies = await self._run(calls, after)
         reply, *audience_replies = replies[: len(calls)]
         *items, names, ttl_ms, everyone_exists = replies[len(calls) :]

@@ -17,7 +17,6 @@ from typing import Any, Final, Literal, NamedTuple
 from ...model import Log, Position
 from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.replies import ok
-from ..keys import inbox_keys
 from .entries import position_args
 from .settings import LogSettings
 
@@ -59,6 +58,7 @@ class ReceiptStore:
 
     def __init__(self, redis: RedisConnection, settings: LogSettings) -> None:
         self._redis = redis
+        self._keys = redis.keys
         self._settings = settings
 
     async def acknowledge(self, log: Log, position: Position) -> bool:
@@ -69,7 +69,7 @@ class ReceiptStore:
         O(log n). Raises as `RedisConnection.run`; this operation is idempotent.
         """
         args = (*self._settings.script_args(), *position)
-        return bool(await self._redis.run(_ACKNOWLEDGE, inbox_keys(log), args))
+        return bool(await self._redis.run(_ACKNOWLEDGE, self._keys.inbox(log), args))
 
     async def of(self, log: Log, position: Position) -> Receipt | None:
         """Return the receipt of the entry at `position`; see `of_many`."""
@@ -87,7 +87,7 @@ class ReceiptStore:
         calls = [
             ScriptCall(
                 _RECEIPT,
-                inbox_keys(log),
+                self._keys.inbox(log),
                 (*self._settings.script_args(), *position_args([position])),
             )
             for log, position in positions

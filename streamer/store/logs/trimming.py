@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 from ...model import App
 from ..client.connection import RedisConnection
 from ..client.replies import ok
-from ..keys import logs_pattern
 
 __all__ = ["Trimmed", "trim_logs"]
 
@@ -33,6 +32,8 @@ async def trim_logs(
     """
     Remove the entries that were stored before a time of the store's clock.
 
+    Logs of other namespaces are left alone.
+
     Works through all keys of the store in packets, so other commands run between.
     Repeating it is harmless. O(keys + removed entries).
 
@@ -48,7 +49,7 @@ async def trim_logs(
     """
     entries = logs = 0
     cursor = b"0"
-    pattern = logs_pattern(app)
+    pattern = redis.keys.logs_pattern(app)
     while True:
         cursor, keys = await redis.call(
             "SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT, "TYPE", "stream"

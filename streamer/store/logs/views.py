@@ -21,7 +21,6 @@ from ...model import App, Log, Position, audience_log, everyone_log
 from ..client.commands import KeyedCommand, Packed
 from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.replies import ok
-from ..keys import channel, inbox_keys, tally_key, views_key
 from ..presence.leases import Newcomer
 from .entries import position_args
 from .settings import DAY_MS, LogSettings
@@ -111,14 +110,14 @@ class Views:
 
     def __init__(self, redis: RedisConnection, settings: LogSettings) -> None:
         self._redis = redis
+        self._keys = redis.keys
         self._settings = settings
 
     def read_call(self, log: Log) -> ScriptCall:
         """Return the call whose reply `parse` parses."""
-        state, entries = inbox_keys(log)[:2]
-        return ScriptCall(
-            _VIEWS, (views_key(log), state, entries), self._settings.script_args()
-        )
+        state, entries = self._keys.inbox(log)[:2]
+        keys = (self._keys.views(log), state, entries)
+        return ScriptCall(_VIEWS, keys, self._settings.script_args())
 
     def peek(self, log: Log) -> list[Packed]:
         """
@@ -127,7 +126,7 @@ class Views:
         The fast path of `read_call`, at a tenth of its cost for the store. It is for
         players with no view but that of everyone's log, which most are.
         """
-        key = views_key(log)
+        key = self._keys.views(log)
         return [_PEEK_VIEWS.on(key), _PEEK_TTL.on(key)]
 
     def newcomer(self, position: Position) -> Newcomer:
@@ -185,7 +184,8 @@ class Views:
 
         """
         joined = " ".join(map(str, position))
-        args = (audience.audience, joined, TOPICS_MAX, channel(log) if announce else "")
+        channel = self._keys.channel(log) if announce else ""
+        args = (audience.audience, joined, TOPICS_MAX, channel)
         outcome = await self._run(_JOIN, log, args)
         if outcome < 0:
             raise LimitReached(Limit.TOPICS_PER_PLAYER)
@@ -193,11 +193,12 @@ class Views:
 
     async def leave(self, log: Log, audience: Log) -> bool:
         """Remove a player, with its marks; return whether it had joined."""
-        return bool(await self._run(_LEAVE, log, (audience.audience, channel(log))))
+        args = (audience.audience, self._keys.channel(log))
+        return bool(await self._run(_LEAVE, log, args))
 
     async def mute(self, log: Log, audience: Log, *, muted: bool) -> bool:
         """Mute or unmute an audience. Returns whether the player has joined it."""
-        args = (audience.audience, int(muted), channel(log))
+        args = (audience.audience, int(muted), self._keys.channel(log))
         return int(await self._run(_MUTE, log, args)) >= 0
 
     async def find(
@@ -212,7 +213,7 @@ class Views:
         for log, positions in requests:
             args: list[str | bytes | int] = [*self._settings.script_args()]
             args += position_args([*positions])
-            calls.append(ScriptCall(_FIND, inbox_keys(log), args))
+            calls.append(ScriptCall(_FIND, self._keys.inbox(log), args))
         found = []
         for reply in await self._redis.run_many(calls, write=False):
             epoch, floor, *lists = ok(reply)
@@ -268,14 +269,14 @@ class Views:
         The count is in another slot than the player's mark. A node that stops between
         the two leaves it one too low.
         """
-        keys = (tally_key(audience), inbox_keys(audience).log)
+        keys = (self._keys.tally(audience), self._keys.inbox(audience).log)
         args = (self._settings.retention_ms, what, by, *offsets)
         await self._redis.run(_TALLY, keys, args)
 
     async def counts(self, audience: Log, offset: int) -> tuple[int, int]:
         """Return how many players have read an entry, and how many acknowledged it."""
         counts = await self._redis.call(
-            "HMGET", tally_key(audience), f"read {offset}", f"acked {offset}"
+            "HMGET", self._keys.tally(audience), f"read {offset}", f"acked {offset}"
         )
         read, acked = (int(count or 0) for count in counts)
         return read, acked
@@ -283,7 +284,7 @@ class Views:
     async def acked_offset(self, log: Log, audience: Log, epoch: int) -> int:
         """Return the highest offset of an audience's log that a client acknowledged."""
         field = f"acked {audience.audience}"
-        acked = await self._redis.call("HGET", views_key(log), field)
+        acked = await self._redis.call("HGET", self._keys.views(log), field)
         of_epoch, _, offset = (acked or b"0 0").partition(b" ")
         return int(offset) if int(of_epoch) == epoch else 0
 
@@ -291,14 +292,15 @@ class Views:
         self, log: Log, requests: Sequence[tuple[Log, Sequence[int]]]
     ) -> list[list[int]]:
         """Return when a player marked entries as read, in Unix ms; 0 if unknown."""
+        keys = (self._keys.views(log),)
         calls = [
-            ScriptCall(_READ_AT, (views_key(log),), (audience.audience, *offsets))
+            ScriptCall(_READ_AT, keys, (audience.audience, *offsets))
             for audience, offsets in requests
         ]
         return [ok(reply) for reply in await self._redis.run_many(calls, write=False)]
 
     async def _run(self, script: Script, log: Log, args: Sequence[str | int]) -> Any:
-        keys = (views_key(log), inbox_keys(log)[0])
+        keys = (self._keys.views(log), self._keys.inbox(log)[0])
         return await self._redis.run(
             script, keys, (*self._settings.script_args(), *args)
         )

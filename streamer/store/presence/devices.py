@@ -12,7 +12,6 @@ from typing import Final
 
 from ...model import Log
 from ..client.connection import RedisConnection, Script
-from ..keys import devices_key
 from .leases import LEASE_MS
 
 __all__ = ["Devices"]
@@ -32,14 +31,16 @@ class Devices:
 
     def __init__(self, redis: RedisConnection, node: str) -> None:
         self._redis = redis
+        self._keys = redis.keys
         self._node = node
 
     async def note_use(self, log: Log, connection: str, device: str) -> None:
         """Record that a device is in use. Raises Unavailable. Idempotent."""
         member = f"{self._node}:{connection}"
-        await self._redis.run(_USED, (devices_key(log),), (member, device, LEASE_MS))
+        keys = (self._keys.devices(log),)
+        await self._redis.run(_USED, keys, (member, device, LEASE_MS))
 
     async def forget(self, log: Log, connection: str) -> None:
         """Forget a connection. Raises Unavailable. Idempotent."""
         member = f"{self._node}:{connection}"
-        await self._redis.call("HDEL", devices_key(log), member, write=True)
+        await self._redis.call("HDEL", self._keys.devices(log), member, write=True)

@@ -23,7 +23,6 @@ from ...model import Log, new_name
 from ..client.commands import Packed
 from ..client.connection import RedisConnection, Reply, Script, ScriptCall
 from ..client.replies import ok
-from ..keys import NODES, channel, inbox_keys, lease_key, views_key
 
 __all__ = ["Lease", "Leases", "Newcomer", "alive_nodes"]
 
@@ -56,7 +55,7 @@ async def alive_nodes(redis: RedisConnection) -> list[bytes]:
     Return the live nodes, by the store's clock. Raises StoreUnavailable.
     """
     time_, beats = await redis.call_many(
-        [("TIME",), ("ZRANGE", NODES, 0, -1, "WITHSCORES")]
+        [("TIME",), ("ZRANGE", redis.keys.nodes, 0, -1, "WITHSCORES")]
     )
     for reply in (time_, beats):
         ok(reply)
@@ -102,6 +101,7 @@ class Leases:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._redis = redis
+        self._keys = redis.keys
         self._monotonic = monotonic
         self._leases_max = leases_max
         self.node = new_name()
@@ -173,11 +173,11 @@ class Leases:
         log = lease.log
         call = ScriptCall(
             _ACQUIRE,
-            (lease_key(log), views_key(log), *inbox_keys(log)[:2]),
+            (self._keys.lease(log), self._keys.views(log), *self._keys.inbox(log)[:2]),
             (
                 self._leases_max,
                 LEASE_MS,
-                channel(log),
+                self._keys.channel(log),
                 self.node,
                 lease.connection,
                 instance,
@@ -235,14 +235,14 @@ class Leases:
             # Other nodes may have deleted the leases of this one as void.
             self._renewed_at_s = float("-inf")
         self._alive = await self._redis.run(
-            _HEARTBEAT, (NODES,), (self.node, ALIVE_MS, REMEMBERED_MS)
+            _HEARTBEAT, (self._keys.nodes,), (self.node, ALIVE_MS, REMEMBERED_MS)
         )
         self._beaten_at_s = self._monotonic()
 
     async def leave(self) -> None:
         """End the heartbeat, which voids every lease of this node."""
         try:
-            await self._redis.call("ZREM", NODES, self.node, write=True)
+            await self._redis.call("ZREM", self._keys.nodes, self.node, write=True)
         except Unavailable:
             _logger.info(
                 "could not release leases: Redis is unreachable (they expire in 20 s)"
@@ -256,7 +256,7 @@ class Leases:
         calls = [
             ScriptCall(
                 _RENEW,
-                (lease_key(log),),
+                (self._keys.lease(log),),
                 (f"{self.node}:{connection}", instance, LEASE_MS),
             )
             for (log, connection), instance in self._held.items()
@@ -274,7 +274,7 @@ class Leases:
     async def _release_batch(self, leases: Sequence[Lease]) -> None:
         replies = await self._redis.call_many(
             [
-                ("HDEL", lease_key(lease.log), f"{self.node}:{lease.connection}")
+                ("HDEL", self._keys.lease(lease.log), f"{self.node}:{lease.connection}")
                 for lease in leases
             ],
             write=True,

@@ -23,7 +23,7 @@ from ...errors import OutcomeUnknown, StoreUnavailable
 from ...model import App, Player
 from ..client.connection import RedisConnection, Reply, Script, ScriptCall
 from ..client.replies import ok
-from ..keys import BUCKETS, bucket_of, campaigns_key, card_key, cards_key, slots_key
+from ..keys import BUCKETS, bucket_of
 
 __all__ = [
     "Campaign",
@@ -78,6 +78,7 @@ class Campaigns:
 
     def __init__(self, redis: RedisConnection) -> None:
         self._redis = redis
+        self._keys = redis.keys
 
     async def put(
         self, app: App, campaign_id: str, name: str, *, now_ms: int
@@ -86,18 +87,18 @@ class Campaigns:
         before = await self.get(app, campaign_id)
         created_ms = before.created_at_ms if before else now_ms
         campaign = Campaign(campaign_id, name, created_ms, now_ms)
-        key = campaigns_key(app)
+        key = self._keys.campaigns(app)
         await self._redis.call("HSET", key, campaign_id, _encode(campaign), write=True)
         return campaign
 
     async def get(self, app: App, campaign_id: str) -> Campaign | None:
         """Return a campaign of an app, or None."""
-        encoded = await self._redis.call("HGET", campaigns_key(app), campaign_id)
+        encoded = await self._redis.call("HGET", self._keys.campaigns(app), campaign_id)
         return None if encoded is None else _decode_campaign(encoded)
 
     async def of_app(self, app: App) -> list[Campaign]:
         """Return an app's campaigns, sorted by id. O(n)."""
-        encoded = await self._redis.call("HVALS", campaigns_key(app))
+        encoded = await self._redis.call("HVALS", self._keys.campaigns(app))
         return sorted(map(_decode_campaign, encoded), key=lambda campaign: campaign.id)
 
     async def count_cards(self, app: App, campaign_id: str) -> int:
@@ -106,7 +107,7 @@ class Campaigns:
 
     async def count_slots(self, app: App, campaign_id: str) -> int:
         """Return how many of a campaign's slots are taken."""
-        taken: int = await self._redis.call("SCARD", slots_key(app, campaign_id))
+        taken: int = await self._redis.call("SCARD", self._keys.slots(app, campaign_id))
         return taken
 
     async def put_cards(
@@ -132,7 +133,7 @@ class Campaigns:
 
     async def get_card(self, app: App, campaign_id: str, card_id: str) -> Card | None:
         """Return a card, or None."""
-        key = card_key(app, campaign_id, card_id)
+        key = self._keys.card(app, campaign_id, card_id)
         text = await self._redis.call("HGET", key, card_id)
         return None if text is None else _record(card_id, text).card
 
@@ -171,14 +172,15 @@ class Campaigns:
         return cards, None
 
     async def _bucket(self, app: App, campaign_id: str, bucket: int) -> list[Card]:
-        key = _card_key(app, campaign_id, bucket)
+        key = self._keys.cards_of_bucket(bucket, app, campaign_id)
         items = await self._redis.call("HGETALL", key)
         pairs = zip(items[::2], items[1::2], strict=True)
         return sorted(_record(name.decode(), text).card for name, text in pairs)
 
     async def _sizes(self, app: App, campaign_id: str) -> list[int]:
         commands = [
-            ("HLEN", _card_key(app, campaign_id, bucket)) for bucket in range(BUCKETS)
+            ("HLEN", self._keys.cards_of_bucket(bucket, app, campaign_id))
+            for bucket in range(BUCKETS)
         ]
         return [ok(reply) for reply in await self._redis.call_many(commands)]
 
@@ -188,7 +190,7 @@ class Campaigns:
         """Write records and their copies; return the records that exist."""
         by_key: dict[str, list[tuple[str, str, str]]] = {}
         for change in changes:
-            key = card_key(app, campaign_id, change[0])
+            key = self._keys.card(app, campaign_id, change[0])
             by_key.setdefault(key, []).append(change)
         calls = []
         for key, group in by_key.items():
@@ -218,7 +220,7 @@ class Campaigns:
                     value = f"{card.status} {version} {card.player}"
                 by_bucket.setdefault(bucket, []).extend((card.id, version, value))
         calls = [
-            ScriptCall(_COPY, (cards_key(bucket, app, campaign_id),), args)
+            ScriptCall(_COPY, (self._keys.cards(bucket, app, campaign_id),), args)
             for bucket, args in by_bucket.items()
         ]
         try:
@@ -226,11 +228,6 @@ class Campaigns:
         except StoreUnavailable as error:
             # The authoritative records are written already.
             raise OutcomeUnknown from error
-
-
-def _card_key(app: App, campaign_id: str, bucket: int) -> str:
-    # As `keys.card_key`, for a known bucket.
-    return f"{{{bucket}}}:card:{app}:{campaign_id}"
 
 
 def _record(card_id: str, text: bytes) -> _Record:

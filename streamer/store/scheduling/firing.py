@@ -17,18 +17,7 @@ from ...core.schedule import LATE_AFTER_MS, Schedule
 from ...model import App, Log, new_epoch, new_tag
 from ..client.connection import Command, RedisConnection, Script, ScriptCall
 from ..client.replies import ok
-from ..keys import (
-    BUCKETS,
-    channel,
-    devices_key,
-    due_apps_key,
-    due_channel,
-    due_key,
-    inbox_keys,
-    lease_key,
-    mutes_key,
-    sending_key,
-)
+from ..keys import BUCKETS
 from ..logs.appending import INLINE_MAX
 from ..logs.settings import LogSettings
 from ..presence.leases import alive_nodes
@@ -74,6 +63,7 @@ class Firing:
 
     def __init__(self, redis: RedisConnection, settings: LogSettings) -> None:
         self._redis = redis
+        self._keys = redis.keys
         self._settings = settings
 
     async def due(self, now_ms: int, *, limit: int) -> list[ScheduleRef]:
@@ -93,7 +83,7 @@ class Firing:
         apps = await self._apps_due(due, now_ms, limit=limit)
         share = max(1, limit // max(1, len(apps)))
         replies = await self._redis.call_many(
-            [_earliest(due_key(*app), now_ms, share) for app in apps]
+            [_earliest(self._keys.due(*app), now_ms, share) for app in apps]
         )
         refs: list[tuple[float, ScheduleRef]] = []
         for (bucket, _), reply in zip(apps, replies, strict=True):
@@ -126,8 +116,12 @@ class Firing:
         calls = [
             ScriptCall(
                 _BEGIN,
-                (*ref.keys, sending_key(ref.bucket)),
-                (*self._settings.script_args(), ref.member, due_channel(ref.bucket)),
+                (*ref.keys(self._keys), self._keys.sending(ref.bucket)),
+                (
+                    *self._settings.script_args(),
+                    ref.member,
+                    self._keys.notices(ref.bucket),
+                ),
             )
             for ref in refs
         ]
@@ -140,7 +134,7 @@ class Firing:
         Raises StoreUnavailable.
         """
         replies = await self._redis.call_many(
-            [("ZRANGE", sending_key(bucket), 0, -1) for bucket in buckets]
+            [("ZRANGE", self._keys.sending(bucket), 0, -1) for bucket in buckets]
         )
         return [
             parse_member(bucket, member)
@@ -151,7 +145,7 @@ class Firing:
     async def _first_due(self, buckets: Sequence[int]) -> dict[int, float | None]:
         """Return when the first schedule of each bucket is due, None without one."""
         replies = await self._redis.call_many(
-            [("ZRANGE", due_apps_key(b), 0, 0, "WITHSCORES") for b in buckets]
+            [("ZRANGE", self._keys.due_apps(b), 0, 0, "WITHSCORES") for b in buckets]
         )
         return {
             bucket: float(first[1]) if (first := ok(reply)) else None
@@ -163,7 +157,10 @@ class Firing:
     ) -> list[tuple[int, App]]:
         """Return each bucket and app with a schedule that is due."""
         found = await self._redis.call_many(
-            [_earliest(due_apps_key(bucket), now_ms, limit) for bucket in buckets]
+            [
+                _earliest(self._keys.due_apps(bucket), now_ms, limit)
+                for bucket in buckets
+            ]
         )
         return [
             (bucket, require_app(name))
@@ -175,9 +172,13 @@ class Firing:
         assert schedule.player is not None
         ref = ScheduleRef.of(schedule)
         log = Log(schedule.app, schedule.player)
-        keys = [*inbox_keys(log), mutes_key(log), *ref.keys]
+        keys = [
+            *self._keys.inbox(log),
+            self._keys.mutes(log),
+            *ref.keys(self._keys),
+        ]
         if schedule.to_latest:
-            keys += [devices_key(log), lease_key(log)]
+            keys += [self._keys.devices(log), self._keys.lease(log)]
         return ScriptCall(
             _FIRE,
             keys,
@@ -185,7 +186,7 @@ class Firing:
                 *self._settings.script_args(),
                 self._settings.entries_max,
                 new_epoch(),
-                channel(log),
+                self._keys.channel(log),
                 INLINE_MAX,
                 ref.member,
                 new_tag(),

@@ -23,8 +23,9 @@ from typing import Final, Protocol
 import hiredis
 
 from ...errors import StoreUnavailable
+from ...store_url import NAMESPACE, parse_store_url
 from ..client.connection import Reply, RespConnection, connect
-from ..keys import BUCKETS, due_channel
+from ..keys import BUCKETS, keys_of
 
 __all__ = ["NoticeHandler", "Notices"]
 
@@ -53,14 +54,22 @@ class Notices:
 
     Args:
         url: The store, as for `RedisConnection`.
+        namespace: As for `RedisConnection`.
         name: Name in ``CLIENT LIST``.
 
     """
 
-    def __init__(self, url: str, *, name: str = "streamer-scheduler") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        namespace: str = NAMESPACE,
+        name: str = "streamer-scheduler",
+    ) -> None:
         self._url = url
         self._name = name
-        self._buckets = {due_channel(n).encode(): n for n in range(BUCKETS)}
+        keys = keys_of(namespace, parse_store_url(url).database)
+        self._buckets = {keys.notices(n).encode(): n for n in range(BUCKETS)}
         self._handler: NoticeHandler | None = None
         self._connection: RespConnection | None = None
         self._confirmed: set[int] = set()

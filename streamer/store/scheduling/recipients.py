@@ -19,17 +19,7 @@ from ...core.schedule import AHEAD_MAX_MS, LATE_AFTER_MS, Schedule
 from ...model import Log, Player, new_epoch, new_tag
 from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.replies import ok
-from ..keys import (
-    bucket_of,
-    cards_key,
-    channel,
-    devices_key,
-    inbox_keys,
-    lease_key,
-    mutes_key,
-    recipients_key,
-    sending_key,
-)
+from ..keys import bucket_of
 from ..logs.appending import INLINE_MAX
 from ..logs.settings import DAY_MS, LogSettings
 from ..presence.leases import alive_nodes
@@ -61,6 +51,7 @@ class Recipients:
 
     def __init__(self, redis: RedisConnection, settings: LogSettings) -> None:
         self._redis = redis
+        self._keys = redis.keys
         self._settings = settings
 
     async def enlist(self, ref: ScheduleRef, players: Iterable[str]) -> list[int]:
@@ -75,7 +66,7 @@ class Recipients:
         calls = [
             ScriptCall(
                 _ENLIST,
-                (recipients_key(bucket, ref.app, ref.id),),
+                (self._keys.recipients(bucket, ref.app, ref.id),),
                 (RECIPIENTS_MS, *names),
             )
             for bucket, names in by_bucket.items()
@@ -89,7 +80,7 @@ class Recipients:
         commands = [
             (
                 "PEXPIRE",
-                recipients_key(bucket, schedule.app, schedule.id),
+                self._keys.recipients(bucket, schedule.app, schedule.id),
                 RECIPIENTS_MS,
             )
             for bucket in schedule.buckets
@@ -109,8 +100,8 @@ class Recipients:
             ScriptCall(
                 _ENLIST,
                 (
-                    recipients_key(bucket, schedule.app, schedule.id),
-                    cards_key(bucket, schedule.app, schedule.campaign),
+                    self._keys.recipients(bucket, schedule.app, schedule.id),
+                    self._keys.cards(bucket, schedule.app, schedule.campaign),
                 ),
                 (RECIPIENTS_MS,),
             )
@@ -130,9 +121,8 @@ class Recipients:
         The total is the number of recipients in the bucket once all are served. It is
         None while some are left, or if no recipients were stored.
         """
-        names = await self._redis.call(
-            "LRANGE", recipients_key(bucket, schedule.app, schedule.id), 0, limit - 1
-        )
+        key = self._keys.recipients(bucket, schedule.app, schedule.id)
+        names = await self._redis.call("LRANGE", key, 0, limit - 1)
         players = [Player(name.decode()) for name in names if name[:1] != b"\0"]
         if not players and names:
             return [], int(names[0][1:])
@@ -142,7 +132,7 @@ class Recipients:
         self, schedule: Schedule, bucket: int, players: Sequence[Player]
     ) -> int:
         """Serve recipients if they are the next ones; return the number served."""
-        keys = [recipients_key(bucket, schedule.app, schedule.id)]
+        keys = [self._keys.recipients(bucket, schedule.app, schedule.id)]
         nodes = await alive_nodes(self._redis) if schedule.to_latest else []
         args: list[str | bytes | int] = [
             *self._settings.script_args(),
@@ -161,10 +151,10 @@ class Recipients:
         ]
         for player in players:
             log = Log(schedule.app, player)
-            keys += [*inbox_keys(log), mutes_key(log)]
+            keys += [*self._keys.inbox(log), self._keys.mutes(log)]
             if nodes:
-                keys += [devices_key(log), lease_key(log)]
-            args += [player, channel(log), new_tag()]
+                keys += [self._keys.devices(log), self._keys.lease(log)]
+            args += [player, self._keys.channel(log), new_tag()]
         served: int = await self._redis.run(_DELIVER, keys, args)
         return served
 
@@ -175,7 +165,7 @@ class Recipients:
         With the last bucket the schedule is sent. Idempotent.
         """
         ref = ScheduleRef.of(schedule)
-        keys = (ref.record_key, sending_key(ref.bucket))
+        keys = (ref.record_key(self._keys), self._keys.sending(ref.bucket))
         buckets = len(schedule.buckets)
         calls = [
             ScriptCall(
@@ -194,7 +184,7 @@ class Recipients:
         ]
         # The end of a list has to outlive every node that may still be serving it.
         expire = [
-            ("PEXPIRE", recipients_key(bucket, ref.app, ref.id), DAY_MS)
+            ("PEXPIRE", self._keys.recipients(bucket, ref.app, ref.id), DAY_MS)
             for bucket in counts
         ]
         for reply in await self._redis.run_many(calls, after=expire):
@@ -202,5 +192,6 @@ class Recipients:
 
     async def served_buckets(self, schedule: Schedule) -> set[int]:
         """Return the buckets of a schedule that are served. Raises StoreUnavailable."""
-        names = await self._redis.call("HKEYS", ScheduleRef.of(schedule).record_key)
+        key = ScheduleRef.of(schedule).record_key(self._keys)
+        names = await self._redis.call("HKEYS", key)
         return {int(name[1:]) for name in names if name[1:].isdigit()}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from ...model import App
 from ..client.connection import RedisConnection
-from ..keys import message_key
 
 __all__ = ["RegisteredTexts"]
 
@@ -18,6 +17,7 @@ class RegisteredTexts:
 
     def __init__(self, redis: RedisConnection) -> None:
         self._redis = redis
+        self._keys = redis.keys
 
     async def register(self, app: App, identifier: str, text: str) -> str:
         """
@@ -28,6 +28,6 @@ class RegisteredTexts:
             OutcomeUnknown: The text may have been registered. Idempotent.
 
         """
-        key = message_key(app, identifier)
+        key = self._keys.message(app, identifier)
         before = await self._redis.call("SET", key, text, "NX", "GET", write=True)
         return text if before is None else str(before, "utf-8")

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from ...core.schedule import Schedule, ScheduleState
 from ...model import App, iso_time, parse_app
-from ..keys import BUCKETS, due_apps_key, due_key, schedule_key
+from ..keys import BUCKETS, Keys
 from ..logs.settings import DAY_MS
 
 __all__ = [
@@ -59,18 +59,16 @@ class ScheduleRef(NamedTuple):
         """Its member in zsets of schedules, some of which have several apps."""
         return f"{self.app}:{self.id}"
 
-    @property
-    def record_key(self) -> str:
-        """The key of its record."""
-        return schedule_key(self.bucket, self.app, self.id)
+    def record_key(self, keys: Keys) -> str:
+        """Return the key of its record."""
+        return keys.schedule(*self)
 
-    @property
-    def keys(self) -> tuple[str, str, str]:
-        """The keys of its record and of the zsets by which it is found when due."""
+    def keys(self, keys: Keys) -> tuple[str, str, str]:
+        """Return the keys of its record and of the zsets that find it when due."""
         return (
-            self.record_key,
-            due_key(self.bucket, self.app),
-            due_apps_key(self.bucket),
+            keys.schedule(*self),
+            keys.due(self.bucket, self.app),
+            keys.due_apps(self.bucket),
         )
 
 

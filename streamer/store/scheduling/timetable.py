@@ -19,7 +19,7 @@ from ...model import App, Log
 from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.replicated import Replicated
 from ..client.replies import ok
-from ..keys import BUCKETS, due_channel, named_key, schedules_key, sends_key, slots_key
+from ..keys import BUCKETS
 from ..logs.settings import DAY_MS, DEFAULTS, LogSettings
 from .firing import Firing
 from .recipients import Recipients
@@ -72,6 +72,7 @@ class Timetable:
         confirmed: Replicated | None = None,
     ) -> None:
         self._redis = redis
+        self._keys = redis.keys
         self._adds = confirmed or redis
         self._settings = settings
         self.firing = Firing(redis, settings)
@@ -130,7 +131,7 @@ class Timetable:
     async def get_many(self, refs: Sequence[ScheduleRef]) -> list[Schedule | None]:
         """Return schedules in the order of `refs`. Raises StoreUnavailable."""
         replies = await self._redis.call_many(
-            [("HGETALL", ref.record_key) for ref in refs]
+            [("HGETALL", ref.record_key(self._keys)) for ref in refs]
         )
         return [
             parse_record(ref, ok(reply))
@@ -156,14 +157,14 @@ class Timetable:
         """
         state, done = await self._redis.run(
             _CANCEL,
-            (*ref.keys, _slots(ref, campaign)),
+            (*ref.keys(self._keys), self._slots(ref, campaign)),
             (
                 *self._settings.script_args(),
                 ref.member,
                 ref.id,
                 "" if due_ms is None else due_ms,
                 KEPT_MS,
-                due_channel(ref.bucket),
+                self._keys.notices(ref.bucket),
                 *((fragment, expires_ms) if fragment else ()),
             ),
         )
@@ -187,7 +188,7 @@ class Timetable:
         commands = [
             (
                 "ZRANGEBYSCORE",
-                schedules_key(bucket, app),
+                self._keys.schedules(bucket, app),
                 after[0],
                 "+inf",
                 "WITHSCORES",
@@ -208,9 +209,9 @@ class Timetable:
 
     def _add_call(self, schedule: Schedule, slots_max: int) -> ScriptCall:
         ref = ScheduleRef.of(schedule)
-        keys = [*ref.keys, *_indexes(schedule)]
+        keys = [*ref.keys(self._keys), *self._indexes(schedule)]
         if slots_max:
-            keys.append(_slots(ref, schedule.campaign))
+            keys.append(self._slots(ref, schedule.campaign))
         args = (
             *self._settings.script_args(),
             ref.member,
@@ -218,27 +219,26 @@ class Timetable:
             schedule.due_ms,
             slots_max,
             INDEX_MS,
-            due_channel(ref.bucket),
+            self._keys.notices(ref.bucket),
             *record_args(schedule),
         )
         return ScriptCall(_SCHEDULE, keys, args)
 
+    def _slots(self, ref: ScheduleRef, campaign: str) -> str:
+        # Without a campaign: a key of the same slot that is never written.
+        keys = self._keys
+        return keys.slots(ref.app, campaign) if campaign else keys.no_slots(ref.bucket)
+
+    def _indexes(self, schedule: Schedule) -> list[str]:
+        """Return the keys of the indexes that list a schedule."""
+        ref = ScheduleRef.of(schedule)
+        keys = [self._keys.schedules(ref.bucket, ref.app)]
+        if schedule.player is not None and schedule.label:
+            keys.append(self._keys.named(Log(ref.app, schedule.player), schedule.label))
+        if schedule.campaign:
+            keys.append(self._keys.sends(ref.app, schedule.campaign))
+        return keys
+
 
 def _add_result(outcome: int, created_ms: int) -> AddResult:
     return AddResult(outcome == 1, full=outcome == -1, created_ms=int(created_ms))
-
-
-def _slots(ref: ScheduleRef, campaign: str) -> str:
-    # Without a campaign: a key of the same slot that is never written.
-    return slots_key(ref.app, campaign) if campaign else f"{{{ref.bucket}}}:slots:"
-
-
-def _indexes(schedule: Schedule) -> list[str]:
-    """Return the keys of the indexes that list a schedule."""
-    ref = ScheduleRef.of(schedule)
-    keys = [schedules_key(ref.bucket, ref.app)]
-    if schedule.player is not None and schedule.label:
-        keys.append(named_key(Log(ref.app, schedule.player), schedule.label))
-    if schedule.campaign:
-        keys.append(sends_key(ref.app, schedule.campaign))
-    return keys

@@ -22,7 +22,6 @@ from ...service.node.request_context import note_app
 from ...store.access.apps import KEY_PREFIX, Apps, KeyRecord, key_digest
 from ...store.access.short_lived import put_until
 from ...store.client.connection import RedisConnection
-from ...store.keys import session_key
 
 __all__ = ["SESSION_PREFIX", "SESSION_TTL_MS", "ServerSessions"]
 
@@ -68,7 +67,7 @@ class ServerSessions:
         digest = key_digest(key)
         await self._key_record(digest if key.startswith(KEY_PREFIX) else None)
         token = SESSION_PREFIX.decode() + secrets.token_urlsafe(_RANDOM_BYTES)
-        name = session_key(key_digest(token.encode()))
+        name = self._redis.keys.session(key_digest(token.encode()))
         await put_until(self._redis, name, digest, "PX", SESSION_TTL_MS)
         return token
 
@@ -80,7 +79,7 @@ class ServerSessions:
             Unauthenticated: UNKNOWN_KEY: the session does not exist or has ended.
 
         """
-        name = session_key(key_digest(token))
+        name = self._redis.keys.session(key_digest(token))
         command = ("GETEX", name, "PX", SESSION_TTL_MS) if renew else ("GET", name)
         record = await self._key_record(await self._redis.call(*command))
         note_app(record.app)

@@ -26,7 +26,7 @@ from ...service.scheduling.planning import start_ms, with_notification
 from ...service.scheduling.schedules import CancelResult
 from ...service.scheduling.sender import Sender
 from ...store.client.connection import RedisConnection
-from ...store.keys import BUCKETS, bucket_of, sends_key
+from ...store.keys import BUCKETS, bucket_of
 from ...store.scheduling.campaigns import Campaigns
 from ...store.scheduling.schedule_records import ScheduleRef, new_schedule_id
 from ...store.scheduling.timetable import Timetable
@@ -175,7 +175,7 @@ class CampaignSends:
         caller.require_scope("campaigns:read")
         await require_campaign(self._campaigns, caller, campaign_id)
         sends = await self._timetable.list_index(
-            sends_key(caller.app, campaign_id),
+            self._redis.keys.sends(caller.app, campaign_id),
             bucket=bucket_of(caller.app, campaign_id),
             app=caller.app,
         )

@@ -32,7 +32,7 @@ from streamer.service.access.authenticator import (
 from streamer.service.access.key_sets import KEY_SET_TTL_S, KeySets
 from streamer.store.access.apps import Apps
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import APPS, AUDIENCES, KEYS
+from streamer.store.keys import keys_of
 from streamer.store.server.embedded import attach
 
 NOW_S = 1_800_000_000
@@ -358,7 +358,7 @@ async def test_a_revoked_key_is_rejected_within_the_ttl(world: World) -> None:
     key = await world.apps.add_key(DEMO)
     await world.caller(key)
     digest = hashlib.sha256(key.encode()).hexdigest()
-    await world.redis.call("HDEL", KEYS, digest, write=True)
+    await world.redis.call("HDEL", keys_of().backend_keys, digest, write=True)
 
     world.now_s += RECORD_TTL_S
 
@@ -606,7 +606,7 @@ async def test_a_cached_token_is_verified_again_for_a_recreated_app(
 ) -> None:
     token = world.token(await world.apps.create(DEMO))
     await world.caller(token)
-    await world.redis.call("DEL", APPS, AUDIENCES, write=True)
+    await world.redis.call("DEL", keys_of().apps, keys_of().audiences, write=True)
     world.now_s += RECORD_TTL_S
     await world.refuses(token, Defect.CLAIM, "aud")
 

@@ -23,7 +23,7 @@ from streamer.service.access.revocation import RevocationCheck
 from streamer.service.streams.poll_waiter import PollWaiter
 from streamer.store.access.apps import Apps
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import APPS
+from streamer.store.keys import keys_of
 
 DEMO, OTHER = App("demo"), App("other")
 Until = Callable[[Callable[[], object]], Awaitable[None]]
@@ -130,7 +130,7 @@ async def test_a_changed_issuer_or_a_deleted_app_revokes_tokens(world: World) ->
     mine, other = await world.token_caller("p1"), await world.token_caller("p1", OTHER)
 
     await world.apps.change_tokens(DEMO, {"issuer": "else"})
-    await world.redis.call("HDEL", APPS, OTHER, write=True)
+    await world.redis.call("HDEL", keys_of().apps, OTHER, write=True)
 
     assert await world.revoked(mine, other) == [True, True]
 
@@ -347,13 +347,13 @@ async def test_the_check_continues_after_an_outage_and_a_broken_record(
 ) -> None:
     revocation_check = RevocationCheck(world.apps, world.key_sets, interval_s=0.005)
     reader, caller = waiter(), await world.token_caller("p1")
-    good = await world.redis.call("HGET", APPS, DEMO)
+    good = await world.redis.call("HGET", keys_of().apps, DEMO)
     sweeping = asyncio.create_task(revocation_check.run())
     revocation_check.add(reader, caller)
-    await world.redis.call("HSET", APPS, DEMO, b"{", write=True)
+    await world.redis.call("HSET", keys_of().apps, DEMO, b"{", write=True)
     await until(lambda: "could not check credentials" in caplog.text)
     assert reader.ended is None
-    await world.redis.call("HSET", APPS, DEMO, good, write=True)
+    await world.redis.call("HSET", keys_of().apps, DEMO, good, write=True)
     await world.apps.revoke_tokens(DEMO)
 
     await until(lambda: reader.ended)

@@ -37,7 +37,7 @@ from streamer.store.access.tickets import (
     ticket_digest,
 )
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import ticket_key
+from streamer.store.keys import keys_of
 
 DEMO = App("demo")
 Until = Callable[[Callable[[], object]], Awaitable[None]]
@@ -94,7 +94,7 @@ class World:
             return False
 
     async def left_ms(self, text: str) -> int:
-        key = ticket_key(ticket_digest(text.encode()))
+        key = keys_of().ticket(ticket_digest(text.encode()))
         left: int = await self.redis.call("PTTL", key)
         return left
 
@@ -212,7 +212,7 @@ async def test_open_tickets_are_renewed(world: World, until: Until) -> None:
         TicketStore(world.redis), RevocationCheck(world.apps, KeySets()), renew_s=0.005
     )
     text = await world.ticket()
-    key = ticket_key(ticket_digest(text.encode()))
+    key = keys_of().ticket(ticket_digest(text.encode()))
     keeping = asyncio.create_task(tickets.run())
 
     async with stream(tickets, text), asyncio.timeout(5):

@@ -22,7 +22,7 @@ from streamer.model import (
 )
 from streamer.service.inboxes.audiences import PlayerAudiences, unread_count
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import views_key
+from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import LogSettings
 from streamer.store.logs.views import TOPICS_MAX, Views
@@ -72,7 +72,7 @@ async def test_lost_views_are_restored_from_the_age_of_the_inbox(
     clock.now_us += 1
     await inbox.append(EVERYONE, [FRAGMENT])
     await audiences.views_of(log)
-    await redis.call("DEL", views_key(log), write=True)
+    await redis.call("DEL", keys_of().views(log), write=True)
 
     assert await audiences.views_of(log) == [View(EVERYONE, before)]
 

@@ -21,7 +21,7 @@ from streamer.model import (
 )
 from streamer.service.inboxes.merge import EntriesAfter
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import inbox_keys
+from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Draft
 from streamer.store.logs.settings import DAY_MS
 
@@ -316,7 +316,7 @@ async def test_a_lost_audience_log_starts_unread(
     await world.append(world.news, 3)
     await world.inboxes.mark_all(world.me, world.log.player)
     world.us += 1
-    await world.redis.call("DEL", *inbox_keys(world.news), write=True)
+    await world.redis.call("DEL", *keys_of().inbox(world.news), write=True)
 
     fresh = ids(await world.append(world.news, 2))
 
@@ -369,7 +369,7 @@ async def test_a_position_of_a_lost_log_marks_nothing(
     await world.join(world.news)
     await world.append(world.news, 3)
     cursor = (await world.page()).cursor
-    await world.redis.call("DEL", *inbox_keys(world.news), write=True)
+    await world.redis.call("DEL", *keys_of().inbox(world.news), write=True)
     await world.append(world.news, 3)
 
     marked = await world.inboxes.mark_up_to(world.me, world.log.player, cursor)
@@ -555,7 +555,7 @@ async def test_a_lost_audience_log_is_a_gap(world: World) -> None:
     await world.join(world.news)
     await world.append(world.news)
     cursor = (await world.page()).cursor
-    await world.redis.call("DEL", *inbox_keys(world.news), write=True)
+    await world.redis.call("DEL", *keys_of().inbox(world.news), write=True)
     await world.append(world.news)
 
     after = await world.merged.entries_after(world.log, cursor, count=5)
@@ -817,7 +817,7 @@ async def test_entries_after_an_id_whose_entry_is_gone(
         await world.inbox.withdraw(log, gone)
     else:
         await world.redis.call(
-            "XTRIM", inbox_keys(log).log, "MINID", f"{gone.at_us + 1}", write=True
+            "XTRIM", keys_of().inbox(log).log, "MINID", f"{gone.at_us + 1}", write=True
         )
 
     cursor = Cursor(gone._replace(epoch=0))

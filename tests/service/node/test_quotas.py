@@ -24,7 +24,7 @@ from streamer.store.access import quotas as usage
 from streamer.store.access.quotas import QuotaUsage
 from streamer.store.client.commands import Script
 from streamer.store.client.connection import Command, RedisConnection
-from streamer.store.keys import request_key
+from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import LogSettings
 from streamer.store.scheduling.timetable import Timetable
@@ -194,7 +194,7 @@ async def test_a_refused_publish_stores_nothing_and_claims_no_key(
 
     assert not await node.publish(Q, idempotency_key="k")
 
-    assert await redis.call("EXISTS", request_key(APP, "k")) == 0
+    assert await redis.call("EXISTS", keys_of().request(APP, "k")) == 0
     assert await node.used.call("KEYS", "*:log:*:q") == []
 
 
@@ -371,7 +371,7 @@ async def test_pending_schedules_are_limited(make_node: MakeNode) -> None:
 
     assert refused.value.quota is Quota.PENDING_SCHEDULES
     assert refused.value.retry_after_s == 3_600
-    assert await node.used.call("EXISTS", request_key(APP, "k")) == 0
+    assert await node.used.call("EXISTS", keys_of().request(APP, "k")) == 0
 
 
 async def test_a_cancelled_schedule_releases_its_slot(make_node: MakeNode) -> None:

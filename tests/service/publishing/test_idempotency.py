@@ -8,7 +8,7 @@ from streamer.errors import Conflict, Invalid
 from streamer.model import App
 from streamer.service.publishing.idempotency import IdempotentRequest
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import request_key
+from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import ONCE_MS, Once
 
 APP = App("app")
@@ -71,7 +71,7 @@ async def test_repeating_a_request_does_not_extend_the_claim(
 ) -> None:
     request = IdempotentRequest.of(APP, "k", ["ab"])
     await request.claim(redis)
-    name = request_key(APP, "k")
+    name = keys_of().request(APP, "k")
     assert ONCE_MS - 10_000 < await redis.call("PTTL", name) <= ONCE_MS
 
     await redis.call("PEXPIRE", name, 5_000, write=True)
@@ -84,4 +84,4 @@ async def test_a_request_without_a_key_claims_nothing(redis: RedisConnection) ->
     await WITHOUT_KEY.claim(redis)
 
     assert not await WITHOUT_KEY.is_claimed(redis)
-    assert await redis.call("EXISTS", request_key(APP, "")) == 0
+    assert await redis.call("EXISTS", keys_of().request(APP, "")) == 0

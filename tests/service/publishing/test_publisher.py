@@ -25,7 +25,7 @@ from streamer.service.publishing.drafts import FRAGMENT_BYTES_MAX
 from streamer.service.publishing.idempotency import IDEMPOTENCY_KEY_CHARS_MAX
 from streamer.service.publishing.publisher import BATCH, Publisher, PublishResult
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import request_key
+from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import AppendResult, Inbox, Once
 from streamer.store.logs.mutes import Mutes
 
@@ -157,7 +157,7 @@ async def test_a_log_detects_a_conflict_without_the_claim(
 ) -> None:
     # The claim is gone; the record of the append is not.
     await publisher.publish(BACKEND, [P], [HELLO], idempotency_key="k")
-    await redis.call("DEL", request_key(APP, "k"))
+    await redis.call("DEL", keys_of().request(APP, "k"))
 
     with pytest.raises(Conflict):
         await publisher.publish(

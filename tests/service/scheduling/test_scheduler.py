@@ -23,10 +23,9 @@ from streamer.model import App, Log, Player, decode_fragment, iso_time
 from streamer.service.scheduling import scheduler as fires
 from streamer.service.scheduling.scheduler import Scheduler
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import BUCKETS, bucket_of, cards_key
+from streamer.store.keys import BUCKETS, Keys, bucket_of, keys_of
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import LogSettings
-from streamer.store.scheduling import timetable as timetable_module
 from streamer.store.scheduling.notices import Notices
 from streamer.store.scheduling.schedule_records import ScheduleRef, new_schedule_id
 from streamer.store.scheduling.timetable import Timetable
@@ -420,7 +419,7 @@ async def test_an_audience_continues_where_a_killed_scheduler_stopped(
         audience = await add_audience(timetable, players)
     else:
         for player in players:
-            key = cards_key(bucket_of(APP, player), APP, "c")
+            key = keys_of().cards(bucket_of(APP, player), APP, "c")
             await redis.call("HSET", key, f"card-{player}", f"active 1 {player}")
         audience = reminder("p")._replace(
             id=new_schedule_id(bucket_of(APP, "c")),
@@ -694,7 +693,12 @@ async def test_a_schedule_without_a_notice_is_found_by_walking(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(fires, "TICK_S", 0.005)
-    monkeypatch.setattr(timetable_module, "due_channel", lambda bucket: "nobody")
+
+    class Unheard(Keys):
+        def notices(self, bucket: int) -> str:
+            return "nobody"
+
+    monkeypatch.setattr(timetable, "_keys", Unheard("streamer", 0))
     async with running(timetable, clock, store_url):
         await add(timetable, [reminder("p", NOON)])
 

@@ -26,7 +26,7 @@ from streamer.service.scheduling.schedules import (
     Schedules,
 )
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import recipients_key
+from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import LogSettings
 from streamer.store.scheduling.timetable import Timetable
@@ -450,13 +450,13 @@ async def test_a_repeatedly_moved_audience_keeps_its_recipients(
     for bucket in created.buckets:
         # As if most of its TTL had passed.
         await redis.call(
-            "PEXPIRE", recipients_key(bucket, created.app, created.id), 1_000
+            "PEXPIRE", keys_of().recipients(bucket, created.app, created.id), 1_000
         )
 
     await schedules.move(backend, created.id, NOON + AHEAD_MAX_MS)
 
     for bucket in created.buckets:
         left_ms = await redis.call(
-            "PTTL", recipients_key(bucket, created.app, created.id)
+            "PTTL", keys_of().recipients(bucket, created.app, created.id)
         )
         assert left_ms > AHEAD_MAX_MS

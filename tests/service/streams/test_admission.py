@@ -18,7 +18,7 @@ from streamer.service.inboxes.audiences import PlayerAudiences
 from streamer.service.streams.admission import Admission
 from streamer.service.streams.catch_up import CatchUp
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import NODES, lease_key
+from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import DAY_MS, LogSettings
 from streamer.store.logs.views import Views
@@ -63,7 +63,7 @@ async def admission(make: Make) -> Admission:
 
 
 async def held(redis: RedisConnection, log: Log) -> int:
-    count: int = await redis.call("HLEN", lease_key(log))
+    count: int = await redis.call("HLEN", keys_of().lease(log))
     return count
 
 
@@ -389,7 +389,7 @@ async def test_readers_are_closed_one_after_the_other(
     assert sum(client.offsets == [1] for client in clients) >= 3
     byes = [client.messages[-1] for client in clients]
     assert all(bye["type"] == "bye" and 0 < bye["delay_ms"] <= 2_000 for bye in byes)
-    assert await redis.call("ZCARD", NODES) == 0
+    assert await redis.call("ZCARD", keys_of().nodes) == 0
 
 
 async def test_an_empty_node_is_drained_at_once(make: Make) -> None:

@@ -27,7 +27,7 @@ from streamer.service.inboxes.audiences import PlayerAudiences
 from streamer.service.streams.catch_up import BATCH, CatchUp
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.pubsub import PubSub
-from streamer.store.keys import inbox_keys, views_key
+from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Inbox, Read, ReadAfter
 from streamer.store.logs.settings import LogSettings
 from streamer.store.logs.views import Views
@@ -549,7 +549,7 @@ async def test_an_unreadable_log_ends_only_its_readers(
         catch_up.stream_audiences.follow(other, whole.session),
     ):
         await until(lambda: broken.begin == whole.begin == 0)
-        for key in (inbox_keys(log)[0], views_key(log)):
+        for key in (keys_of().inbox(log)[0], keys_of().views(log)):
             await redis.call("DEL", key, write=True)
             await redis.call("SET", key, "not a hash", write=True)
         catch_up.hub.mark_stale(log)
@@ -571,10 +571,10 @@ async def test_an_unreadable_audience_ends_only_its_readers(
     first, other = make_client(), make_client()
     async with catch_up.stream_audiences.follow(log, first.session):
         await until(lambda: first.begin == 0)
-        await redis.call("SET", inbox_keys(everyone)[0], "not a hash", write=True)
+        await redis.call("SET", keys_of().inbox(everyone)[0], "not a hash", write=True)
         catch_up.hub.mark_stale(everyone)
         await until(lambda: first.ended == RESYNC)
-    await redis.call("DEL", inbox_keys(everyone)[0], write=True)
+    await redis.call("DEL", keys_of().inbox(everyone)[0], write=True)
 
     async with catch_up.stream_audiences.follow(log, other.session):
         await until(lambda: other.begin == 0)

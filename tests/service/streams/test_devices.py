@@ -17,7 +17,7 @@ from streamer.service.inboxes.audiences import PlayerAudiences
 from streamer.service.streams.admission import Admission
 from streamer.service.streams.catch_up import CatchUp
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import NODES, bucket_of, devices_key
+from streamer.store.keys import bucket_of, keys_of
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import LogSettings
 from streamer.store.logs.views import Views
@@ -172,7 +172,7 @@ async def test_a_device_that_has_left_is_not_the_latest(
         await send("one")
 
         await have(until, (phone,), ["one"])
-    assert await redis.call("HLEN", devices_key(log)) == 0
+    assert await redis.call("HLEN", keys_of().devices(log)) == 0
 
 
 async def test_a_device_of_a_dead_node_is_not_the_latest(
@@ -184,8 +184,8 @@ async def test_a_device_of_a_dead_node_is_not_the_latest(
         nodes[1].running.cancel()
         await asyncio.wait([nodes[1].running])
         node = nodes[1].leases.node
-        last_ms = await redis.call("ZSCORE", NODES, node)
-        await redis.call("ZADD", NODES, int(last_ms) - ALIVE_MS - 1, node)
+        last_ms = await redis.call("ZSCORE", keys_of().nodes, node)
+        await redis.call("ZADD", keys_of().nodes, int(last_ms) - ALIVE_MS - 1, node)
 
         await send("one")
 

@@ -15,7 +15,7 @@ from streamer.model import ZERO, App, Log, Player, everyone_log
 from streamer.service.streams import position_check as module
 from streamer.service.streams.position_check import READ_EVERY, PositionCheck
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import state_key
+from streamer.store.keys import keys_of
 from streamer.store.logs.entries import Draft
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import LogSettings
@@ -113,7 +113,7 @@ async def test_a_lost_log_is_found_in_one_round(
 ) -> None:
     await inbox.append(log, [FRAGMENT])
     await world.attach(log)
-    await redis.call("DEL", state_key(log), write=True)
+    await redis.call("DEL", keys_of().state(log), write=True)
 
     assert await world.stale_logs() == {log}
 
@@ -198,7 +198,7 @@ async def test_a_log_that_cannot_be_peeked_at_is_read(
     world: World, log: Log, redis: RedisConnection
 ) -> None:
     await world.attach(log)
-    await redis.call("SET", state_key(log), "x", write=True)
+    await redis.call("SET", keys_of().state(log), "x", write=True)
 
     assert await world.stale_logs() == {log}
 

@@ -18,7 +18,7 @@ from streamer.errors import NotFound, StoreUnavailable
 from streamer.model import App, Log, Player
 from streamer.store.access.apps import AppExists, Apps, AudienceTaken, KeyRecord
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import APPS, KEYS, revoked_key
+from streamer.store.keys import keys_of
 from streamer.store.server.embedded import attach
 
 DEMO = App("demo")
@@ -125,7 +125,7 @@ async def test_a_key_needs_an_app_and_known_scopes(
     with pytest.raises(ValueError, match="unknown scope 'root'"):
         await apps.add_key(DEMO, {"root"})
 
-    assert await redis.call("EXISTS", KEYS) == 0
+    assert await redis.call("EXISTS", keys_of().backend_keys) == 0
 
 
 async def test_the_store_holds_the_digest_of_a_key_and_not_the_key(
@@ -134,7 +134,7 @@ async def test_the_store_holds_the_digest_of_a_key_and_not_the_key(
     await apps.create(DEMO)
     text = await apps.add_key(DEMO)
 
-    (field, value) = await redis.call("HGETALL", KEYS)
+    (field, value) = await redis.call("HGETALL", keys_of().backend_keys)
 
     assert field.decode() == hashlib.sha256(text.encode()).hexdigest()
     assert text.encode() not in value
@@ -174,7 +174,9 @@ async def test_a_record_under_another_digest_grants_nothing(
     assert isinstance(record, KeyRecord)
     guess = b"sk_guess"
     planted = hashlib.sha256(guess).hexdigest()
-    await redis.call("HSET", KEYS, planted, msgspec.json.encode(record), write=True)
+    await redis.call(
+        "HSET", keys_of().backend_keys, planted, msgspec.json.encode(record), write=True
+    )
 
     assert await apps.find_key(guess) is None
 
@@ -183,7 +185,11 @@ async def test_records_do_not_expire(apps: Apps, redis: RedisConnection) -> None
     await apps.create(DEMO)
     await apps.add_key(DEMO)
 
-    assert await redis.call("TTL", APPS) == await redis.call("TTL", KEYS) == -1
+    assert (
+        await redis.call("TTL", keys_of().apps)
+        == await redis.call("TTL", keys_of().backend_keys)
+        == -1
+    )
 
 
 async def test_an_unreachable_store_is_reported(tmp_path: Path) -> None:
@@ -330,7 +336,7 @@ async def test_the_tokens_of_a_player_are_revoked_until_they_expire(
     assert await apps.revoked_before_s([mine, other]) == [now_s + 1, 0]
     assert record.revoking_until_s > now_s + TTL_MAX_S + LEEWAY_S
     assert record.not_before_s == 0
-    ttl_s = await redis.call("TTL", revoked_key(mine))
+    ttl_s = await redis.call("TTL", keys_of().revoked(mine))
     assert TTL_MAX_S + LEEWAY_S < ttl_s <= TTL_MAX_S + 3 * LEEWAY_S
 
 
@@ -437,10 +443,12 @@ async def test_a_record_without_an_expiry_can_be_rotated(
 ) -> None:
     await apps.create(DEMO)
     await apps.add_key(DEMO)
-    (field, encoded) = await redis.call("HGETALL", KEYS)
+    (field, encoded) = await redis.call("HGETALL", keys_of().backend_keys)
     members = msgspec.json.decode(encoded)
     del members["expires_at_ms"]
-    await redis.call("HSET", KEYS, field, msgspec.json.encode(members), write=True)
+    await redis.call(
+        "HSET", keys_of().backend_keys, field, msgspec.json.encode(members), write=True
+    )
     (old,) = await apps.list_keys()
 
     text = await apps.rotate_key(old.id)

@@ -9,7 +9,7 @@ import pytest
 from streamer.model import App, Log, Player
 from streamer.store.access.quotas import PERIOD_MS, RETRY_WHEN_FULL_MS, QuotaUsage
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import players_key, quota_key
+from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import LogSettings
 
@@ -77,7 +77,7 @@ async def test_a_full_bucket_has_no_key(
 ) -> None:
     await borrow(used, 4)
 
-    assert 0 < await redis.call("PTTL", quota_key(APP, "b")) <= 401
+    assert 0 < await redis.call("PTTL", keys_of().quota(APP, "b")) <= 401
 
 
 async def test_a_need_above_the_capacity_leaves_a_debt(
@@ -171,7 +171,7 @@ async def test_counts_of_players_expire(
 ) -> None:
     await used.note_players(APP, [Player("a")])
 
-    key = players_key(APP, clock.now_ms // PERIOD_MS)
+    key = keys_of().players(APP, clock.now_ms // PERIOD_MS)
     assert 0 < await redis.call("PTTL", key) <= 5 * PERIOD_MS
 
 

@@ -10,7 +10,7 @@ from streamer.errors import RateLimited
 from streamer.model import App
 from streamer.store.access.rates import Rates
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import rate_key
+from streamer.store.keys import keys_of
 
 from ...clock import NOON, Clock
 
@@ -94,4 +94,4 @@ async def test_the_key_expires_after_a_second(
 ) -> None:
     await allowed(rates, 3)
 
-    assert 0 < await redis.call("PTTL", rate_key(APP, "op")) <= 1_000
+    assert 0 < await redis.call("PTTL", keys_of().rate(APP, "op")) <= 1_000

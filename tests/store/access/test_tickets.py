@@ -19,7 +19,7 @@ from streamer.store.access.tickets import (
     ticket_digest,
 )
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import ticket_key
+from streamer.store.keys import keys_of
 
 CALLER = Caller(
     App("demo"),
@@ -48,7 +48,7 @@ async def issue(tickets: TicketStore, *, lives_ms: int = HOUR_MS) -> tuple[bytes
 
 
 async def left_ms(redis: RedisConnection, digest: bytes) -> int:
-    left: int = await redis.call("PTTL", ticket_key(digest))
+    left: int = await redis.call("PTTL", keys_of().ticket(digest))
     return left
 
 
@@ -165,7 +165,7 @@ async def test_an_expired_ticket_is_not_created_again(
     await tickets.keep({digest: now_ms() + HOUR_MS}, now_ms=now_ms())
     await tickets.keep({}, now_ms=now_ms())
 
-    assert await redis.call("EXISTS", ticket_key(digest)) == 0
+    assert await redis.call("EXISTS", keys_of().ticket(digest)) == 0
 
 
 async def test_the_store_holds_the_digest_and_not_the_ticket(
@@ -177,7 +177,7 @@ async def test_the_store_holds_the_digest_and_not_the_ticket(
         ticket_digest(text), CALLER, now_ms=now_ms(), ends_ms=now_ms() + HOUR_MS
     )
 
-    key = ticket_key(ticket_digest(text))
+    key = keys_of().ticket(ticket_digest(text))
 
     assert "secret" not in key
     assert b"secret" not in await redis.call("GET", key)

@@ -13,7 +13,7 @@ from streamer.model import App, Log, Player
 from streamer.store.client import pubsub as pubsub_module
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.pubsub import PubSub
-from streamer.store.keys import channel
+from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Inbox
 from streamer.store.server.embedded import Embedded
 
@@ -55,7 +55,7 @@ async def pubsub(run_pubsub: RunPubSub, store_url: str) -> PubSub:
 
 
 async def subscribers(redis: RedisConnection, log: Log) -> int:
-    _, count = await redis.call("PUBSUB", "SHARDNUMSUB", channel(log))
+    _, count = await redis.call("PUBSUB", "SHARDNUMSUB", keys_of().channel(log))
     assert isinstance(count, int)
     return count
 

@@ -26,7 +26,7 @@ from streamer.model import (
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.pubsub import PubSub
 from streamer.store.client.replies import StoreConflict
-from streamer.store.keys import inbox_keys, once_key
+from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import (
     INLINE_MAX,
     PAGE_BYTES,
@@ -147,7 +147,7 @@ async def test_a_read_creates_no_epoch(
     await inbox.mark_all(log)
 
     assert read.history.head == ZERO
-    assert await redis.call("EXISTS", *inbox_keys(log)) == 0
+    assert await redis.call("EXISTS", *keys_of().inbox(log)) == 0
 
 
 @pytest.mark.row("B3")
@@ -157,7 +157,7 @@ async def test_a_lost_log_starts_again_with_another_epoch(
     (before, *_) = await fill(inbox, log, 5)
     await inbox.mark_all(log)
     # Its other keys are useless without the state.
-    await redis.call("DEL", inbox_keys(log)[0])
+    await redis.call("DEL", keys_of().inbox(log)[0])
 
     (after,) = (await inbox.append(log, [b"new"])).stored
 
@@ -267,7 +267,7 @@ async def test_a_failure_of_one_log_does_not_fail_the_others(
     inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     bad = Log(log.app, Player("bad"))
-    await redis.call("SET", inbox_keys(bad)[0], "not a hash")
+    await redis.call("SET", keys_of().inbox(bad)[0], "not a hash")
 
     good, failed, other = await inbox.append_many(
         [(log, [b"x"]), (bad, [b"x"]), (Log(log.app, Player("z")), [b"x"])]
@@ -291,14 +291,14 @@ async def test_every_key_expires(
 
     names = await redis.call("KEYS", "*")
     days = {
-        name.split(b":")[1]: (await redis.call("PTTL", name)) / 86_400_000
+        name.split(b":")[2]: (await redis.call("PTTL", name)) / 86_400_000
         for name in names
     }
 
     assert days == pytest.approx(
         {b"state": 182, b"log": 91, b"done": 91, b"reads": 91, b"once": 1}, abs=0.01
     )
-    assert once_key(log, "key").encode() in names
+    assert keys_of().once(log, "key").encode() in names
 
 
 @pytest.mark.parametrize(("later_ms", "renewed"), [(3_599_999, False), (1, True)])
@@ -327,11 +327,11 @@ async def test_marks_do_not_outlive_the_log(
     inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     await fill(inbox, log, 3)
-    await redis.call("PEXPIRE", inbox_keys(log)[1], 100_000)
+    await redis.call("PEXPIRE", keys_of().inbox(log)[1], 100_000)
 
     await inbox.mark_all(log)
 
-    keys = inbox_keys(log)
+    keys = keys_of().inbox(log)
     for key in (keys.done, keys.reads):
         assert 0 < await redis.call("PTTL", key) <= 100_000
 
@@ -341,7 +341,7 @@ async def test_offsets_continue_after_the_log_has_expired(
 ) -> None:
     (*_, last) = await fill(inbox, log, 3)
     await inbox.mark_all(log)
-    await redis.call("DEL", *inbox_keys(log)[1:])
+    await redis.call("DEL", *keys_of().inbox(log)[1:])
 
     read = await inbox.read_after(log, last, count=9)
     (after,) = (await inbox.append(log, [b"x"])).stored
@@ -370,7 +370,7 @@ async def test_entries_older_than_the_retention_leave_without_a_timer(
     assert page.entries is not None
     assert [item.entry.offset for item in page.entries] == [5, 4]
     assert page.unread == 2
-    assert await redis.call("XLEN", inbox_keys(log)[1]) == 2
+    assert await redis.call("XLEN", keys_of().inbox(log)[1]) == 2
 
 
 # Announcements.
@@ -439,7 +439,7 @@ async def everything(
     redis: RedisConnection, log: Log, stored: list[Position]
 ) -> tuple[Any, ...]:
     """Return all that an append has written, except random values."""
-    keys = inbox_keys(log)
+    keys = keys_of().inbox(log)
     items = await redis.call("XRANGE", keys.log, "-", "+")
     tags = [int(fields[1]) for _, fields in items]
     assert tags == [position.tag for position in stored]
@@ -559,7 +559,7 @@ async def test_a_rewritten_tail_changes_the_version(
     inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     await fill(inbox, log, 3)
-    keys = inbox_keys(log)[:2]
+    keys = keys_of().inbox(log)[:2]
     saved = [await redis.call("DUMP", key) for key in keys]
     await inbox.append(log, [b"lost"])
     before = await inbox.page(log, count=9)
@@ -751,7 +751,7 @@ async def test_marks_stay_correct_while_the_bitmap_moves(
 ) -> None:
     # Two moves of 8,192 and more, at a cap of 2,000 kept entries.
     inbox = Inbox(redis, LogSettings(entries_max=2_000))
-    keys = inbox_keys(log)
+    keys = keys_of().inbox(log)
     rng = random.Random(8)
     read: set[int] = set()
     for _ in range(40):
@@ -782,7 +782,7 @@ async def test_marks_of_entries_that_have_left_are_deleted(
     for _ in range(280):
         await inbox.mark_ids(log, await fill(inbox, log, 4))
 
-    assert await redis.call("HLEN", inbox_keys(log)[3]) <= 1_014
+    assert await redis.call("HLEN", keys_of().inbox(log)[3]) <= 1_014
 
 
 # Failures.

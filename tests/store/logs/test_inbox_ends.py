@@ -12,7 +12,7 @@ from streamer.core.streams.subscription import Start
 from streamer.model import Entry, Log, Position, everyone_log
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.pubsub import PubSub
-from streamer.store.keys import inbox_keys
+from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Draft, Inbox, Once
 from streamer.store.logs.numbered import NumberedLists
 from streamer.store.logs.settings import DAY_MS, LogSettings
@@ -443,7 +443,7 @@ async def test_records_of_entries_that_have_left_are_deleted(
 ) -> None:
     clock = [NOON]
     inbox = Inbox(redis, LogSettings(entries_max=50, clock_us=lambda: clock[0] * 1_000))
-    keys = inbox_keys(log)
+    keys = keys_of().inbox(log)
     for n in range(40):
         clock[0] += 1
         await inbox.append(
@@ -467,7 +467,7 @@ async def test_the_bitmap_of_an_unmarked_log_stays_small(
         await inbox.append(log, [Draft(b"x", collapse_key="same")] * 100)
 
     assert await unread(inbox, log) == 1
-    assert await redis.call("STRLEN", inbox_keys(log).done) <= 8_192 // 8 + 100
+    assert await redis.call("STRLEN", keys_of().inbox(log).done) <= 8_192 // 8 + 100
 
 
 async def test_a_bitmap_created_by_an_expiry_expires(
@@ -477,7 +477,7 @@ async def test_a_bitmap_created_by_an_expiry_expires(
     clock.now_ms += 1
     assert await unread(inbox, log) == 0
 
-    assert 0 < await redis.call("PTTL", inbox_keys(log).done) <= 2 * DAY_MS
+    assert 0 < await redis.call("PTTL", keys_of().inbox(log).done) <= 2 * DAY_MS
 
 
 async def test_every_key_of_ending_entries_expires(
@@ -491,7 +491,7 @@ async def test_every_key_of_ending_entries_expires(
     await inbox.mark_all(log)
     await inbox.mark_unread(log, [first])
 
-    for key in inbox_keys(log):
+    for key in keys_of().inbox(log):
         assert 0 < await redis.call("PTTL", key) <= 4 * DAY_MS
 
 
@@ -501,7 +501,7 @@ async def test_a_log_without_ending_entries_has_no_keys_for_them(
     await put(inbox, log, b"1", b"2")
     await inbox.mark_all(log)
 
-    keys = inbox_keys(log)
+    keys = keys_of().inbox(log)
     assert await redis.call("EXISTS", keys.ends, keys.collapse) == 0
     assert b"ended" not in await redis.call("HKEYS", keys.state)
 
@@ -510,7 +510,7 @@ async def test_records_of_a_lost_log_are_deleted(
     inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     await put(inbox, log, Draft(b"1", collapse_key="a"), Draft(b"2", collapse_key="a"))
-    await redis.call("DEL", inbox_keys(log).state)
+    await redis.call("DEL", keys_of().inbox(log).state)
 
     await put(inbox, log, b"new", Draft(b"newer", collapse_key="a"))
 
@@ -628,7 +628,7 @@ async def test_marks_in_other_logs_are_announced_without_an_own_log(
     marked = await inbox.mark_ids(log, [], elsewhere=3, force=True)
 
     assert marked == (3, 0, 1)
-    assert await redis.call("PTTL", inbox_keys(log).state) > 0
+    assert await redis.call("PTTL", keys_of().inbox(log).state) > 0
     (place,) = await put(inbox, log, b"1")
     assert (place.offset, (await inbox.mark_all(log)).marks) == (1, 2)
 

@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 from streamer.core.streams.subscription import Start
 from streamer.model import ZERO, App, Entry, Gap, Log, Player, Position
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import inbox_keys
+from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Draft, Inbox, MarkResult, Page, Read, ReadAfter
 from streamer.store.logs.numbered import NumberedLists
 from streamer.store.logs.page_reads import PageReads
@@ -281,7 +281,7 @@ class InboxMachine(RuleBasedStateMachine):
 
     @rule()
     def a_copy_is_made(self) -> None:
-        keys = inbox_keys(self.log)
+        keys = keys_of().inbox(self.log)
         dump = self.run(self.redis.call_many([("DUMP", key) for key in keys]))
         self.saved = deepcopy(self.model), dump
 
@@ -291,7 +291,7 @@ class InboxMachine(RuleBasedStateMachine):
         """Fail over to a replica that lacks the last writes."""
         assert self.saved is not None
         model, dump = self.saved
-        keys = inbox_keys(self.log)
+        keys = keys_of().inbox(self.log)
         commands: list[Any] = [("DEL", *keys)]
         commands += [
             ("RESTORE", key, 10**9, value)
@@ -306,7 +306,7 @@ class InboxMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.model.entries) > 1)
     @rule(state_first=st.booleans())
     def the_log_is_lost(self, state_first: bool) -> None:
-        keys = inbox_keys(self.log)
+        keys = keys_of().inbox(self.log)
         if state_first:
             self.run(self.redis.call("DEL", keys[0]))
         self.run(self.redis.call("DEL", *keys))
@@ -608,7 +608,7 @@ class InboxMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_key_expires(self) -> None:
-        keys = inbox_keys(self.log)
+        keys = keys_of().inbox(self.log)
         lives = self.run(self.redis.call_many([("PTTL", key) for key in keys]))
 
         assert -1 not in lives

@@ -14,7 +14,7 @@ import pytest
 from streamer.core.streams.subscription import Start
 from streamer.model import ZERO, Log, Position
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import inbox_keys
+from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Draft, Inbox
 from streamer.store.logs.mutes import Mutes
 from streamer.store.logs.numbered import NumberedLists
@@ -48,7 +48,7 @@ class World:
 
     async def stored(self) -> int:
         """Return how many items the log has, whatever their age."""
-        return int(await self.redis.call("XLEN", inbox_keys(self.log).log))
+        return int(await self.redis.call("XLEN", keys_of().inbox(self.log).log))
 
 
 Path = Callable[[World], Awaitable[bool]]

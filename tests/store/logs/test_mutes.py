@@ -6,7 +6,7 @@ from streamer.core.streams.subscription import Start
 from streamer.errors import Limit, LimitReached
 from streamer.model import Log
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import inbox_keys
+from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Draft, Inbox, Once
 from streamer.store.logs.mutes import MUTES_MAX, Mutes
 
@@ -48,7 +48,7 @@ async def test_a_log_is_not_created_for_muted_entries_only(
     appended = await inbox.append(log, [Draft(b"1", "news")])
 
     assert appended.positions == [None]
-    assert await redis.call("EXISTS", *inbox_keys(log)) == 0
+    assert await redis.call("EXISTS", *keys_of().inbox(log)) == 0
 
 
 async def test_a_repeated_append_ignores_later_mutes(

@@ -7,7 +7,7 @@ import pytest
 
 from streamer.model import App, Entry, Log, Notification, Player, encode_fragment
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import inbox_keys
+from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.numbered import NumberedLists
 from streamer.store.logs.settings import DAY_MS, LogSettings
@@ -116,7 +116,7 @@ async def test_a_hole_in_a_log_is_skipped(
     inbox: Inbox, lists: NumberedLists, redis: RedisConnection
 ) -> None:
     await inbox.append(LOG, fragments(3))
-    await redis.call("XDEL", inbox_keys(LOG).log, f"{NOON_US}-2", write=True)
+    await redis.call("XDEL", keys_of().inbox(LOG).log, f"{NOON_US}-2", write=True)
 
     assert offsets(await lists.page(LOG, skip=0, count=10)) == [3, 1]
     assert offsets(await lists.page(LOG, skip=1, count=1)) == []

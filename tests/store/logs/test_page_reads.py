@@ -6,7 +6,7 @@ import pytest
 
 from streamer.model import App, Log, everyone_log
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import inbox_keys
+from streamer.store.keys import keys_of
 from streamer.store.logs.entries import Page
 from streamer.store.logs.inbox import PAGE_BYTES, Inbox
 from streamer.store.logs.page_reads import AudiencePage, PageReads
@@ -148,7 +148,7 @@ async def test_an_expiry_between_script_and_entries_is_noticed(
     await inbox.append(log, [FRAGMENT] * 4)
     call, command = inbox.first_page_call(log, 5)
     reply = await redis.run(*call, write=False)
-    await redis.call("XTRIM", inbox_keys(log).log, "MAXLEN", 3, write=True)
+    await redis.call("XTRIM", keys_of().inbox(log).log, "MAXLEN", 3, write=True)
 
     assert inbox.parse_first_page(reply, await redis.call(*command), 5) is None
 

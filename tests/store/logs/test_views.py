@@ -22,7 +22,7 @@ from streamer.model import (
     topic_log,
 )
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import channel, inbox_keys, views_key
+from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import DAY_MS, LogSettings
 from streamer.store.logs.views import TOPICS_MAX, Change, FoundOffsets, Views
@@ -80,7 +80,7 @@ async def test_a_player_with_an_empty_log_is_known_since_ever(
     views: Views, inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     await inbox.append(log, [FRAGMENT])
-    await redis.call("DEL", inbox_keys(log)[1], write=True)
+    await redis.call("DEL", keys_of().inbox(log)[1], write=True)
 
     assert await known_since_us(views, log) == 0
 
@@ -169,7 +169,7 @@ async def test_changes_are_announced_and_change_the_version(
     reader, writer = await asyncio.open_unix_connection(
         store_url.removeprefix("unix://")
     )
-    writer.write(f"SSUBSCRIBE {channel(log)}\r\n".encode())
+    writer.write(f"SSUBSCRIBE {keys_of().channel(log)}\r\n".encode())
     await reader.readuntil(b":1\r\n")
 
     async def changed(change: Any) -> bool:
@@ -184,7 +184,7 @@ async def test_changes_are_announced_and_change_the_version(
     assert await changed(views.leave(log, NEWS))
     # Joining everyone's log changes nothing that is shown.
     assert not await changed(views.join(log, EVERYONE, ZERO, announce=False))
-    await redis.call("SPUBLISH", channel(log), "end", write=True)
+    await redis.call("SPUBLISH", keys_of().channel(log), "end", write=True)
     messages = (await reader.readuntil(b"end\r\n")).split(b"\r\n")
     writer.close()
 
@@ -223,7 +223,7 @@ async def test_views_without_a_topic_expire(
     views: Views, redis: RedisConnection, clock: Clock, log: Log
 ) -> None:
     async def lives_ms() -> int:
-        left = await redis.call("PTTL", views_key(log))
+        left = await redis.call("PTTL", keys_of().views(log))
         assert isinstance(left, int)
         return left
 
@@ -236,7 +236,7 @@ async def test_views_without_a_topic_expire(
     assert lifetime - 60_000 < await lives_ms() <= lifetime
 
     # Reading renews the key.
-    await redis.call("PEXPIRE", views_key(log), RETENTION_MS - 1_000, write=True)
+    await redis.call("PEXPIRE", keys_of().views(log), RETENTION_MS - 1_000, write=True)
     await found(views, log)
     assert lifetime - 60_000 < await lives_ms() <= lifetime
 
@@ -273,11 +273,11 @@ async def test_reading_renews_views(
     views: Views, redis: RedisConnection, log: Log
 ) -> None:
     await views.join(log, EVERYONE, ZERO)
-    await redis.call("PEXPIRE", views_key(log), RETENTION_MS - 1_000, write=True)
+    await redis.call("PEXPIRE", keys_of().views(log), RETENTION_MS - 1_000, write=True)
 
     await views.read_many([log])
 
-    assert await redis.call("PTTL", views_key(log)) > RETENTION_MS
+    assert await redis.call("PTTL", keys_of().views(log)) > RETENTION_MS
 
 
 async def test_positions_are_found_by_what_became_of_their_entries(

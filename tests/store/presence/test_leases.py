@@ -12,7 +12,7 @@ from streamer.errors import Limit, LimitReached, OutcomeUnknown, StoreUnavailabl
 from streamer.model import Log, Player, Position, Topic, everyone_log, topic_log
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.pubsub import PubSub
-from streamer.store.keys import NODES, lease_key, views_key
+from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import DAY_MS, LogSettings
 from streamer.store.logs.views import PlayerViews, Views
@@ -39,7 +39,7 @@ async def acquire(node: Leases, log: Log, instance: str = "") -> Lease:
 
 
 async def held(redis: RedisConnection, log: Log) -> int:
-    count: int = await redis.call("HLEN", lease_key(log))
+    count: int = await redis.call("HLEN", keys_of().lease(log))
     return count
 
 
@@ -57,8 +57,8 @@ async def one_held(redis: RedisConnection, log: Log) -> None:
 
 async def die(redis: RedisConnection, node: Leases) -> None:
     """Make the node's last heartbeat as old as that of a crashed node."""
-    score = float(await redis.call("ZSCORE", NODES, node.node))
-    await redis.call("ZADD", NODES, str(int(score - ALIVE_MS - 1)), node.node)
+    score = float(await redis.call("ZSCORE", keys_of().nodes, node.node))
+    await redis.call("ZADD", keys_of().nodes, str(int(score - ALIVE_MS - 1)), node.node)
 
 
 async def test_the_number_of_leases_is_limited(
@@ -163,7 +163,7 @@ async def test_a_lease_needs_a_heartbeat_first(
 ) -> None:
     await acquire(node, log)
 
-    assert await redis.call("ZSCORE", NODES, node.node) is not None
+    assert await redis.call("ZSCORE", keys_of().nodes, node.node) is not None
 
 
 @pytest.fixture
@@ -227,13 +227,15 @@ async def test_an_instance_with_two_leases_is_reduced_to_one(
     # An old list of nodes may lack the node of the first lease.
     await node.beat()
     for connection in ("a", "b"):
-        await redis.call("HSET", lease_key(log), f"{node.node}:{connection}", "phone")
+        await redis.call(
+            "HSET", keys_of().lease(log), f"{node.node}:{connection}", "phone"
+        )
 
     lease = await acquire(node, log, "phone")
 
     await until(lambda: len(recorder.replaced) == 2)
     assert sorted(recorder.replaced) == ["a", "b"]
-    assert await redis.call("HKEYS", lease_key(log)) == [
+    assert await redis.call("HKEYS", keys_of().lease(log)) == [
         f"{node.node}:{lease.connection}".encode()
     ]
 
@@ -328,17 +330,23 @@ async def test_keys_of_leases_expire(
 ) -> None:
     await acquire(node, log)
 
-    assert 24 * 3_600_000 < await redis.call("PTTL", lease_key(log)) <= 25 * 3_600_000
+    assert (
+        24 * 3_600_000
+        < await redis.call("PTTL", keys_of().lease(log))
+        <= 25 * 3_600_000
+    )
 
 
 async def test_nodes_without_heartbeats_are_deleted(
     node: Leases, redis: RedisConnection
 ) -> None:
-    await redis.call("ZADD", NODES, "1000", "ancient")
+    await redis.call("ZADD", keys_of().nodes, "1000", "ancient")
 
     await node.beat()
 
-    assert await redis.call("ZRANGE", NODES, "0", "-1") == [node.node.encode()]
+    assert await redis.call("ZRANGE", keys_of().nodes, "0", "-1") == [
+        node.node.encode()
+    ]
 
 
 async def test_an_unknown_outcome_is_no_lease(node: Leases, log: Log) -> None:
@@ -407,14 +415,14 @@ async def test_a_new_player_joins_everyone_with_its_first_lease(
     (found,) = await views.read_many([log])
     assert isinstance(found, PlayerViews)
     assert found.views == [everyone]
-    assert await redis.call("PTTL", views_key(log)) > 180 * DAY_MS
+    assert await redis.call("PTTL", keys_of().views(log)) > 180 * DAY_MS
 
 
 async def test_a_new_player_joins_later_if_the_position_is_unknown(
     node: Leases, views: Views, redis: RedisConnection, log: Log
 ) -> None:
     assert await come(node, views, log, knowing=False) is None
-    assert await redis.call("EXISTS", views_key(log)) == 0
+    assert await redis.call("EXISTS", keys_of().views(log)) == 0
 
 
 async def test_a_player_with_a_log_is_not_new(
@@ -423,7 +431,7 @@ async def test_a_player_with_a_log_is_not_new(
     await Inbox(redis).append(log, [b"x"])
 
     assert await come(node, views, log) is None
-    assert await redis.call("EXISTS", views_key(log)) == 0
+    assert await redis.call("EXISTS", keys_of().views(log)) == 0
 
 
 async def test_a_player_with_topics_keeps_its_views(
@@ -445,7 +453,7 @@ async def test_a_refused_lease_creates_no_view(
     with pytest.raises(LimitReached):
         await come(node, views, log)
 
-    assert await redis.call("EXISTS", views_key(log)) == 0
+    assert await redis.call("EXISTS", keys_of().views(log)) == 0
 
 
 async def test_commands_are_repeated_if_the_script_is_sent_as_text(

@@ -11,7 +11,7 @@ import pytest
 from streamer.errors import OutcomeUnknown, StoreUnavailable
 from streamer.model import App, Player
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import BUCKETS, bucket_of, cards_key
+from streamer.store.keys import BUCKETS, bucket_of, keys_of
 from streamer.store.scheduling.campaigns import Campaigns, Card, CardStatus
 
 APP = App("app")
@@ -31,7 +31,7 @@ async def copies(redis: RedisConnection, name: str = "c") -> dict[str, list[str]
     """Return the copies that sending reads: by card, "status player" per bucket."""
     found: dict[str, list[str]] = {}
     for bucket in range(BUCKETS):
-        items = await redis.call("HGETALL", cards_key(bucket, APP, name))
+        items = await redis.call("HGETALL", keys_of().cards(bucket, APP, name))
         for card_id, value in zip(items[::2], items[1::2], strict=True):
             status, _, player = value.decode().partition(" ")
             if status == "moved":

@@ -12,7 +12,7 @@ from streamer.core.schedule import LATE_AFTER_MS, ScheduleState
 from streamer.core.streams.subscription import Start
 from streamer.model import App, Log, Player, iso_time
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import BUCKETS, due_apps_key, due_key, schedule_key
+from streamer.store.keys import BUCKETS, keys_of
 from streamer.store.logs.inbox import Draft, Inbox
 from streamer.store.logs.mutes import Mutes
 from streamer.store.logs.settings import DAY_MS
@@ -77,7 +77,7 @@ async def test_due_schedules_of_all_buckets_are_returned(
 
     assert {due.id for due in dues} == {schedule.id for schedule in made}
     assert {due.bucket for due in dues} > set(range(0, BUCKETS, 64))
-    assert await redis.call("ZCARD", due_key(dues[0].bucket, APP)) > 0
+    assert await redis.call("ZCARD", keys_of().due(dues[0].bucket, APP)) > 0
 
 
 async def test_apps_in_a_bucket_have_equal_shares(
@@ -102,7 +102,7 @@ async def test_an_app_is_read_when_its_first_schedule_is_due(
 ) -> None:
     first, second = reminder("p", NOON + 10), reminder("p", NOON + 20)
     await timetable.add_many([second, first])
-    apps = due_apps_key(ScheduleRef.of(first).bucket)
+    apps = keys_of().due_apps(ScheduleRef.of(first).bucket)
     assert await redis.call("ZSCORE", apps, APP) == str(NOON + 10).encode()
 
     await timetable.cancel(ScheduleRef.of(first), due_ms=NOON + 30)
@@ -122,7 +122,8 @@ async def test_an_app_without_pending_schedules_is_not_read(
     await timetable.firing.fire([schedule])
 
     assert (
-        await redis.call("EXISTS", due_apps_key(ScheduleRef.of(schedule).bucket)) == 0
+        await redis.call("EXISTS", keys_of().due_apps(ScheduleRef.of(schedule).bucket))
+        == 0
     )
 
 
@@ -147,7 +148,7 @@ async def test_a_schedule_without_a_record_leaves_the_timetable(
     schedule = reminder("p")
     await timetable.add(schedule)
     due = ScheduleRef.of(schedule)
-    await redis.call("DEL", schedule_key(due.bucket, APP, due.id))
+    await redis.call("DEL", keys_of().schedule(due.bucket, APP, due.id))
 
     await timetable.firing.fire([schedule])
 
@@ -161,7 +162,7 @@ async def test_a_sent_schedule_is_kept_for_90_days(
     schedule = reminder("p", NOON)
     await timetable.add(schedule)
     due = ScheduleRef.of(schedule)
-    record = schedule_key(due.bucket, APP, due.id)
+    record = keys_of().schedule(due.bucket, APP, due.id)
     assert await redis.call("PTTL", record) == -1
 
     await timetable.firing.fire([schedule])

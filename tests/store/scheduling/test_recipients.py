@@ -5,7 +5,7 @@ from __future__ import annotations
 from streamer.core.schedule import AHEAD_MAX_MS, Schedule, ScheduleState
 from streamer.model import Player
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import bucket_of, cards_key, recipients_key
+from streamer.store.keys import bucket_of, keys_of
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import DAY_MS
 from streamer.store.scheduling.schedule_records import ScheduleRef, new_schedule_id
@@ -83,7 +83,7 @@ async def test_recipients_outlive_a_schedule_and_an_outage(
 ) -> None:
     schedule = await audience(timetable, "p")
     (bucket,) = schedule.buckets
-    listed = recipients_key(bucket, APP, schedule.id)
+    listed = keys_of().recipients(bucket, APP, schedule.id)
     await redis.call("PEXPIRE", listed, 1_000)
 
     await timetable.recipients.renew(schedule)
@@ -100,12 +100,12 @@ async def test_active_cards_are_read_when_sending(
     schedule, _ = await campaign(timetable)
     statuses = ("active", "draft", "revoked", "expired", "removed", "moved")
     for status in statuses:
-        key = cards_key(bucket_of(APP, status), APP, "c")
+        key = keys_of().cards(bucket_of(APP, status), APP, "c")
         await redis.call("HSET", key, f"card-{status}", f"{status} 1 {status}")
     # A second card of one player, and a player whose name looks like a record.
-    key = cards_key(bucket_of(APP, "active"), APP, "c")
+    key = keys_of().cards(bucket_of(APP, "active"), APP, "c")
     await redis.call("HSET", key, "twin", "active 3 active")
-    key = cards_key(bucket_of(APP, "active 1 x"), APP, "c")
+    key = keys_of().cards(bucket_of(APP, "active 1 x"), APP, "c")
     await redis.call("HSET", key, "odd", "active 1 active 1 x")
 
     await timetable.firing.begin_sending([ScheduleRef.of(schedule)])

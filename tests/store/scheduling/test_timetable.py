@@ -12,7 +12,7 @@ import pytest
 from streamer.core.schedule import Schedule, ScheduleState
 from streamer.model import App, Log, Player
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import bucket_of, named_key, sends_key
+from streamer.store.keys import bucket_of, keys_of
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import DAY_MS, LogSettings
 from streamer.store.scheduling.schedule_records import ScheduleRef
@@ -99,7 +99,7 @@ async def test_a_page_is_sorted_by_creation_time(
 
 async def test_players_and_labels_with_colons_have_separate_lists() -> None:
     names = {
-        named_key(Log(APP, Player(player)), label)
+        keys_of().named(Log(APP, Player(player)), label)
         for player, label in (("a:b", "c"), ("a", "b:c"), ("a", "c"), ("c", "a:b"))
     }
 
@@ -265,6 +265,6 @@ async def test_of_concurrent_schedules_one_gets_the_last_slot(
 
     assert sum(has_slot for _, has_slot in raced) == 1
     listed = await timetable.list_index(
-        sends_key(APP, "c"), bucket=bucket_of(APP, "c"), app=APP
+        keys_of().sends(APP, "c"), bucket=bucket_of(APP, "c"), app=APP
     )
     assert len(listed) == 3

@@ -11,7 +11,7 @@ import pytest
 from streamer import errors
 from streamer.model import App, Gap, Log, Player
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import inbox_keys
+from streamer.store.keys import keys_of
 from streamer.surfaces.gateway.frames import GatewayCodec
 
 from ..conftest import Mint, Server, Start, Until
@@ -263,7 +263,7 @@ async def test_lost_events_are_reported(
 ) -> None:
     await casino.publish(data={"n": 1})
     stream = await open_stream()
-    await redis.call("DEL", *inbox_keys(LOG), write=True)
+    await redis.call("DEL", *keys_of().inbox(LOG), write=True)
 
     await casino.publish(data={"n": 2})
     (_, lost) = await stream.take(2)

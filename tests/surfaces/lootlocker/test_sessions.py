@@ -7,7 +7,7 @@ import httpx2
 
 from streamer.store.access.apps import key_digest
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import KEYS, session_key
+from streamer.store.keys import keys_of
 from streamer.surfaces.lootlocker.server_sessions import SESSION_TTL_MS
 
 from ..conftest import AddKey, Mint
@@ -68,7 +68,7 @@ async def test_a_session_lives_for_a_day_after_its_last_ping(
     assert_error: AssertError,
 ) -> None:
     token = await open_session(client, backend_key)
-    name = session_key(key_digest(token.encode()))
+    name = keys_of().session(key_digest(token.encode()))
     assert SESSION_TTL_MS == 24 * 3_600_000
     assert SESSION_TTL_MS - 60_000 < await redis.call("PTTL", name) <= SESSION_TTL_MS
 
@@ -88,7 +88,7 @@ async def test_sending_does_not_renew_a_session(
     game_server_of: GameServerOf,
 ) -> None:
     token = await open_session(client, backend_key)
-    name = session_key(key_digest(token.encode()))
+    name = keys_of().session(key_digest(token.encode()))
     await redis.call("PEXPIRE", name, 60_000, write=True)
 
     await game_server_of(token).say(1)
@@ -100,7 +100,7 @@ async def test_the_store_has_neither_the_token_nor_the_key(
     client: httpx2.AsyncClient, backend_key: str, redis: RedisConnection
 ) -> None:
     token = await open_session(client, backend_key)
-    name = session_key(key_digest(token.encode()))
+    name = keys_of().session(key_digest(token.encode()))
 
     kept = await redis.call("GET", name)
 
@@ -119,7 +119,9 @@ async def test_a_session_ends_with_its_key(
     token = await open_session(client, key)
     await game_server_of(token).say(1)
 
-    await redis.call("HDEL", KEYS, key_digest(key.encode()).hex(), write=True)
+    await redis.call(
+        "HDEL", keys_of().backend_keys, key_digest(key.encode()).hex(), write=True
+    )
 
     assert_error(await game_server_of(token).send(), 401, "unauthorized")
 

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from streamer.store.keys import inbox_keys
+from streamer.store.keys import keys_of
 
 from ..conftest import Mint, Server, Start
 
@@ -236,7 +236,7 @@ async def test_a_cursor_of_a_lost_inbox_is_a_gap(
 ) -> None:
     await backend.say("lost")
     cursor = (await backend.page()).json()["cursor"]
-    await server.redis.call("DEL", *inbox_keys(server.log("alice")))
+    await server.redis.call("DEL", *keys_of().inbox(server.log("alice")))
     await backend.say("new")
 
     page = (await backend.page(order="oldest", after=cursor)).json()
