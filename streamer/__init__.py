@@ -78,9 +78,10 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      readers of an audience), cursor, views (what a player sees of
                      audiences), codec (events as bytes), client_messages
       access/        apps, tokens, signatures, rights
-      ...            schedule, agenda, quotas, limits, store_health, json_limits,
-                     counters
-    store/           REMEMBERS. Everything Redis: keys; lua/, a script per step
+      ...            schedule, agenda, quotas, limits, store_health, deployment,
+                     json_limits, counters
+    store/           REMEMBERS. Everything Redis: keys; deployment (the record of whose
+                     store it is); lua/, a script per step
       client/        connection (multiplexed), commands, replies, pubsub
                      (announcements), unannounced (those that the store
                      refused), replicated (writes that replicas confirm), health
@@ -104,7 +105,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
       scheduling/    schedules, planning, scheduler, sender, campaigns
       access/        authenticator, key_sets (keys of foreign issuers), revocation,
                      tickets, minting
-      node/          quotas, in_flight, store_watch, request_context, fast_log
+      node/          quotas, in_flight, store_watch, deployment_check, request_context,
+                     fast_log
     transports/      CARRY
       server/        http_protocol, handshake_protocol and websocket_protocol (under
                      uvicorn), websocket_input, handle, refusal, sockets
@@ -138,6 +140,8 @@ One word per thing, in code and documents. The store's keys are listed in `store
 ::
 
     app             an isolated tenant: its players, topics, keys and tokens
+    deployment      the nodes that work on the same data, and that data
+    namespace       what every key and channel of a deployment begins with
     player          a recipient; names an inbox within an app
     audience        a topic, or everyone
     notification    what is published; immutable

@@ -75,6 +75,7 @@ TOKEN_CHARS_MIN: Final = 16
 """Least length of a random token that cannot be guessed."""
 # The syntax of a token after "Bearer" (RFC 6750, section 2.1).
 _TOKEN: Final = re.compile(rf"[A-Za-z0-9._~+/-]{{{TOKEN_CHARS_MIN},}}=*", re.ASCII)
+_DEPLOYMENT: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ORIGIN: Final = re.compile(r"https?://[^/?#@\s,]+")
 _NO_HOME: Final = (
     "the data directory is unknown: HOME is not set, and the system knows no home "
@@ -131,6 +132,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """
     What every key and channel in the store begins with. Deployments that share a store
     have different ones, or different databases.
+    """
+    deployment: str = ""
+    """
+    Name of the deployment. The first node gives it to the store, and a store with
+    another name is refused. Empty accepts any.
     """
     workers: Workers = 1
     """Processes that share the port and this node's limits; about one per core."""
@@ -420,6 +426,11 @@ def _contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[str]
         yield (
             f"namespace ({sources['namespace']}) is {config.namespace!r}, expected "
             f"{NAMESPACE_CHARS}"
+        )
+    if config.deployment and not _DEPLOYMENT.fullmatch(config.deployment):
+        yield (
+            f"deployment ({sources['deployment']}) is {config.deployment!r}, expected "
+            "1 to 64 letters, digits, '.', '_' or '-'"
         )
     if config.durability == "replicated" and not config.redis:
         yield (

@@ -131,11 +131,16 @@ def session_store(
     loop.close()
 
 
+RECORD = b'SET streamer:deployment \'{"format":2,"id":"test"}\''
+
+
 def empty(url: str) -> None:
-    """Remove everything from the store behind a socket file."""
+    """Leave nothing but a deployment's record in the store behind a socket file."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(url.removeprefix("unix://"))
         connection.sendall(b"FLUSHALL SYNC\r\n")
+        assert connection.recv(64) == b"+OK\r\n"
+        connection.sendall(RECORD + b"\r\n")
         assert connection.recv(64) == b"+OK\r\n"
 
 

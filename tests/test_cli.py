@@ -210,6 +210,62 @@ def test_a_namespace_has_apps_of_its_own(
     assert streamer("app", "list", "--data-dir", data_dir).stdout == "test\n"
 
 
+def test_every_command_enters_the_deployment_or_begins_it(data_dir: Path) -> None:
+    streamer(
+        *("app", "create", "a", "--data-dir", data_dir),
+        *("--deployment", "production"),
+    )
+
+    refused = [
+        streamer(*command, "--data-dir", data_dir, "--deployment", "staging")
+        for command in (
+            ("app", "list"),
+            ("app", "create", "b"),
+            ("app", "quota", "a"),
+            ("key", "--app", "a"),
+            ("key", "list"),
+            ("token", "--app", "a", "--player", "p"),
+        )
+    ]
+
+    for result in refused:
+        assert result.exit_code == 1
+        assert result.stdout == ""
+        assert "holds the deployment 'production' (id " in result.stderr
+        assert "this node is 'staging'" in result.stderr
+        assert result.stderr.count("\n") == 1
+    assert streamer("app", "list", "--data-dir", data_dir).stdout == "a\n"
+
+
+@pytest.mark.parametrize("command", ["serve", "scheduler", "store"])
+def test_a_deployment_of_another_name_is_not_served(
+    start: Run, data_dir: Path, command: str
+) -> None:
+    streamer(
+        *("app", "create", "a", "--data-dir", data_dir),
+        *("--deployment", "production"),
+    )
+
+    process = start(command, "--data-dir", data_dir, "--deployment", "staging")
+    output, errors = process.communicate(timeout=20)
+
+    assert process.returncode == 1
+    assert output == ""
+    assert "holds the deployment 'production' (id " in errors
+    assert errors.count("\n") == 1
+
+
+def test_a_shared_store_of_another_deployment_is_not_served(
+    start: Run, store_url: str
+) -> None:
+    process = start("serve", "--redis", store_url, "--deployment", "staging")
+    _, errors = process.communicate(timeout=20)
+
+    assert process.returncode == 1
+    assert "holds the deployment without a name (id test)" in errors
+    assert errors.count("\n") == 1
+
+
 def test_the_last_line_is_only_the_key_or_token(data_dir: Path) -> None:
     streamer("app", "create", "1001", "--data-dir", data_dir)
 
@@ -293,6 +349,9 @@ def test_store_creates_the_demo_once_and_other_commands_work_meanwhile(
     again = start("store", "--data-dir", data_dir, "--port", port)
     assert "app demo" not in read_until(again, "is ready")
     assert redis_command(port, b"PING", password) == b"+PONG\r\n"
+    stop(again)
+    other = start("store", "--data-dir", data_dir, "--namespace", "other")
+    assert "created app demo" in read_until(other, "is ready")
 
 
 def test_a_password_of_the_operator_is_used(start: Run, data_dir: Path) -> None:
@@ -342,9 +401,6 @@ def test_two_passwords_are_refused() -> None:
 
     assert result.exit_code == 1
     assert "leave out one" in result.output
-    stop(again)
-    other = start("store", "--data-dir", data_dir, "--namespace", "other")
-    assert "created app demo" in read_until(other, "is ready")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -636,8 +692,43 @@ def test_doctor_examines_a_running_store(store_url: str) -> None:
     result = streamer("doctor", "--redis", store_url)
 
     assert result.exit_code == 0, result.output
-    for fact in ("the store is ", "durability is always", "noeviction", "clock"):
+    facts = ("the store is ", "durability is always", "noeviction", "clock")
+    for fact in (*facts, "holds the deployment without a name (id test)", "format 2"):
         assert fact in result.output
+
+
+def test_doctor_begins_no_deployment(store_url: str) -> None:
+    option = ("--redis", store_url, "--namespace", "empty")
+
+    for _ in range(2):
+        result = streamer("doctor", *option)
+        assert result.exit_code == 0, result.output
+        assert "the namespace 'empty' is empty; the first start begins" in result.output
+
+
+def test_doctor_reports_another_deployment_as_a_problem(store_url: str) -> None:
+    result = streamer("doctor", "--redis", store_url, "--deployment", "staging")
+
+    assert result.exit_code == 1
+    assert "problem  the namespace 'streamer' of the store holds" in result.output
+
+
+def test_doctor_reports_a_data_directory_of_another_format(data_dir: Path) -> None:
+    streamer("app", "create", "a", "--data-dir", data_dir)
+    (data_dir / "store.json").write_text('{"created_at_ms":1}')
+
+    result = streamer("doctor", "--data-dir", data_dir)
+
+    assert result.exit_code == 1
+    assert f"problem  the store in {data_dir} has store format 1" in result.output
+
+
+def test_doctor_warns_of_a_certificate_that_is_not_verified() -> None:
+    url = f"rediss://127.0.0.1:{free_port()}?ssl_cert_reqs=none"
+
+    result = streamer("doctor", "--redis", url)
+
+    assert "warning  the certificate of the store is not verified" in result.output
 
 
 def test_doctor_reports_an_unavailable_store_as_a_problem() -> None:

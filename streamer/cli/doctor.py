@@ -30,6 +30,7 @@ from ..core.store_health import (
     judge_policy,
     judge_version,
 )
+from ..store_url import parse_store_url
 from .limits import FDS_BESIDE_CONNECTIONS, fd_limit_max, streams_max
 from .settings import locate_store, open_redis, resolve, run, store_options, store_url
 
@@ -191,6 +192,14 @@ async def _examine_store(config: Config) -> AsyncIterator[Finding]:
     from ..store.server.server_binary import StoreFailed, find_server
 
     promise = DurabilityPromise(config.durability, config.replicas_min)
+    if config.redis:
+        parsed = parse_store_url(config.redis)
+        if parsed.scheme == "rediss" and not parsed.verifies_certificate:
+            yield Finding(
+                "warning",
+                "the certificate of the store is not verified (ssl_cert_reqs=none): "
+                "anyone between here and there can read and change everything",
+            )
     if not config.redis and not holds_store(Path(config.data_dir)):
         # A check must not create a data directory.
         try:
@@ -206,7 +215,7 @@ async def _examine_store(config: Config) -> AsyncIterator[Finding]:
             store_url(config, located=True) as url,
             open_redis(url, config) as redis,
         ):
-            for finding in await _query_store(redis, promise):
+            for finding in await _query_store(redis, promise, config.deployment):
                 yield finding
     except StoreUnavailable:
         where = _without_password(config.redis) or config.data_dir
@@ -216,7 +225,7 @@ async def _examine_store(config: Config) -> AsyncIterator[Finding]:
 
 
 async def _query_store(
-    redis: RedisConnection, promise: DurabilityPromise
+    redis: RedisConnection, promise: DurabilityPromise, deployment: str
 ) -> list[Finding]:
     from ..store.client.health import read_facts
 
@@ -224,4 +233,22 @@ async def _query_store(
     before = time.time()
     store_s = await redis.now_ms() / 1_000
     ahead_s = (before + time.time()) / 2 - store_s
-    return [*judge(facts, promise).values(), judge_clock(ahead_s)]
+    return [
+        *judge(facts, promise).values(),
+        await _judge_deployment(redis, deployment),
+        judge_clock(ahead_s),
+    ]
+
+
+async def _judge_deployment(redis: RedisConnection, name: str) -> Finding:
+    from ..errors import StoreUnfit
+    from ..store.deployment import find_deployment
+
+    try:
+        found = await find_deployment(redis, name)
+    except StoreUnfit as exc:
+        return Finding("problem", exc.reasons)
+    where = f"the namespace {redis.keys.namespace!r}"
+    if found is None:
+        return Finding("ok", f"{where} is empty; the first start begins a deployment")
+    return Finding("ok", f"{where} holds {found}, store format {found.format}")

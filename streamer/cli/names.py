@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from .settings import open_redis, store_url
+from .settings import enter, open_redis, store_url
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -51,6 +51,7 @@ async def open_apps(config: Config) -> AsyncIterator[Apps]:
     from ..store.access.apps import Apps
 
     async with store_url(config) as url, open_redis(url, config) as redis:
+        await enter(redis, config)
         yield Apps(redis)
 
 

@@ -26,7 +26,9 @@ from .limits import fit_connections, raise_fd_limit
 from .logs import log_to_stderr
 from .settings import (
     embedded_password,
+    enter,
     fsync_policy,
+    open_redis,
     redis_url,
     resolve,
     run,
@@ -37,6 +39,7 @@ from .settings import (
 
 if TYPE_CHECKING:
     from ..config import Config
+    from ..store.client.connection import RedisConnection
     from ..store.server.embedded import Embedded
     from ..workers.control_channel import ControlChannel, StartMessage
 
@@ -163,7 +166,8 @@ async def _store(config: Config) -> AsyncIterator[tuple[str, Embedded | None]]:
     Yield the URL of the store, and the store itself if it is the embedded one.
 
     Raises:
-        StoreUnfit: The store would break what the settings promise.
+        StoreUnfit: The store would break what the settings promise, or holds another
+            deployment.
 
     """
     from ..service.node.store_watch import refuse_unsuitable_store
@@ -182,24 +186,23 @@ async def _store(config: Config) -> AsyncIterator[tuple[str, Embedded | None]]:
         password=embedded_password(config),
     )
     try:
-        await _void_leases(embedded.url, config)
+        async with open_redis(embedded.url, config) as redis:
+            await enter(redis, config)
+            await _void_leases(redis)
         with recorded_as_running(Path(config.data_dir), temporary_dir()):
             yield embedded.url, embedded
     finally:
         await embedded.stop()
 
 
-async def _void_leases(url: str, config: Config) -> None:
+async def _void_leases(redis: RedisConnection) -> None:
     """
     Void the leases of nodes that died with the store.
 
     No other node runs on a store that was just started for this one, so there are no
     heartbeats to wait for.
     """
-    from .settings import open_redis
-
-    async with open_redis(url, config) as redis:
-        await redis.call("DEL", redis.keys.nodes, write=True)
+    await redis.call("DEL", redis.keys.nodes, write=True)
 
 
 async def _while_alive(

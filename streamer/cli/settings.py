@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "embedded_password",
+    "enter",
     "fsync_policy",
     "locate_store",
     "open_redis",
@@ -52,6 +53,11 @@ def store_options(command: Command) -> Command:
             "--namespace",
             metavar="NAME",
             help="What keys and channels in the store begin with. Default: streamer.",
+        ),
+        click.option(
+            "--deployment",
+            metavar="NAME",
+            help="Name that the deployment in the store must have. Default: any.",
         ),
         click.option(
             "--redis",
@@ -242,6 +248,23 @@ async def open_redis(url: str, config: Config) -> AsyncIterator[RedisConnection]
         yield redis
     finally:
         await redis.close()
+
+
+async def enter(redis: RedisConnection, config: Config) -> None:
+    """
+    Work on the deployment in the store, or begin one.
+
+    Raises:
+        StoreUnfit: The store holds another deployment, or data of another format.
+        StoreFailed: The data directory belongs to another deployment.
+
+    """
+    from ..store.deployment import enter_deployment
+    from ..store.server.directory import mirror_deployment
+
+    deployment = await enter_deployment(redis, config.deployment)
+    if not config.redis:
+        mirror_deployment(Path(config.data_dir), config.namespace, deployment)
 
 
 def _store_errors() -> type[Exception]:

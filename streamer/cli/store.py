@@ -19,7 +19,9 @@ import click
 
 from .settings import (
     embedded_password,
+    enter,
     fsync_policy,
+    open_redis,
     resolve,
     run,
     store_memory,
@@ -41,6 +43,11 @@ PROCESSES: Final = 3
     "--namespace",
     metavar="NAME",
     help="Namespace in which the app `demo` is created. Default: streamer.",
+)
+@click.option(
+    "--deployment",
+    metavar="NAME",
+    help="Name that the deployment in the store must have. Default: any.",
 )
 @click.option(
     "--port",
@@ -101,6 +108,8 @@ async def _store(config: Config, port: int, *, fsync: str, memory: int) -> None:
             data_dir, port=port, fsync=fsync, memory=memory, password=password
         )
         try:
+            async with open_redis(embedded.url, config) as redis:
+                await enter(redis, config)
             with recorded_as_running(data_dir, temporary_dir()):
                 if (demo := await prepare(embedded.url, config)) and demo.key:
                     click.echo(f"created app demo; its backend key: {demo.key}")

@@ -199,6 +199,9 @@ Global
 ======
 None of these keys expires.
 
+``ns:deployment`` string
+    The record of the deployment, JSON: ``format``, ``id``, ``name``, ``version``. The
+    first key that is written; never changed.
 ``ns:apps`` hash
     App -> its record, JSON.
 ``ns:{ns:apps}:audiences`` hash
@@ -272,6 +275,7 @@ class Keys:
         self.backend_keys = f"{namespace}:keys"
         self.nodes = f"{namespace}:nodes"
         self.fence = f"{namespace}:fence"
+        self.deployment = f"{namespace}:deployment"
         # A script takes several keys of one log.
         self._cached_affixes = lru_cache(maxsize=4_096)(self._affixes)
         self._cached_channel = lru_cache(maxsize=4_096)(self._channel)

@@ -17,6 +17,7 @@ from streamer.core.streams.subscription import Start
 from streamer.errors import Unavailable
 from streamer.model import App, Log, Player
 from streamer.store.client.connection import RedisConnection
+from streamer.store.deployment import enter_deployment
 from streamer.store.keys import bucket_of
 from streamer.store.logs.inbox import Inbox, ReadAfter
 from streamer.store.scheduling.schedule_records import ScheduleRef, new_schedule_id
@@ -181,6 +182,7 @@ async def test_kills_neither_lose_nor_duplicate_schedules(
     """E1: nothing is lost or duplicated."""
     store = await make_store(*DURABLE).start()
     redis = make_redis(store.url)
+    await enter_deployment(redis)
     timetable = Timetable(redis)
     players = [f"p{i}" for i in range(count // 10)]
     schedulers = [make_scheduler(store.url) for _ in range(3)]

@@ -54,6 +54,7 @@ BUILT = {
     "keys": NAMES.backend_keys,
     "nodes": NAMES.nodes,
     "fence": NAMES.fence,
+    "deployment": NAMES.deployment,
 }
 
 

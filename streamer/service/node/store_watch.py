@@ -40,9 +40,11 @@ from ...core.store_health import (
     unready_reason,
     unsuitable_reasons,
 )
-from ...errors import StoreUnavailable, StoreUnfit
+from ...errors import StoreUnavailable, StoreUnfit, Unavailable
 from ...store.client.connection import RedisConnection
 from ...store.client.health import read_facts
+from ...store.deployment import enter_deployment
+from .deployment_check import DeploymentCheck
 
 __all__ = ["StoreWatch", "refuse_unsuitable_store"]
 
@@ -86,6 +88,7 @@ class StoreWatch:
         self._redis = redis
         self._clock_s = clock_s
         self._promise = _promise(config)
+        self._deployment = DeploymentCheck(redis, config.deployment)
         self._facts: StoreFacts | None = None
         self._findings: Mapping[str, Finding] = {}
         self._checked_at_s = float("-inf")
@@ -157,6 +160,12 @@ class StoreWatch:
         self._update_degraded(facts)
         self._update_memory(facts)
         findings = judge(facts, self._promise)
+        try:
+            findings["deployment"] = await self._deployment.judge()
+        except StoreUnavailable:
+            # A replica takes no writes. That it is one is the finding.
+            if not facts.is_replica:
+                raise
         for subject in (findings.keys() | self._findings.keys()) - {"memory"}:
             _log_change(self._findings.get(subject), findings.get(subject))
         self._facts, self._findings = facts, findings
@@ -215,18 +224,20 @@ async def refuse_unsuitable_store(url: str, config: Config) -> None:
     the store responds.
 
     Raises:
-        StoreUnfit: It would break what the settings promise.
+        StoreUnfit: It would break what the settings promise, or holds another
+            deployment, or data of another format.
 
     """
-    redis = RedisConnection(url)
+    redis = RedisConnection(url, namespace=config.namespace)
     try:
         facts = await read_facts(redis)
-    except StoreUnavailable:
+        if reasons := unsuitable_reasons(judge(facts, _promise(config))):
+            raise StoreUnfit(reasons)
+        await enter_deployment(redis, config.deployment)
+    except Unavailable:
         return
     finally:
         await redis.close()
-    if reasons := unsuitable_reasons(judge(facts, _promise(config))):
-        raise StoreUnfit(reasons)
 
 
 def _promise(config: Config) -> DurabilityPromise:

@@ -8,13 +8,16 @@ The directory contains::
 
     lock            flock: one server at a time; the file names the holder
     valkey.sock     the server's socket; only the owner may connect
-    store.json      marker: a store was served from here, so there must be a log
+    store.json      marker: a store was served from here, so there must be a log; its
+                    format, and the deployments in it
     appendonlydir/  the server's append-only log; writes are synced before the reply
     store.log       the server's log messages
     password        if it exists: what the server requires of every connection
 
 A server without its append-only log starts empty and reports nothing. The marker
-distinguishes a new directory from one that has lost its log.
+distinguishes a new directory from one that has lost its log. It repeats the records of
+the deployments, by namespace, so that a directory tells whose it is without a server,
+and a log that was put into another's directory is noticed.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from ...core.deployment import FORMAT, Deployment, format_problem
 from .server_binary import StoreFailed
 
 __all__ = [
@@ -42,7 +46,8 @@ __all__ = [
     "drop_lock",
     "holds_store",
     "make_private",
-    "refuse_lost_log",
+    "mirror_deployment",
+    "refuse_unusable",
     "remove_link",
     "send_command",
     "socket_path",
@@ -77,6 +82,24 @@ class Holder(msgspec.Struct, frozen=True):
     """Whether the server runs for one command only."""
     space: str
     """The system in which the process id is valid; see `_process_space`."""
+
+
+class MarkerHead(msgspec.Struct, frozen=True):
+    """What the marker of every format has; that of format 1 does not name it."""
+
+    format: int = 1
+    version: str = ""
+
+
+class Marker(msgspec.Struct, frozen=True):
+    """The content of the marker."""
+
+    format: int
+    created_at_ms: int
+    version: str = ""
+    """The version of streamer that began the format, if that is another one."""
+    deployments: dict[str, Deployment] = {}
+    """The records of the deployments in the store, by namespace."""
 
 
 class DirectoryInUse(StoreFailed):
@@ -129,8 +152,16 @@ def holds_store(data_dir: Path) -> bool:
     return (data_dir / MARKER).exists()
 
 
-def refuse_lost_log(data_dir: Path) -> None:
-    """Raise `StoreFailed` if a store was served from here and its log is gone."""
+def refuse_unusable(data_dir: Path) -> None:
+    """
+    Raise `StoreFailed` if a store was served from here that cannot be served again.
+
+    Its log is gone, or its data have another format.
+    """
+    marker = _read_marker(data_dir)
+    if marker and (problem := format_problem(marker.format, marker.version)):
+        other = "" if marker.format > FORMAT else ": use another data directory"
+        raise StoreFailed(f"the store in {data_dir} {problem}{other}")
     if holds_store(data_dir) and not (data_dir / MANIFEST).exists():
         raise StoreFailed(
             f"{data_dir} contained a store whose log ({MANIFEST}) is missing; restore "
@@ -140,20 +171,40 @@ def refuse_lost_log(data_dir: Path) -> None:
 
 def write_marker(data_dir: Path) -> None:
     """Record, durably, that a store is served from here. Call it before any write."""
-    marker = data_dir / MARKER
-    if marker.exists():
+    if holds_store(data_dir):
         return
     if not (data_dir / MANIFEST).exists():
         raise StoreFailed(f"the embedded store in {data_dir} writes no log")
-    with open(marker, "xb") as file:
-        file.write(msgspec.json.encode({"created_at_ms": time.time_ns() // 1_000_000}))
-        file.flush()
-        os.fsync(file.fileno())
-    directory = os.open(data_dir, os.O_RDONLY)
+    _write_marker(data_dir, Marker(FORMAT, time.time_ns() // 1_000_000))
+
+
+def mirror_deployment(data_dir: Path, namespace: str, deployment: Deployment) -> None:
+    """
+    Repeat the record of a deployment in the marker of its data directory.
+
+    Raises:
+        StoreFailed: The marker names another deployment, or cannot be written.
+
+    """
+    marker = _read_marker(data_dir)
+    if marker is None:
+        raise StoreFailed(f"{data_dir / MARKER} is missing, but its store runs")
+    known = marker.deployments.get(namespace)
+    if known == deployment:
+        return
+    if known is not None and known.id != deployment.id:
+        raise StoreFailed(
+            f"{data_dir / MARKER} names {known} for the namespace {namespace!r}, and "
+            f"the log beside it holds {deployment}: restore the log and {MARKER} from "
+            f"the same backup or, to keep this log, delete {data_dir / MARKER}"
+        )
+    deployments = {**marker.deployments, namespace: deployment}
     try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        _write_marker(
+            data_dir, msgspec.structs.replace(marker, deployments=deployments)
+        )
+    except OSError as exc:
+        raise _unusable(data_dir, exc) from exc
 
 
 def socket_path(data_dir: Path) -> Path:
@@ -204,6 +255,41 @@ async def send_command(path: Path, command: bytes, password: str = "") -> bytes:
                 writer.close()
     except (OSError, TimeoutError):
         return b""
+
+
+def _read_marker(data_dir: Path) -> Marker | None:
+    path = data_dir / MARKER
+    try:
+        encoded = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise StoreFailed(f"cannot read {path}: {exc.strerror}") from exc
+    try:
+        head = msgspec.json.decode(encoded, type=MarkerHead)
+        if head.format != FORMAT:
+            return Marker(head.format, 0, head.version)
+        return msgspec.json.decode(encoded, type=Marker)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise StoreFailed(
+            f"{path} is not valid: {exc}; restore it from a backup, or delete it if "
+            "the log beside it is the right one"
+        ) from exc
+
+
+def _write_marker(data_dir: Path, marker: Marker) -> None:
+    """Write the marker durably. After a crash the old or the new one is there."""
+    new = data_dir / f"{MARKER}.{os.getpid()}"
+    with open(new, "wb") as file:
+        file.write(msgspec.json.encode(marker))
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(data_dir / MARKER)
+    directory = os.open(data_dir, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def _open_lock(data_dir: Path) -> int:

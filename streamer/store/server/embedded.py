@@ -151,7 +151,7 @@ class Embedded:
             data_dir, temporary=temporary, password=password
         )
         try:
-            directory.refuse_lost_log(data_dir)
+            directory.refuse_unusable(data_dir)
             embedded = _spawn(binary, data_dir, lock, fsync=fsync, memory=memory)
         except BaseException:
             directory.drop_lock(lock)

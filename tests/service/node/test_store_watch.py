@@ -211,15 +211,13 @@ class Times:
 
 @pytest.mark.row("A3")
 async def test_a_disk_that_does_not_keep_up_degrades_and_recovers(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    redis: RedisConnection,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     times = Times()
     monkeypatch.setattr(store_watch, "read_facts", times.read_facts)
-    watch = StoreWatch(
-        RedisConnection("unix:///nowhere"),
-        Config(durability="everysec"),
-        clock_s=times.clock_s,
-    )
+    watch = StoreWatch(redis, Config(durability="everysec"), clock_s=times.clock_s)
     seen = []
     # Syncs delayed before the start do not count.
     for after_s, more in ((0, 0), (2, 1), (2, 0), (27.9, 0), (0.1, 0)):

@@ -103,7 +103,7 @@ async def test_one_invalid_notification_stores_nothing(
     with pytest.raises(Invalid):
         await publisher.publish(BACKEND, players, notifications, idempotency_key=key)
 
-    assert await redis.call("DBSIZE") == 0
+    assert await redis.call("KEYS", "streamer:{*") == []
 
 
 async def test_one_forbidden_player_stores_nothing(
@@ -114,7 +114,7 @@ async def test_one_forbidden_player_stores_nothing(
     with pytest.raises(Forbidden):
         await publisher.publish(caller, [P, Q], [HELLO])
 
-    assert await redis.call("DBSIZE") == 0
+    assert await redis.call("KEYS", "streamer:{*") == []
     await publisher.publish(caller, [P], [HELLO])
 
 

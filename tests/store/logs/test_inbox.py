@@ -237,7 +237,7 @@ async def test_a_conflict_writes_nothing(
 
 
 async def snapshot(redis: RedisConnection) -> dict[bytes, bytes]:
-    names = sorted(await redis.call("KEYS", "*"))
+    names = sorted(await redis.call("KEYS", "streamer:{*"))
     dumps = await redis.call_many([("DUMP", name) for name in names])
     return dict(zip(names, dumps, strict=True))
 
@@ -289,7 +289,7 @@ async def test_every_key_expires(
     await inbox.mark_ids(log, positions[:1])
     await inbox.mark_up_to(log, positions[1])
 
-    names = await redis.call("KEYS", "*")
+    names = await redis.call("KEYS", "streamer:{*")
     days = {
         name.split(b":")[2]: (await redis.call("PTTL", name)) / 86_400_000
         for name in names
@@ -311,7 +311,7 @@ async def test_the_first_entry_of_an_hour_renews_the_keys(
     positions = await fill(inbox, log, 3)
     await inbox.mark_ids(log, positions[:1])
     await inbox.mark_up_to(log, positions[1])
-    names = await redis.call("KEYS", "*")
+    names = await redis.call("KEYS", "streamer:{*")
     for name in names:
         await redis.call("PEXPIRE", name, 100_000)
 

@@ -10,7 +10,7 @@ from streamer.core.streams.subscription import Start
 from streamer.errors import StoreFull
 from streamer.model import App, Log, Player
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import inbox_keys
+from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import DAY_MS, LogSettings
 from streamer.store.logs.trimming import Trimmed, trim_logs
@@ -52,7 +52,7 @@ def inbox(redis: RedisConnection, clock: Clock) -> Inbox:
 
 
 async def kept(redis: RedisConnection, log: Log) -> int:
-    return int(await redis.call("XLEN", inbox_keys(log).log))
+    return int(await redis.call("XLEN", keys_of().inbox(log).log))
 
 
 async def used(redis: RedisConnection) -> int:

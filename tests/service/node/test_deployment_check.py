@@ -1,0 +1,161 @@
+"""A running node and the deployment of its store: another one, or none any more."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamer.config import Config
+from streamer.core.deployment import Deployment
+from streamer.errors import OutcomeUnknown, StoreUnavailable
+from streamer.service.node import deployment_check
+from streamer.service.node.deployment_check import DeploymentCheck
+from streamer.service.node.store_watch import StoreWatch
+from streamer.store.client.connection import RedisConnection
+from streamer.store.deployment import enter_deployment, find_deployment
+
+
+@pytest.fixture(autouse=True)
+async def nothing_is_stored(redis: RedisConnection) -> None:
+    await redis.call("FLUSHALL")
+
+
+async def test_a_node_begins_a_deployment_or_works_on_the_one_there_is(
+    redis: RedisConnection,
+) -> None:
+    first, second = DeploymentCheck(redis, "eu"), DeploymentCheck(redis, "")
+
+    assert (await first.judge()).verdict == (await second.judge()).verdict == "ok"
+
+    found = await find_deployment(redis)
+    assert found is not None
+    assert found.name == "eu"
+
+
+async def test_a_node_that_meets_another_deployment_is_not_ready(
+    redis: RedisConnection, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = StoreWatch(redis, Config())
+    await watch.check()
+    assert watch.unready_reason() is None
+    await redis.call("FLUSHALL")
+    other = await enter_deployment(redis)
+
+    await watch.check()
+    await watch.check()
+
+    assert f"the store holds {other}, and this node is of" in (
+        watch.unready_reason() or ""
+    )
+    assert caplog.text.count("this node is of") == 1
+
+
+async def test_a_node_is_ready_again_when_its_own_deployment_is_back(
+    redis: RedisConnection, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = StoreWatch(redis, Config())
+    await watch.check()
+    record = await redis.call("GET", redis.keys.deployment)
+    await redis.call("DEL", redis.keys.deployment)
+    await enter_deployment(redis)
+    await watch.check()
+    await redis.call("SET", redis.keys.deployment, record)
+
+    await watch.check()
+
+    assert watch.unready_reason() is None
+    assert "resolved: the store holds" in caplog.text
+
+
+async def test_a_store_that_was_emptied_gets_the_record_back(
+    redis: RedisConnection, caplog: pytest.LogCaptureFixture
+) -> None:
+    check = DeploymentCheck(redis, "")
+    await check.judge()
+    before = await find_deployment(redis)
+    await redis.call("FLUSHALL")
+    # What other parts of the node have stored meanwhile.
+    await redis.call("HSET", redis.keys.apps, "demo", "{}")
+
+    finding = await check.judge()
+
+    assert finding.verdict == "ok"
+    assert await find_deployment(redis) == before
+    assert "lost the record" in caplog.text
+
+
+async def test_a_check_whose_record_is_unavailable_is_repeated(
+    redis: RedisConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def outcome_unknown(redis: RedisConnection, name: str) -> Deployment:
+        raise OutcomeUnknown
+
+    watch = StoreWatch(redis, Config())
+    with monkeypatch.context() as patched:
+        patched.setattr(deployment_check, "enter_deployment", outcome_unknown)
+        with pytest.raises(StoreUnavailable):
+            await watch.check()
+    assert watch.unready_reason() is not None
+
+    await watch.wait_first_check()
+
+    assert watch.unready_reason() is None
+
+
+async def test_a_replica_without_a_record_is_told_to_be_a_replica(
+    redis: RedisConnection,
+) -> None:
+    await redis.call("REPLICAOF", "127.0.0.1", "1")
+    watch = StoreWatch(redis, Config())
+
+    try:
+        await watch.check()
+    finally:
+        await redis.call("REPLICAOF", "NO", "ONE")
+
+    assert watch.unready_reason() == "the store is a read-only replica"
+
+
+@pytest.mark.parametrize(
+    ("record", "name", "problem"),
+    [
+        (b'{"format":3,"id":"x"}', "", "store format 3"),
+        (b'{"format":2,"id":"x","name":"a"}', "b", "of this node is 'b'"),
+        (b"x", "", "is not the record"),
+    ],
+)
+async def test_a_deployment_that_the_start_would_refuse_makes_a_node_unready(
+    redis: RedisConnection, record: bytes, name: str, problem: str
+) -> None:
+    await redis.call("SET", redis.keys.deployment, record)
+    watch = StoreWatch(redis, Config(deployment=name))
+
+    await watch.check()
+
+    assert problem in (watch.unready_reason() or "")
+
+
+async def test_data_without_a_record_make_a_node_unready(
+    redis: RedisConnection,
+) -> None:
+    await redis.call("HSET", redis.keys.apps, "demo", "{}")
+    watch = StoreWatch(redis, Config())
+
+    await watch.check()
+
+    assert "store format 1" in (watch.unready_reason() or "")
+
+
+async def test_a_record_that_may_not_be_read_is_told_with_the_words_of_the_store(
+    redis: RedisConnection,
+) -> None:
+    await redis.call("ACL", "SETUSER", "guest", "on", "nopass", "~*", "+@all", "-get")
+    guest = RedisConnection(redis.url.replace("unix://", "unix://guest@"))
+    watch = StoreWatch(guest, Config())
+
+    try:
+        await watch.check()
+    finally:
+        await guest.close()
+        await redis.call("ACL", "DELUSER", "guest")
+
+    assert "NOPERM" in (watch.unready_reason() or "")
