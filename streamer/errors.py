@@ -314,10 +314,37 @@ class Unavailable(Error):
 
 
 class StoreUnavailable(Unavailable):
-    """The store is unreachable or refuses writes. Nothing was written."""
+    """
+    The store is unreachable or refuses commands. Nothing was written.
+
+    Clients get the text of this error. `words` and `where` are for operators only.
+
+    Args:
+        words: Why, in the words of the store or of the system.
+        where: The address of the store.
+        write: Whether the command was a write.
+
+    """
+
+    def __init__(self, words: str = "", *, where: str = "", write: bool = True) -> None:
+        super().__init__(words)
+        self.words = words
+        self.where = where
+        self.write = write
+
+    @property
+    def reason(self) -> str:
+        """The text for operators: with the address and the words of the store."""
+        where = f" at {self.where}" if self.where else ""
+        why = f": {self.words}" if self.words else ""
+        return f"the store{where} is unavailable{why}{self._consequence}"
+
+    @property
+    def _consequence(self) -> str:
+        return "; nothing was stored" if self.write else ""
 
     def __str__(self) -> str:
-        return "the store is unavailable; nothing was stored"
+        return f"the store is unavailable{self._consequence}"
 
 
 class StoreFull(StoreUnavailable):

@@ -17,13 +17,25 @@ arrive, so no caller ever gets the reply of another.
 
 No command is sent twice. redis-py repeats a command up to ten times if the reply is
 lost, which turns one append into several. Therefore only its connection setup is used
-here (URL, TLS, authentication). A caller that wants to repeat a write has to make it
+here (URL, sockets, TLS). A caller that wants to repeat a write has to make it
 idempotent.
+
+A store can move: its primary becomes a replica, and another server takes the writes.
+Nothing closes the connection then. A reply that only such a server gives (``READONLY``,
+for example) makes this connection leave it: calls fail until the replies on their way
+have arrived, then the connection is closed, and the next call asks for the address
+again and connects. The server may not have a successor yet, so this is repeated while
+such replies arrive, once a second at most.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import re
+import socket
+import ssl
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -40,15 +52,18 @@ from redis.asyncio.connection import (
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ...errors import OutcomeUnknown, StoreFull, StoreUnavailable
-from ...store_url import NAMESPACE, StoreUrl, parse_store_url
-from ..keys import keys_of
+from ...errors import OutcomeUnknown, StoreUnavailable
+from .address import StoreAddress, address_of
 from .commands import Call, Command, Packed, Prepared, Script, ScriptCall, pack_all
+from .faults import StoreFaults
 from .replies import Reply, ok, refusal
 from .unannounced import Unannounced, result_of
 
 __all__ = [
+    "FORBIDDEN",
+    "FULL",
     "GATHERED_BYTES_MAX",
     "Command",
     "Prepared",
@@ -61,7 +76,24 @@ __all__ = [
 ]
 
 
-CONNECT_TIMEOUT_S: Final = 2.0
+CONNECT_TIMEOUT_S: Final = 1.5
+"""How long the socket may take to open, and how long the store to answer then."""
+
+CONNECT_BACK_OFF_S: Final = (0.05, 1.0)
+"""The first and the longest wait before another connect, while connects fail."""
+
+LEAVE_BACK_OFF_S: Final = (0.05, 1.0)
+"""The same before the next server is left, too, as one that takes no writes."""
+
+WORDS_CHARS_MAX: Final = 200
+"""Some errors of the store go on to explain every setting that could be changed."""
+
+TIMEOUT_S: Final = 4.0
+"""
+How long replies may be overdue. A store that stops for longer, or a connection that
+leads nowhere, is left; a node whose store is back serves within 5 s.
+"""
+
 TIMEOUT_GRACE_S: Final = 0.05
 """Enough for one turn of the event loop, which reads replies that have arrived."""
 
@@ -74,20 +106,40 @@ longer per byte to read a packet, the larger it is (bench.publish --batch=100).
 PENDING_MAX: Final = 50_000
 """Commands without a reply. At more, the store cannot keep up, and calls fail."""
 
+# Error replies that say that this server cannot take writes, but another one may: it
+# has become a replica, has lost its primary or its replicas, is starting, or takes
+# another password now. Nothing was done.
+_ELSEWHERE: Final = (
+    "READONLY",
+    "MASTERDOWN",
+    "UNBLOCKED",
+    "LOADING",
+    "CLUSTERDOWN",
+    "MOVED ",
+    "ASK ",
+    "NOREPLICAS",
+    "NOAUTH",
+)
+FULL: Final = ("OOM", "MISCONF")
+"""How the errors begin of a write for which there is no space. Reads go on."""
+
 # Error replies that mean "not now, and nothing was done". The store gives them to a
 # script before it starts, so they mean the same for scripts.
 _UNAVAILABLE: Final = (
-    "LOADING",
+    *_ELSEWHERE,
+    *FULL,
     "BUSY ",
-    "MISCONF",
-    "READONLY",
-    "MASTERDOWN",
-    "CLUSTERDOWN",
-    "NOREPLICAS",
     "TRYAGAIN",
-    "NOAUTH",
 )
-_FULL: Final = "OOM"
+FORBIDDEN: Final = ("NOPERM", "ERR unknown command")
+"""
+How the errors begin of a command that an access list, or the host of the store,
+forbids. Nothing was done.
+"""
+
+# An access list may refuse a command of a script after the script has written. Redis
+# and Valkey have different words for it.
+_REFUSED_IN_SCRIPT: Final = ("ERR The user executing the script", "ERR ACL failure")
 _NO_SCRIPT: Final = "NOSCRIPT"
 _INCOMPLETE: Final = object()
 
@@ -153,12 +205,16 @@ class RespConnection(asyncio.Protocol):
         self._on_lost = on_lost
         self._opened: AbstractConnection | None = None
         self._transport: asyncio.Transport | None = None
+        self.server = ""
+        """The name of the server's run, new at its every start; "" if not known."""
+        self._greeting: _Packet | None = None
+        self._is_greeted = False
         self._unsent: list[Packed] = []
         """Commands of this turn of the event loop; they are written at its end."""
 
     def adopt(self, opened: AbstractConnection) -> None:
         """
-        Take over the socket of a connection that redis-py has set up.
+        Take over the socket of a connection that redis-py has opened.
 
         Raises:
             StoreUnavailable: The connection is lost already.
@@ -171,9 +227,35 @@ class RespConnection(asyncio.Protocol):
         transport = cast(asyncio.Transport, writer.transport)
         if transport.is_closing():
             # It was lost before this protocol was set, so `on_lost` would never come.
-            raise StoreUnavailable
+            raise StoreUnavailable(_CLOSED)
         transport.set_protocol(self)
         self._opened, self._transport = opened, transport
+
+    async def greet(self, commands: Sequence[Command]) -> list[Reply]:
+        """
+        Send the first commands and return their replies, error replies as values.
+
+        No callback is called before `begin`.
+
+        Raises:
+            StoreUnavailable: The connection was lost before the replies were there.
+
+        """
+        completed = asyncio.get_running_loop().create_future()
+        self._greeting = greeting = _Packet(len(commands), completed)
+        self.send(*commands)
+        await completed
+        self._greeting = None
+        if greeting.replies[-1] is _INCOMPLETE:
+            first = greeting.replies[0]
+            if isinstance(first, hiredis.ReplyError):
+                return [first]  # It said why, and closed the connection.
+            raise StoreUnavailable(_CLOSED)
+        return greeting.replies
+
+    def begin(self) -> None:
+        """Call the callbacks from now on."""
+        self._is_greeted = True
 
     @property
     def closing(self) -> bool:
@@ -197,14 +279,23 @@ class RespConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
         replies = []
-        while (reply := self._reader.gets()) is not _INCOMPLETE:
-            replies.append(reply)
-        if replies:
+        try:
+            while (reply := self._reader.gets()) is not _INCOMPLETE:
+                replies.append(reply)
+        except hiredis.ProtocolError:
+            # Not a Redis, or one that expects TLS. What follows cannot be read either.
+            self.abort()
+        if replies and self._greeting is not None:
+            self._greeting.add(replies, 0)
+        elif replies and self._is_greeted:
             self._on_replies(replies)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._release()
-        self._on_lost()
+        if self._greeting is not None:
+            self._greeting.fail()
+        elif self._is_greeted:
+            self._on_lost()
 
     def abort(self) -> None:
         """Drop the connection at once; `on_lost` follows."""
@@ -225,22 +316,47 @@ class RespConnection(asyncio.Protocol):
             self._opened = None
 
 
-async def connect(url: str, connection: RespConnection, *, name: str) -> None:
+_CLOSED: Final = (
+    "the connection was closed before the store answered "
+    "(is it Redis, and does it expect TLS?)"
+)
+_REFUSED_AT_ONCE: Final = {
+    os.strerror(number) for number in (errno.ECONNREFUSED, errno.ENOENT)
+}
+"""No process listens. Another attempt costs nothing, and the store may be there."""
+
+_NO_ANSWER: Final = f"no answer within {CONNECT_TIMEOUT_S:g} s"
+
+
+async def connect(
+    address: StoreAddress, connection: RespConnection, *, name: str
+) -> None:
     """
     Connect, authenticate and hand the socket to `connection`.
 
+    Args:
+        address: Where to connect to.
+        connection: Takes over the socket. Its callbacks are called from now on, if this
+            returns.
+        name: Name in ``CLIENT LIST``.
+
     Raises:
-        StoreUnavailable: The connection was refused, or took longer than 2 s.
+        StoreUnavailable: With the words of the store or of the system. The connection
+            was refused, or took longer than `CONNECT_TIMEOUT_S`, or the store did.
 
     """
-    pool = ConnectionPool(
+    pool = ConnectionPool.from_url(
+        await address.locate(),
         protocol=2,
         retry=Retry(NoBackoff(), 0),
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         socket_timeout=CONNECT_TIMEOUT_S,
-        **_place(parse_store_url(url), name),
+        # Its own greeting hides the store's words.
+        redis_connect_func=_no_greeting,
     )
     opened: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]  # untyped in redis-py
+    # With a unix socket it greets without asking that function.
+    opened.on_connect = _no_greeting  # type: ignore[method-assign]
     try:
         await opened.connect()  # type: ignore[no-untyped-call]  # as above
         # redis-py uses `asyncio.wait_for`, which in Python 3.11 loses a cancellation
@@ -250,40 +366,81 @@ async def connect(url: str, connection: RespConnection, *, name: str) -> None:
         if task is not None and task.cancelling():
             raise asyncio.CancelledError
     except (RedisError, OSError) as error:
-        raise StoreUnavailable from error
+        raise StoreUnavailable(_words(error), where=address.where) from error
     except asyncio.CancelledError:
         await opened.disconnect(nowait=True)
         raise
     try:
         connection.adopt(opened)
-    except StoreUnavailable:
+    except StoreUnavailable as error:
         # The object of redis-py would warn of an unclosed connection when it is
         # collected, in whichever task is running then.
         await opened.disconnect(nowait=True)
+        raise StoreUnavailable(error.words, where=address.where) from None
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await _greet(opened, connection, name)
+        if connection.closing:
+            raise StoreUnavailable(_CLOSED)
+        connection.begin()
+    except TimeoutError:
+        connection.abort()
+        raise StoreUnavailable(_NO_ANSWER, where=address.where) from None
+    except StoreUnavailable as error:
+        connection.abort()
+        raise StoreUnavailable(error.words, where=address.where) from None
+    except BaseException:
+        connection.abort()
         raise
 
 
-def _place(url: StoreUrl, name: str) -> dict[str, Any]:
-    """Return the arguments of redis-py that say where the store is, and who we are."""
-    arguments: dict[str, Any] = {
-        "db": url.database,
-        "username": url.username or None,
-        "password": url.password or None,
-        "client_name": url.client_name or name,
-    }
-    if url.scheme == "unix":
-        return {
-            "connection_class": UnixDomainSocketConnection,
-            "path": url.path,
-            **arguments,
-        }
-    arguments |= {"host": url.host, "port": url.port}
-    if url.scheme == "redis":
-        return {"connection_class": Connection, **arguments}
-    tls: dict[str, Any] = dict(url.tls)
-    if "ssl_check_hostname" in tls:
-        tls["ssl_check_hostname"] = tls["ssl_check_hostname"] == "true"
-    return {"connection_class": SSLConnection, **arguments, **tls}
+async def _no_greeting(opened: AbstractConnection | None = None) -> None:
+    """Do nothing, in place of the commands that redis-py sends on connecting."""
+
+
+async def _greet(
+    opened: AbstractConnection, connection: RespConnection, name: str
+) -> None:
+    commands: list[Command] = []
+    if opened.username or opened.password:
+        user = (opened.username,) if opened.username else ()
+        commands.append(("AUTH", *user, opened.password or ""))
+    commands.append(("CLIENT", "SETNAME", name))
+    if opened.db:
+        commands.append(("SELECT", opened.db))
+    commands.append(("INFO", "server"))
+    replies = await connection.greet(commands)
+    for (command, *_), reply in zip(commands, replies, strict=False):
+        if isinstance(reply, hiredis.ReplyError):
+            words = str(reply)
+            # Names are a convenience, so an access list may forbid them.
+            if command not in ("CLIENT", "INFO") or not words.startswith(FORBIDDEN):
+                raise StoreUnavailable(words[:WORDS_CHARS_MAX])
+        elif command == "INFO" and (run := _RUN_ID.search(reply)):
+            connection.server = run[1].decode()
+
+
+_RUN_ID: Final = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
+
+
+def _words(error: Exception) -> str:
+    """Return why a socket could not be opened, in the words of the system."""
+    # redis-py puts its own words around those of the cause.
+    cause = error.__context__ if isinstance(error, RedisError) else error
+    if isinstance(error, RedisTimeoutError) or isinstance(cause, TimeoutError):
+        return _NO_ANSWER
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"certificate verify failed: {cause.verify_message}"
+    if isinstance(cause, ssl.SSLError | socket.gaierror):
+        return cause.strerror or str(cause)
+    if isinstance(cause, OSError):
+        # A name with several addresses: asyncio joins the errors of all.
+        numbers = [cause.errno] if cause.errno else _ERRNO.findall(str(cause))
+        return os.strerror(int(numbers[0])) if numbers else str(cause)
+    return str(error)
+
+
+_ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 
 
 class RedisConnection:
@@ -294,35 +451,45 @@ class RedisConnection:
     is unreachable calls fail at once; none is queued for later.
 
     Args:
-        url: A URL that `store_url.parse_store_url` accepts.
-        namespace: What every key and channel begins with.
+        store: The URL of the store, as redis-py reads it, or its address.
         name: Name in ``CLIENT LIST``.
         timeout_s: If replies are due and none arrives for so long, the connection is
             dropped and pending calls fail.
+        faults: Told when the store is unreachable or takes no commands.
 
     """
 
     def __init__(
         self,
-        url: str,
+        store: str | StoreAddress,
         *,
-        namespace: str = NAMESPACE,
         name: str = "streamer",
-        timeout_s: float = 5.0,
+        timeout_s: float = TIMEOUT_S,
+        faults: StoreFaults | None = None,
     ) -> None:
-        self.url = url
-        self.keys = keys_of(namespace, parse_store_url(url).database)
-        """The names of keys and channels."""
+        self.address = address_of(store)
+        """Asked at every connect."""
         self._name = name
         self._timeout_s = timeout_s
+        self._faults = faults
         self._connection: RespConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._pending: deque[_Packet] = deque()
         self._outstanding = 0
         self._last_reply_at_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._is_leaving = False
+        """Whether the connection is closed as soon as its replies have arrived."""
+        self._words = ""
+        """Why the last connect or the last call failed."""
+        self._connect_back_off = _BackOff(*CONNECT_BACK_OFF_S)
+        self._leave_back_off = _BackOff(*LEAVE_BACK_OFF_S)
         self.connects = 0
         """Number of connects. Each may have reached another server."""
+        self.forbidden = 0
+        """Number of commands that the store forbids."""
+        self.forbidden_words = ""
+        """What the store said of the last of them."""
         self.errors: Counter[str] = Counter()
         """
         Failed commands: ``away`` and ``full`` were not executed, because the store was
@@ -377,13 +544,12 @@ class RedisConnection:
         write: bool,
     ) -> list[Reply]:
         connection = await self._ready()
-        if (
-            connection is None
-            or connection.closing
-            or self._outstanding + count > PENDING_MAX
-        ):
+        is_full = self._outstanding + count > PENDING_MAX
+        if connection is None or connection.closing or is_full:
+            if is_full:
+                self._words = f"{self._outstanding} commands wait for a reply"
             self.errors["away"] += count
-            raise StoreUnavailable
+            raise self._unavailable(write=write)
         loop = asyncio.get_running_loop()
         # Encoding comes first, because it may fail. Otherwise a packet would be left in
         # the queue and take the replies of another.
@@ -476,11 +642,30 @@ class RedisConnection:
             self._connection.abort()
             await asyncio.sleep(0)
 
+    @property
+    def server(self) -> str:
+        """The name of the run of the connected server; "" if not known."""
+        return self._connection.server if self._connection is not None else ""
+
+    def reconnect(self) -> None:
+        """
+        Close the connection when the replies on their way have arrived.
+
+        Until then calls fail. The next one connects again, perhaps to another server.
+        """
+        if self._connection is not None:
+            self._is_leaving = True
+            self._close_if_left()
+
     async def _ready(self) -> RespConnection | None:
+        if self._is_leaving:
+            return None
         if self._connection is None:
             # Callers share one attempt, in a task of its own, so that cancelling one of
             # them does not cancel it for the others.
             if self._connecting is None:
+                if self._connect_back_off.is_waiting:
+                    return None
                 self._connecting = asyncio.create_task(self._connect())
             await asyncio.wait([self._connecting])
         return self._connection
@@ -488,30 +673,60 @@ class RedisConnection:
     async def _connect(self) -> None:
         connection = RespConnection(self._on_replies, self._on_lost)
         try:
-            await connect(self.url, connection, name=self._name)
+            await connect(self.address, connection, name=self._name)
             self._connection = connection
+            self._connect_back_off.reset()
             self.connects += 1
-        except StoreUnavailable:
-            pass  # Callers see `_connection` is None; all may have been cancelled.
+        except StoreUnavailable as error:
+            # Callers see that `_connection` is None; all may have been cancelled.
+            if error.words not in _REFUSED_AT_ONCE:
+                self._connect_back_off.wait()
+            self._report(error.words)
         finally:
             self._connecting = None
+
+    def _unavailable(self, *, write: bool) -> StoreUnavailable:
+        return StoreUnavailable(self._words, where=self.address.where, write=write)
+
+    def _report(self, words: str) -> None:
+        self._words = words
+        if self._faults is not None:
+            self._faults.unavailable(words)
+
+    def _forbidden(self, text: str) -> None:
+        self._words = self.forbidden_words = text[:WORDS_CHARS_MAX]
+        self.forbidden += 1
 
     def _outcome(self, reply: Reply, *, write: bool) -> Reply:
         if reply is _INCOMPLETE:
             self.errors["unknown" if write else "away"] += 1
-            return OutcomeUnknown() if write else StoreUnavailable()
+            return OutcomeUnknown() if write else self._unavailable(write=False)
         if isinstance(reply, hiredis.ReplyError):
-            text = str(reply)
-            if text.startswith(_FULL):
-                self.errors["full"] += 1
-                return StoreFull(text)
-            if text.startswith(_UNAVAILABLE):
-                self.errors["away"] += 1
-                return StoreUnavailable(text)
-            # A script that is sent again as text has not failed.
-            self.errors["refused"] += not text.startswith(_NO_SCRIPT)
-            return refusal(text)
+            return self._failure(str(reply), write=write)
         return reply
+
+    def _failure(self, text: str, *, write: bool) -> Exception:
+        """Return the exception for an error reply."""
+        if text.startswith(FORBIDDEN):
+            self.errors["away"] += 1
+            self._forbidden(text)
+            return self._unavailable(write=write)
+        if text.startswith(_UNAVAILABLE):
+            self.errors["away"] += 1
+            self._words = text[:WORDS_CHARS_MAX]
+            if not text.startswith(FULL):
+                self._report(self._words)
+            if text.startswith(_ELSEWHERE) and not self._leave_back_off.is_waiting:
+                self._leave_back_off.wait()
+                self.reconnect()
+            return self._unavailable(write=write)
+        if text.startswith(_REFUSED_IN_SCRIPT):
+            self.errors["unknown" if write else "away"] += 1
+            self._forbidden(text)
+            return OutcomeUnknown() if write else self._unavailable(write=False)
+        # A script that is sent again as text has not failed.
+        self.errors["refused"] += not text.startswith(_NO_SCRIPT)
+        return refusal(text)
 
     def _on_replies(self, replies: list[Reply]) -> None:
         self._outstanding -= len(replies)
@@ -522,9 +737,18 @@ class RedisConnection:
             used += packet.add(replies, used)
             if packet.is_complete:
                 self._pending.popleft()
+        if self._is_leaving:
+            self._close_if_left()
+
+    def _close_if_left(self) -> None:
+        if not self._pending and self._connection is not None:
+            self._connection.abort()
 
     def _on_lost(self) -> None:
         self._connection = None
+        if not self._is_leaving:
+            self._words = "the connection was lost"
+        self._is_leaving = False
         pending, self._pending = self._pending, deque()
         for packet in pending:
             self._outstanding -= packet.fail()
@@ -550,6 +774,41 @@ class RedisConnection:
         self._timer = None
         if self._pending and self._last_reply_at_s == last_reply_at_s:
             if self._connection is not None:
+                self._report(f"no reply within {self._timeout_s:g} s")
                 self._connection.abort()
         else:
             self._check_timeout()
+
+
+class _BackOff:
+    """
+    Waits that double while failures follow each other closely.
+
+    Args:
+        low_s: The first wait.
+        high_s: The longest one. After as long again without a failure the next wait is
+            the first.
+
+    """
+
+    __slots__ = ("_delay_s", "_high_s", "_low_s", "_until_s")
+
+    def __init__(self, low_s: float, high_s: float) -> None:
+        self._low_s, self._high_s = low_s, high_s
+        self.reset()
+
+    def reset(self) -> None:
+        self._delay_s = self._low_s
+        self._until_s = float("-inf")
+
+    @property
+    def is_waiting(self) -> bool:
+        return monotonic() < self._until_s
+
+    def wait(self) -> None:
+        """Begin to wait."""
+        now_s = monotonic()
+        if now_s - self._until_s > 2 * self._high_s:
+            self._delay_s = self._low_s
+        self._until_s = now_s + self._delay_s
+        self._delay_s = min(2 * self._delay_s, self._high_s)

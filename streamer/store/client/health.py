@@ -10,7 +10,8 @@ from __future__ import annotations
 from redis.exceptions import ResponseError
 
 from ...core.store_health import SETTINGS, StoreFacts, parse_facts
-from .connection import RedisConnection
+from ...errors import StoreUnavailable
+from .connection import FORBIDDEN, RedisConnection
 
 __all__ = ["read_facts"]
 
@@ -27,9 +28,15 @@ async def read_facts(redis: RedisConnection) -> StoreFacts:
     """
     info, settings = await redis.call_many([("INFO",), ("CONFIG", "GET", *SETTINGS)])
     for reply in (info, settings):
-        if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
+        if isinstance(reply, Exception) and not _is_forbidden(reply):
             raise reply
     return parse_facts(
-        b"" if isinstance(info, ResponseError) else info,
-        None if isinstance(settings, ResponseError) else settings,
+        b"" if isinstance(info, Exception) else info,
+        None if isinstance(settings, Exception) else settings,
+    )
+
+
+def _is_forbidden(error: Exception) -> bool:
+    return isinstance(error, ResponseError) or (
+        isinstance(error, StoreUnavailable) and error.words.startswith(FORBIDDEN)
     )

@@ -34,22 +34,28 @@ import hiredis
 
 from ...errors import StoreUnavailable
 from ...model import Entry, Log
-from ...store_url import NAMESPACE, parse_store_url
-from ..keys import keys_of
+from .. import keys
+from .address import StoreAddress, address_of
 from .connection import Command, Reply, RespConnection, connect
+from .faults import StoreFaults
 
 __all__ = ["PubSub", "PubSubHandler"]
 
 BATCH: Final = 512
 """Channels per command, so that resubscribing does not block the store."""
 
-PING_S: Final = 5.0
-"""Interval of pings. A connection that is silent for two of them is dropped."""
+PING_S: Final = 1.0
+SILENCE_S: Final = 4.0
+"""A connection that is silent for so long in spite of pings is dropped."""
 
 LINGER_S: Final = 5.0
 """How long a channel without readers stays subscribed: the next poll comes soon."""
 
-BACK_OFF_S: Final = (0.05, 2.0)
+BACK_OFF_S: Final = (0.05, 1.0)
+
+PART: Final = "subscriptions"
+CONNECT_PART: Final = "connection for announcements"
+"""The names of subscribing and of connecting in `StoreFaults`."""
 
 _logger = logging.getLogger(__name__)
 
@@ -77,23 +83,24 @@ class PubSub:
     The subscriptions of this process, on one connection that `run` keeps open.
 
     Args:
-        url: The store, as for `RedisConnection`.
+        store: The store, as for `RedisConnection`.
         handler: Receives the announcements.
         namespace: As for `RedisConnection`.
         name: Name in ``CLIENT LIST``.
+        faults: Told when the store is unreachable or refuses a subscription.
 
     """
 
     def __init__(
         self,
-        url: str,
+        store: str | StoreAddress,
         handler: PubSubHandler,
         *,
-        namespace: str = NAMESPACE,
         name: str = "streamer-pubsub",
+        faults: StoreFaults | None = None,
     ) -> None:
-        self._url = url
-        self._keys = keys_of(namespace, parse_store_url(url).database)
+        self._address = address_of(store)
+        self._faults = faults or StoreFaults(self._address.where)
         self._handler = handler
         self._name = name
         self._logs: dict[bytes, Log] = {}
@@ -105,12 +112,19 @@ class PubSub:
         self._lost = asyncio.Event()
         self._has_received = False
         """Whether a reply has arrived since the last check; cheaper than a time."""
+        self._was_refused = False
+        """Whether the store has refused a subscription on this connection."""
         self.losses = 0
         """Number of times the connection was lost."""
 
     @property
     def connected(self) -> bool:
         return self._connection is not None
+
+    @property
+    def server(self) -> str:
+        """The name of the run of the connected server; "" if not known."""
+        return self._connection.server if self._connection is not None else ""
 
     async def subscribe(self, log: Log) -> None:
         """
@@ -181,11 +195,12 @@ class PubSub:
         try:
             while True:
                 if await self._connect():
-                    delay_s = low_s
                     await self._watch()
                     self._forget_connection()
                     self.losses += 1
-                    _logger.warning("announcements interrupted: connection lost")
+                    if not self._was_refused:
+                        delay_s = low_s
+                        _logger.warning("announcements interrupted: connection lost")
                 await asyncio.sleep(delay_s * random.uniform(0.5, 1))
                 delay_s = min(2 * delay_s, high_s)
         finally:
@@ -194,11 +209,14 @@ class PubSub:
 
     async def _connect(self) -> bool:
         self._lost.clear()
+        self._was_refused = False
         connection = RespConnection(self._on_replies, self._lost.set)
         try:
-            await connect(self._url, connection, name=self._name)
-        except StoreUnavailable:
+            await connect(self._address, connection, name=self._name)
+        except StoreUnavailable as error:
+            self._faults.failed(CONNECT_PART, f"is unavailable: {error.words}")
             return False
+        self._faults.passed(CONNECT_PART)
         self._connection = connection
         connection.send(*_in_batches("SSUBSCRIBE", self._logs))
         return True
@@ -218,7 +236,7 @@ class PubSub:
             now_s = loop.time()
             if self._has_received:
                 self._has_received, received_at_s = False, now_s
-            if now_s - received_at_s > 2 * PING_S:
+            if now_s - received_at_s > SILENCE_S:
                 self._connection.abort()
                 await self._lost.wait()
             elif now_s >= ping_at_s:
@@ -253,7 +271,8 @@ class PubSub:
 
     def _on_reply(self, reply: Reply) -> None:
         if isinstance(reply, hiredis.ReplyError):
-            _logger.error("the store refused a subscription: %s", reply)
+            self._was_refused = True
+            self._faults.failed(PART, f"refused a subscription: {reply}")
             if self._connection is not None:
                 self._connection.abort()
             return
@@ -264,7 +283,11 @@ class PubSub:
         if log is None:
             return  # Published before the store received our SUNSUBSCRIBE.
         if kind == b"smessage":
-            self._announce(log, payload)
+            try:
+                self._announce(log, payload)
+            except Exception:  # The connection serves all logs; this one is read.
+                _logger.exception("could not handle an announcement")
+                self._handler.on_subscribed(log)
         elif kind == b"ssubscribe":
             self._confirm(log)
         elif kind == b"sunsubscribe" and self._connection is not None:
@@ -272,6 +295,9 @@ class PubSub:
             self._connection.send(("SSUBSCRIBE", channel))
 
     def _confirm(self, log: Log) -> None:
+        if self._was_refused:
+            return  # Another one was, and the connection is about to be closed.
+        self._faults.passed(PART)
         confirmed = self._confirmed[log]
         if not confirmed.done():
             confirmed.set_result(None)

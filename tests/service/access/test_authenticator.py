@@ -31,9 +31,12 @@ from streamer.service.access.authenticator import (
 )
 from streamer.service.access.key_sets import KEY_SET_TTL_S, KeySets
 from streamer.store.access.apps import Apps
+from streamer.store.client.address import FixedAddress
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import keys_of
 from streamer.store.server.embedded import attach
+
+NOWHERE = FixedAddress("unix:///nowhere/valkey.sock")
 
 NOW_S = 1_800_000_000
 DEMO = App("demo")
@@ -418,7 +421,7 @@ async def test_a_cached_record_authenticates_during_an_outage(
     demo = await world.apps.create(DEMO)
     token = world.token(demo)
     await world.caller(token)
-    world.redis.url = "unix:///nowhere/valkey.sock"
+    world.redis.address = NOWHERE
     await world.redis.close()
 
     assert (await world.caller(token)).player == "p1"
@@ -429,7 +432,7 @@ async def test_a_cached_record_authenticates_during_an_outage(
 
 
 async def test_every_concurrent_caller_gets_store_unavailable(world: World) -> None:
-    world.redis.url = "unix:///nowhere/valkey.sock"
+    world.redis.address = NOWHERE
     await world.redis.close()
 
     outcomes = await asyncio.gather(

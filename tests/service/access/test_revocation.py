@@ -22,8 +22,11 @@ from streamer.service.access.key_sets import KEY_SET_TTL_S, KeySets, KeySetUnava
 from streamer.service.access.revocation import RevocationCheck
 from streamer.service.streams.poll_waiter import PollWaiter
 from streamer.store.access.apps import Apps
+from streamer.store.client.address import FixedAddress
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import keys_of
+
+NOWHERE = FixedAddress("unix:///nowhere/valkey.sock")
 
 DEMO, OTHER = App("demo"), App("other")
 Until = Callable[[Callable[[], object]], Awaitable[None]]
@@ -319,12 +322,12 @@ async def test_readers_that_an_outage_left_unchecked_are_checked_later(
 ) -> None:
     checked, reader = CheckedPlayers(world.revocation_check, monkeypatch), waiter()
     world.revocation_check.add(reader, await world.token_caller("p1"))
-    url, world.redis.url = world.redis.url, "unix:///nowhere/valkey.sock"
+    address, world.redis.address = world.redis.address, NOWHERE
     await world.redis.close()
     with pytest.raises(StoreUnavailable):
         await world.revocation_check.check_all()
 
-    world.redis.url = url
+    world.redis.address = address
     await world.revocation_check.check_all()
 
     assert checked.pop() == ["p1"]
@@ -333,7 +336,7 @@ async def test_readers_that_an_outage_left_unchecked_are_checked_later(
 async def test_an_outage_of_the_store_ends_no_reader(world: World) -> None:
     reader = waiter()
     world.revocation_check.add(reader, await world.token_caller("p1"))
-    world.redis.url = "unix:///nowhere/valkey.sock"
+    world.redis.address = NOWHERE
     await world.redis.close()
 
     with pytest.raises(StoreUnavailable):

@@ -36,8 +36,11 @@ from streamer.store.access.tickets import (
     TicketStore,
     ticket_digest,
 )
+from streamer.store.client.address import FixedAddress
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import keys_of
+
+NOWHERE = FixedAddress("unix:///nowhere/valkey.sock")
 
 DEMO = App("demo")
 Until = Callable[[Callable[[], object]], Awaitable[None]]
@@ -243,7 +246,7 @@ async def test_only_a_player_that_may_stream_gets_a_ticket(world: World) -> None
 
 async def test_an_outage_of_the_store_issues_and_opens_nothing(world: World) -> None:
     text, caller = await world.ticket(), await world.caller()
-    world.redis.url = "unix:///nowhere/valkey.sock"
+    world.redis.address = NOWHERE
     await world.redis.close()
 
     with pytest.raises(StoreUnavailable):
@@ -259,7 +262,7 @@ async def test_a_stream_may_end_during_an_outage_of_the_store(
     text = await world.ticket()
 
     async with world.stream(text):
-        world.redis.url = "unix:///nowhere/valkey.sock"
+        world.redis.address = NOWHERE
         await world.redis.close()
 
 

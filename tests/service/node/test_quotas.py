@@ -71,7 +71,7 @@ class Node:
     def __init__(self, redis: RedisConnection, clock: Clock, **quotas: int) -> None:
         self.own = QuotaOverrides(**quotas)
         self.refusals: Counter[str] = Counter()
-        self.used = Counted(redis.url)
+        self.used = Counted(redis.address)
         self.quotas = Quotas(
             self.record,
             QuotaUsage(self.used, LogSettings(clock_us=clock.us), clock_s=clock.s),

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import datetime
 import gc
 import hashlib
 import logging
 import os
 import random
 import signal
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import NoneType
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
 from streamer.errors import OutcomeUnknown, StoreFull, StoreUnavailable, Unavailable
 from streamer.model import ZERO, Log, Player
 from streamer.store.client import connection as connection_module
+from streamer.store.client.address import FixedAddress, describe
 from streamer.store.client.commands import PackedCall, Script, ScriptCall, pack_args
 from streamer.store.client.connection import (
     GATHERED_BYTES_MAX,
@@ -33,7 +41,7 @@ from streamer.store.client.replies import StoreConflict
 from streamer.store.logs.inbox import Inbox, Once
 from streamer.store.server.embedded import Embedded
 
-from ...e2e.processes import free_port
+from ...conftest import Until
 from ..conftest import Proxy
 
 
@@ -127,12 +135,12 @@ async def test_unsent_commands_of_a_lost_connection_fail(
 
 
 async def test_a_failed_command_is_an_item_of_the_list(redis: RedisConnection) -> None:
-    replies = await redis.call_many([("ECHO", "a"), ("NONSENSE",), ("ECHO", "b")])
+    replies = await redis.call_many([("ECHO", "a"), ("GET",), ("ECHO", "b")])
 
     assert (replies[0], replies[2]) == (b"a", b"b")
     assert isinstance(replies[1], ResponseError)
-    with pytest.raises(ResponseError, match="NONSENSE"):
-        await redis.call("NONSENSE")
+    with pytest.raises(ResponseError, match="wrong number"):
+        await redis.call("GET")
 
 
 async def test_an_empty_call_needs_no_store() -> None:
@@ -598,17 +606,334 @@ async def test_a_full_store_refuses_appends_and_accepts_marks(
     await redis.close()
 
 
-async def test_a_replica_is_unavailable_for_writes(
+# A store that moves.
+
+
+class Moved:
+    """An address that a test changes."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.asked = 0
+
+    @property
+    def where(self) -> str:
+        return describe(self.url)
+
+    async def locate(self) -> str:
+        self.asked += 1
+        return self.url
+
+
+@pytest.fixture
+async def successor(tmp_path: Path, store_binary: Path) -> AsyncIterator[Embedded]:
+    store = await Embedded.start(tmp_path / "successor", binary=store_binary)
+    yield store
+    await store.stop()
+
+
+async def test_a_demoted_primary_is_left_for_its_successor(
+    start_store: Callable[[], Awaitable[Embedded]], successor: Embedded, until: Until
+) -> None:
+    store = await start_store()
+    address = Moved(store.url)
+    redis = RedisConnection(address)
+    await redis.call("SET", "k", "old", write=True)
+    # No connection is closed by this.
+    await redis.call("REPLICAOF", "127.0.0.1", "1")
+    address.url = successor.url
+
+    with pytest.raises(StoreUnavailable) as refused:
+        await redis.call("SET", "k", "new", write=True)
+
+    assert refused.value.words.startswith("READONLY")
+    await until(lambda: redis._connection is None)
+    await redis.call("SET", "k", "new", write=True)
+    assert await redis.call("GET", "k") == b"new"
+    assert (redis.connects, address.asked) == (2, 2)
+    await redis.close()
+
+
+async def test_a_server_is_left_after_the_replies_on_their_way(
     start_store: Callable[[], Awaitable[Embedded]],
 ) -> None:
     store = await start_store()
     redis = RedisConnection(store.url)
-    # As for a node whose primary has just been demoted.
+    await redis.call("SET", "k", "v", write=True)
+    await redis.call("REPLICAOF", "127.0.0.1", "1")
+    await redis.call("CONFIG", "SET", "replica-serve-stale-data", "yes")
+
+    outcomes = await asyncio.gather(
+        redis.call("SET", "k", "w", write=True),
+        *(redis.call("GET", "k") for _ in range(100)),
+        return_exceptions=True,
+    )
+
+    assert isinstance(outcomes[0], StoreUnavailable)
+    assert outcomes[1:] == [b"v"] * 100
+    await redis.close()
+
+
+async def test_a_replica_without_a_successor_is_left_seldom(
+    start_store: Callable[[], Awaitable[Embedded]],
+    monkeypatch: pytest.MonkeyPatch,
+    until: Until,
+) -> None:
+    monkeypatch.setattr(connection_module, "LEAVE_BACK_OFF_S", (60.0, 60.0))
+    store = await start_store()
+    redis = RedisConnection(store.url)
     await redis.call("REPLICAOF", "127.0.0.1", "1")
 
-    with pytest.raises(StoreUnavailable):
-        await redis.call("SET", "k", "v", write=True)
+    for _ in range(20):
+        with pytest.raises(StoreUnavailable):
+            await redis.call("SET", "k", "v", write=True)
+        await until(lambda: not redis._is_leaving)
 
+    assert redis.connects == 2
+    await redis.close()
+
+
+async def test_a_restarted_server_has_another_name(
+    start_store: Callable[[], Awaitable[Embedded]],
+) -> None:
+    store = await start_store()
+    redis = RedisConnection(store.url)
+    assert redis.server == ""
+    await redis.call("PING")
+    before = redis.server
+    await redis.close()
+    await redis.call("PING")
+    assert redis.server == before != ""
+    await store.stop()
+
+    await start_store()
+    await redis.call("PING")
+
+    assert redis.server not in ("", before)
+    await redis.close()
+
+
+# A store that refuses.
+
+
+@pytest.fixture
+async def guarded(any_store: str) -> AsyncIterator[tuple[str, RedisConnection]]:
+    """Yield the URL of a user with every right, and a connection that changes them."""
+    owner = RedisConnection(any_store)
+    rights = ("on", ">secret", "~*", "&*", "+@all")
+    await owner.call("ACL", "SETUSER", "guest", "reset", *rights)
+    yield any_store.replace("unix://", "unix://guest:secret@"), owner
+    await owner.call("ACL", "DELUSER", "guest")
+    await owner.close()
+
+
+async def words_of(redis: RedisConnection) -> str:
+    with pytest.raises(StoreUnavailable) as refused:
+        await redis.call("GET", "k")
+    return refused.value.words
+
+
+async def test_a_wrong_password_is_told_in_the_words_of_the_store(
+    guarded: tuple[str, RedisConnection],
+) -> None:
+    url, _ = guarded
+    redis = RedisConnection(url.replace("secret", "wrong"))
+
+    with pytest.raises(StoreUnavailable) as refused:
+        await redis.call("GET", "k")
+
+    assert refused.value.words.startswith("WRONGPASS")
+    assert refused.value.reason.startswith(f"the store at {describe(url)} is unavail")
+    assert str(refused.value) == "the store is unavailable"
+
+
+async def test_a_missing_password_is_told_in_the_words_of_the_store(
+    start_store: Callable[[], Awaitable[Embedded]],
+) -> None:
+    store = await start_store()
+    owner = RedisConnection(store.url)
+    await owner.call("CONFIG", "SET", "requirepass", "secret")
+
+    assert await words_of(RedisConnection(store.url)) == (
+        "NOAUTH Authentication required."
+    )
+
+    await owner.call("CONFIG", "SET", "requirepass", "")
+    await owner.close()
+
+
+async def test_a_database_that_does_not_exist_is_told(any_store: str) -> None:
+    redis = RedisConnection(f"{any_store}?db=99")
+
+    assert "DB index is out of range" in await words_of(redis)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("unix:///nowhere/valkey.sock", "No such file or directory"),
+        ("redis://127.0.0.1:1", "Connection refused"),
+        ("redis://localhost:1", "Connection refused"),
+    ],
+)
+async def test_an_address_without_a_server_is_told(url: str, words: str) -> None:
+    assert await words_of(RedisConnection(url)) == words
+
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    serve: Serve, *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
+    """Yield the port of a server that is no Redis."""
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+async def answer_as_http(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    await reader.read(1)
+    writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    await writer.drain()
+    await reader.read()
+    writer.transport.abort()
+
+
+async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(1)
+    writer.transport.abort()
+
+
+async def stay_silent(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    await reader.read()
+    writer.transport.abort()
+
+
+async def be_full(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"-ERR max number of clients reached\r\n")
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("serve", "words"),
+    [
+        (answer_as_http, "is it Redis"),
+        (hang_up, "closed before the store answered"),
+        (stay_silent, "no answer within"),
+        (be_full, "ERR max number of clients reached"),
+    ],
+)
+async def test_a_server_that_does_not_greet_is_told(serve: Serve, words: str) -> None:
+    async with listening(serve) as port:
+        assert words in await words_of(RedisConnection(f"redis://127.0.0.1:{port}"))
+
+
+async def test_a_certificate_that_is_not_trusted_is_told(tmp_path: Path) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(write_certificate(tmp_path))
+
+    async with listening(stay_silent, tls=tls) as port:
+        redis = RedisConnection(f"rediss://127.0.0.1:{port}")
+
+        assert await words_of(redis) == (
+            "certificate verify failed: self-signed certificate"
+        )
+
+
+def write_certificate(folder: Path) -> Path:
+    """Write a certificate that nobody has signed, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "store")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "store.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+async def test_a_store_that_refuses_is_asked_seldom(
+    guarded: tuple[str, RedisConnection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "CONNECT_BACK_OFF_S", (60.0, 60.0))
+    url, _ = guarded
+    address = Moved(url.replace("secret", "wrong"))
+    redis = RedisConnection(address)
+
+    for _ in range(50):
+        assert (await words_of(redis)).startswith("WRONGPASS")
+
+    assert address.asked == 1
+
+
+@pytest.mark.parametrize("write", [True, False])
+async def test_a_forbidden_command_was_not_done(
+    guarded: tuple[str, RedisConnection], *, write: bool
+) -> None:
+    url, owner = guarded
+    await owner.call("ACL", "SETUSER", "guest", "-set")
+    redis = RedisConnection(url)
+
+    with pytest.raises(StoreUnavailable) as refused:
+        await redis.call("SET", "k", "v", write=write)
+
+    assert refused.value.words.startswith("NOPERM")
+    assert (redis.forbidden, redis.forbidden_words) == (1, refused.value.words)
+    assert ("nothing was stored" in str(refused.value)) == write
+    await redis.close()
+
+
+@pytest.mark.parametrize(
+    ("write", "error"), [(True, OutcomeUnknown), (False, StoreUnavailable)]
+)
+async def test_the_outcome_of_a_script_with_a_forbidden_command_is_unknown(
+    guarded: tuple[str, RedisConnection], *, write: bool, error: type[Exception]
+) -> None:
+    url, owner = guarded
+    await owner.call("ACL", "SETUSER", "guest", "-hset")
+    redis = RedisConnection(url)
+    halves = Text("redis.call('SET', KEYS[1], 1) redis.call('HSET', KEYS[2], 'a', 1)")
+
+    with pytest.raises(error):
+        await redis.run(halves, ["half", "other"], [], write=write)
+
+    assert redis.forbidden == 1
+    await owner.call("DEL", "half")
+    await redis.close()
+
+
+async def test_a_name_in_the_list_of_clients_may_be_forbidden(
+    guarded: tuple[str, RedisConnection],
+) -> None:
+    url, owner = guarded
+    await owner.call("ACL", "SETUSER", "guest", "-client", "-info")
+    redis = RedisConnection(url)
+
+    assert await redis.call("ECHO", "served") == b"served"
+    assert redis.server == ""
     await redis.close()
 
 
@@ -681,6 +1006,6 @@ async def test_a_connection_that_is_lost_before_it_is_adopted_is_closed(
     losing = Losing(lambda replies: None, lambda: None)
 
     with pytest.raises(StoreUnavailable):
-        await connect(store_url, losing, name="test")
+        await connect(FixedAddress(store_url), losing, name="test")
 
     assert not opened[0].is_connected

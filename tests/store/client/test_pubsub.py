@@ -12,6 +12,7 @@ from streamer.errors import StoreUnavailable
 from streamer.model import App, Log, Player
 from streamer.store.client import pubsub as pubsub_module
 from streamer.store.client.connection import RedisConnection
+from streamer.store.client.faults import StoreFaults
 from streamer.store.client.pubsub import PubSub
 from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Inbox
@@ -289,3 +290,54 @@ async def test_churn_leaves_nothing_behind(
     async with asyncio.timeout(5):
         while await redis.call("PUBSUB", "SHARDCHANNELS"):  # noqa: ASYNC110
             await asyncio.sleep(0.002)
+
+
+async def test_a_forbidden_channel_is_reported_until_it_is_allowed(
+    store_url: str,
+    redis: RedisConnection,
+    recorder: RecordingHandler,
+    log: Log,
+    until: Until,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rights = ("on", ">secret", "~*", "+@all", "resetchannels")
+    await redis.call("ACL", "SETUSER", "guest", "reset", *rights)
+    url = store_url.replace("unix://", "unix://guest:secret@")
+    faults = StoreFaults()
+    pubsub = PubSub(url, recorder, faults=faults)
+    running = asyncio.create_task(pubsub.run())
+    try:
+        await until(lambda: pubsub.connected)
+        with pytest.raises(StoreUnavailable):
+            await pubsub.subscribe(log)
+        # Each new connection subscribes again, and is refused again.
+        await until(lambda: pubsub.losses >= 3)
+        assert "refused a subscription: NOPERM" in (faults.reason or "")
+        assert len(caplog.records) == 1
+
+        await redis.call("ACL", "SETUSER", "guest", "allchannels")
+
+        await until(lambda: recorder.subscribed == [log])
+        assert faults.reason is None
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await redis.call("ACL", "DELUSER", "guest")
+
+
+async def test_a_message_that_is_no_announcement_leads_to_a_read(
+    pubsub: PubSub,
+    redis: RedisConnection,
+    recorder: RecordingHandler,
+    log: Log,
+    until: Until,
+) -> None:
+    await pubsub.subscribe(log)
+    recorder.subscribed.clear()
+
+    await redis.call("SPUBLISH", channel(log), "entry of somebody else")
+
+    await until(lambda: recorder.subscribed == [log])
+    await Inbox(redis).append(log, [b"x"])
+    await until(lambda: recorder.offsets.get(log) == [1])
+    assert pubsub.losses == 0

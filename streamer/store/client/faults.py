@@ -1,0 +1,117 @@
+"""
+Faults of the store, as an operator is told of them.
+
+Decides what is logged of a store that is unreachable or refuses commands, how often,
+and why the node is not ready meanwhile. Knows the parts of the process that use the
+store by their names only.
+
+A fault is reported by every part that meets it, and by each many times. It is logged
+once, repeated once a minute while it lasts, and logged again when it is over::
+
+    ERROR    the store at db:6379 is unavailable: Connection refused
+    WARNING  the store at db:6379 serves again, after 12 s
+
+A part that failed stays faulty until it has succeeded.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from redis.exceptions import ResponseError
+
+from ...errors import Unavailable
+
+__all__ = ["STORE_FAILURES", "StoreFaults"]
+
+STORE_FAILURES: Final = (Unavailable, ResponseError)
+"""What a call of the store may raise. No background task may end of it."""
+
+REPEAT_S: Final = 60.0
+"""The interval in which a fault that lasts is logged again."""
+
+CHANGE_S: Final = 10.0
+"""How soon another reason is logged: a store that restarts has several in turn."""
+
+CLEAR_S: Final = 2.0
+"""How long the store has to serve before the fault is over: it may come and go."""
+
+CONNECTION: Final = "connection"
+"""The part that `StoreFaults.unavailable` reports."""
+
+_logger = logging.getLogger(__name__)
+
+
+class StoreFaults:
+    """
+    What fails at present.
+
+    Args:
+        where: The address of the store, for the log.
+        clock_s: A monotonic clock.
+
+    """
+
+    def __init__(
+        self, where: str = "", *, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.where = where
+        self._clock_s = clock_s
+        self._problems: dict[str, str] = {}
+        self._told = ""
+        self._told_at_s = float("-inf")
+        self._begun_at_s = self._failed_at_s = float("-inf")
+
+    @property
+    def reason(self) -> str | None:
+        """What fails, without the address of the store; None if nothing does."""
+        problem = next(iter(self._problems.values()), None)
+        return None if problem is None else f"the store {problem}"
+
+    def unavailable(self, words: str) -> None:
+        """Report that the store is unreachable, or takes no commands at present."""
+        self.failed(CONNECTION, f"is unavailable: {words}")
+
+    def refused(self, part: str, error: Exception) -> None:
+        """
+        Report an error of `STORE_FAILURES` that a part of the process got.
+
+        One that concerns the whole store is reported by the connection already.
+        """
+        if not isinstance(error, Unavailable):
+            self.failed(part, f"refused a command of the {part}: {error}")
+
+    def failed(self, part: str, problem: str) -> None:
+        """Report a problem of a part, as the predicate of "the store"."""
+        now_s = self._clock_s()
+        if not self._told:
+            self._begun_at_s = now_s
+        self._failed_at_s = now_s
+        self._problems[part] = problem
+        # The first problem stays the reason while it lasts; others follow from it.
+        problem = next(iter(self._problems.values()))
+        since_s = now_s - self._told_at_s
+        is_news = problem != self._told and (not self._told or since_s >= CHANGE_S)
+        if is_news or since_s >= REPEAT_S:
+            self._told, self._told_at_s = problem, now_s
+            _logger.error("the store%s %s", self._at, problem)
+
+    def passed(self, part: str = CONNECTION) -> None:
+        """Report that a part has succeeded."""
+        self._problems.pop(part, None)
+
+    def tell_recovery(self) -> None:
+        """Log that the fault is over, once it has been for `CLEAR_S`."""
+        now_s = self._clock_s()
+        if not self._told or self._problems or now_s - self._failed_at_s < CLEAR_S:
+            return
+        lasted_s = self._failed_at_s - self._begun_at_s
+        _logger.warning("the store%s serves again, after %.0f s", self._at, lasted_s)
+        self._told, self._told_at_s = "", float("-inf")
+
+    @property
+    def _at(self) -> str:
+        return f" at {self.where}" if self.where else ""
