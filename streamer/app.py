@@ -36,6 +36,7 @@ from .service.inboxes.topics import TopicOperations
 from .service.node.request_context import request_id
 from .service.scheduling.campaigns import CampaignOperations
 from .store.access.rates import Rates
+from .store.client.faults import StoreFaults
 from .store.logs.mutes import Mutes
 from .store.scheduling.campaigns import Campaigns
 from .store.scheduling.registered_texts import RegisteredTexts
@@ -94,22 +95,16 @@ class App:
                 components.revocation_check.run(), name="revocation check"
             )
             tasks.create_task(components.tickets.run(), name="tickets")
+            tasks.create_task(components.store_watch.run(), name="store watch")
             if components.config.background:
-                self._start_background(tasks)
-            else:
-                # Readiness requires one check of the store.
-                tasks.create_task(
-                    components.store_watch.wait_first_check(), name="store watch"
-                )
+                tasks.create_task(components.scheduler.run(), name="scheduler")
 
     async def run_background(self) -> None:
         """Run the tasks of `streamer scheduler` until cancelled."""
+        components = self._components
         async with self._connected(), asyncio.TaskGroup() as tasks:
-            self._start_background(tasks)
-
-    def _start_background(self, tasks: asyncio.TaskGroup) -> None:
-        tasks.create_task(self._components.store_watch.run(), name="store watch")
-        tasks.create_task(self._components.scheduler.run(), name="scheduler")
+            tasks.create_task(components.store_watch.run(), name="store watch")
+            tasks.create_task(components.scheduler.run(), name="scheduler")
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[None]:
@@ -150,13 +145,19 @@ class App:
         await self.admission.drain()
 
 
-def build(config: Config, store_url: str) -> App:
+def build(config: Config, store_url: str, *, faults: StoreFaults | None = None) -> App:
     """
     Build a server on the store at `store_url`.
 
     Opens nothing: connections come with `App.run` and the first requests.
+
+    Args:
+        config: The settings.
+        store_url: The URL of the store, embedded or not.
+        faults: What the store refuses, if that is known already.
+
     """
-    return App(Components(config, store_url))
+    return App(Components(config, store_url, faults))
 
 
 def _metrics(app: App, components: Components) -> Metrics:

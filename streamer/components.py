@@ -8,8 +8,6 @@ background tasks.
 
 from __future__ import annotations
 
-from typing import Final
-
 from .config import Config
 from .core.counters import Counters
 from .core.quotas import QuotaLimits
@@ -25,7 +23,7 @@ from .service.inboxes.numbered import NumberedInbox
 from .service.inboxes.receipts import ReceiptOperations
 from .service.node.in_flight import InFlight
 from .service.node.quotas import Quotas
-from .service.node.store_watch import StoreWatch
+from .service.node.store_watch import OtherConnection, StoreWatch
 from .service.publishing.publisher import Publisher
 from .service.scheduling.scheduler import Scheduler
 from .service.scheduling.schedules import Schedules
@@ -35,7 +33,9 @@ from .service.streams.probe import Probe
 from .store.access.apps import Apps
 from .store.access.quotas import QuotaUsage
 from .store.access.tickets import TicketStore
-from .store.client.connection import RedisConnection
+from .store.client.address import FixedAddress, StoreAddress
+from .store.client.connection import TIMEOUT_S, RedisConnection
+from .store.client.faults import StoreFaults
 from .store.client.replicated import Replicated
 from .store.logs.inbox import Inbox
 from .store.logs.numbered import NumberedLists
@@ -51,8 +51,6 @@ from .transports.streams.opening import StreamComponents
 
 __all__ = ["Components"]
 
-STORE_TIMEOUT_S: Final = 5.0
-
 
 class Components:
     """
@@ -61,10 +59,13 @@ class Components:
     Args:
         config: The settings.
         store_url: The URL of the store, embedded or not.
+        faults: What the store refuses, if that is known already.
 
     """
 
-    def __init__(self, config: Config, store_url: str) -> None:
+    def __init__(
+        self, config: Config, store_url: str, faults: StoreFaults | None = None
+    ) -> None:
         self.config = config
         self.log_settings = settings = LogSettings(
             retention_ms=config.retention_days * DAY_MS, entries_max=config.entries_max
@@ -72,8 +73,10 @@ class Components:
         self.origins = frozenset(config.allowed_origins)
 
         self.counters = Counters()
-        self.redis = RedisConnection(store_url, namespace=config.namespace)
-        self.confirmed = _confirmed(config, store_url)
+        address = FixedAddress(store_url)
+        faults = faults or StoreFaults(address.where)
+        self.redis = RedisConnection(address, faults=faults)
+        self.confirmed = _confirmed(config, address, faults)
         self.apps = Apps(self.redis)
         inbox = Inbox(self.redis, settings, confirmed=self.confirmed)
         self.timetable = Timetable(self.redis, settings, confirmed=self.confirmed)
@@ -84,21 +87,26 @@ class Components:
         # Access.
         key_sets = KeySets()
         self.authenticator = Authenticator(self.apps, key_sets=key_sets)
-        self.revocation_check = RevocationCheck(self.apps, key_sets)
-        self.tickets = Tickets(TicketStore(self.redis), self.revocation_check)
+        self.revocation_check = RevocationCheck(self.apps, key_sets, faults=faults)
+        self.tickets = Tickets(
+            TicketStore(self.redis), self.revocation_check, faults=faults
+        )
 
         # Streams.
         catch_up = CatchUp(
-            store_url,
+            address,
             inbox,
             audiences,
             replay_max=config.replay_max,
             check_s=config.position_check_s,
             namespace=config.namespace,
             counters=self.counters,
+            faults=faults,
         )
         self.catch_up = catch_up
-        leases = Leases(self.redis, leases_max=config.listeners_per_player_max)
+        leases = Leases(
+            self.redis, leases_max=config.listeners_per_player_max, faults=faults
+        )
         devices = Devices(self.redis, leases.node)
         self.admission = Admission(
             catch_up, leases, config, self.revocation_check, devices, self.counters
@@ -109,6 +117,7 @@ class Components:
             leases.node,
             confirmed=self.confirmed,
             took_s=self.counters.probe_s,
+            faults=faults,
         )
 
         # Publishing, scheduling and inboxes.
@@ -137,11 +146,12 @@ class Components:
 
         # Background tasks.
         self.scheduler = Scheduler(
-            self.timetable,
-            notices=Notices(store_url, namespace=config.namespace),
-            lag_s=self.counters.schedule_lag_s,
+            self.timetable, lag_s=self.counters.schedule_lag_s, faults=faults
         )
-        self.store_watch = StoreWatch(self.redis, config)
+        others: list[OtherConnection] = [catch_up]
+        if self.confirmed is not None:
+            others.append(self.confirmed.redis)
+        self.store_watch = StoreWatch(self.redis, config, faults=faults, others=others)
 
     def _streams(self) -> StreamComponents:
         config = self.config
@@ -161,14 +171,16 @@ class Components:
         )
 
 
-def _confirmed(config: Config, store_url: str) -> Replicated | None:
+def _confirmed(
+    config: Config, address: StoreAddress, faults: StoreFaults
+) -> Replicated | None:
     if config.durability != "replicated":
         return None
     timeout_ms = config.replication_timeout_ms
     redis = RedisConnection(
-        store_url,
-        namespace=config.namespace,
+        address,
         name="streamer-publish",
-        timeout_s=STORE_TIMEOUT_S + timeout_ms / 1000,
+        timeout_s=TIMEOUT_S + timeout_ms / 1000,
+        faults=faults,
     )
     return Replicated(redis, replicas_min=config.replicas_min, timeout_ms=timeout_ms)

@@ -35,6 +35,7 @@ from starlette.types import ASGIApp
 from .app import build
 from .config import Config
 from .metrics.scraping import Collect, scraping
+from .store.client.faults import StoreFaults
 from .transports.server.http_protocol import HttpProtocol, http_protocol
 from .transports.server.sockets import BACKLOG, base_url, listen
 from .transports.server.websocket_protocol import WebSocketProtocol
@@ -153,6 +154,7 @@ async def run(
     announce: Callable[[str], None],
     sockets: list[socket.socket] | None = None,
     report: Callable[[Collect], None] | None = None,
+    faults: StoreFaults | None = None,
 ) -> None:
     """
     Build the app and serve it until SIGINT or SIGTERM.
@@ -164,13 +166,14 @@ async def run(
         sockets: As for `Host`.
         report: Called once with a function that returns this process's metrics, for a
             supervisor to collect. Without it they are served on `metrics_bind`.
+        faults: What the store refuses, if that is known already.
 
     Raises:
         OSError: The port cannot be opened.
         Exception: The error of a background task.
 
     """
-    app = build(config, store_url)
+    app = build(config, store_url, faults=faults)
     _tune_garbage_collector()
     async with contextlib.AsyncExitStack() as stack:
         if report is not None:
@@ -207,9 +210,19 @@ async def run_app(
         await _run_tasks(app, host, announce)
 
 
-async def run_background(config: Config, store_url: str) -> None:
-    """Run the background tasks alone, without a port, until SIGINT or SIGTERM."""
-    app = build(config, store_url)
+async def run_background(
+    config: Config, store_url: str, *, faults: StoreFaults | None = None
+) -> None:
+    """
+    Run the background tasks alone, without a port, until SIGINT or SIGTERM.
+
+    Args:
+        config: The settings.
+        store_url: The URL of the store, embedded or not.
+        faults: What the store refuses, if that is known already.
+
+    """
+    app = build(config, store_url, faults=faults)
     async with scraping(config.metrics_bind, app.metrics.collect):
         await _until_stopped(app.run_background())
 

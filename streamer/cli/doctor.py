@@ -3,7 +3,8 @@
 
 Knows what the server requires of its environment. Each finding is ``ok``, a ``warning``
 (works, but deserves attention) or a ``problem`` (a promise would be broken). Changes
-nothing. Exits with status 1 if there is a problem.
+nothing: commands of the store are tried on keys that nobody uses. Exits with status 1
+if there is a problem.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -42,7 +44,7 @@ __all__ = [
     "doctor",
     "judge_clock",
     "judge_compiled",
-    "judge_data_dir",
+    "judge_directory",
     "judge_durability",
     "judge_fds",
     "judge_interpreter",
@@ -148,6 +150,24 @@ def judge_interpreter(build: Mapping[str, Any]) -> Finding:
     )
 
 
+def judge_directory(path: Path) -> Finding:
+    """Judge whether the embedded store could write its files in a directory."""
+    existing = path.absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    try:
+        # A real attempt, since neither permissions nor mount options alone decide.
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as exc:
+        return Finding(
+            "problem",
+            f"the data directory {path} is not writable: {exc.strerror}. Choose "
+            "another with --data-dir, or correct its owner or mount",
+        )
+    return Finding("ok", f"the data directory {path} is writable")
+
+
 def _print_settings(resolved: Resolved) -> None:
     """Print the settings that are not defaults, and those that locate the server."""
     config, sources = resolved
@@ -188,18 +208,16 @@ async def _examine(config: Config) -> list[Finding]:
 
 async def _examine_store(config: Config) -> AsyncIterator[Finding]:
     from ..errors import StoreUnavailable
+    from ..store.client.faults import STORE_FAILURES
     from ..store.server.directory import holds_store
     from ..store.server.server_binary import StoreFailed, find_server
 
     promise = DurabilityPromise(config.durability, config.replicas_min)
-    if config.redis:
-        parsed = parse_store_url(config.redis)
-        if parsed.scheme == "rediss" and not parsed.verifies_certificate:
-            yield Finding(
-                "warning",
-                "the certificate of the store is not verified (ssl_cert_reqs=none): "
-                "anyone between here and there can read and change everything",
-            )
+    if not config.redis:
+        writable = judge_directory(Path(config.data_dir))
+        yield writable
+        if writable.verdict == "problem":
+            return
     if not config.redis and not holds_store(Path(config.data_dir)):
         # A check must not create a data directory.
         try:
@@ -211,44 +229,50 @@ async def _examine_store(config: Config) -> AsyncIterator[Finding]:
         )
         return
     try:
-        async with (
-            store_url(config, located=True) as url,
-            open_redis(url, config) as redis,
-        ):
-            for finding in await _query_store(redis, promise, config.deployment):
+        async with store_url(config) as url, open_redis(url) as redis:
+            async for finding in _query_store(redis, promise):
                 yield finding
-    except StoreUnavailable:
-        where = _without_password(config.redis) or config.data_dir
-        yield Finding("problem", f"the store at {where} is unavailable")
+    except StoreUnavailable as exc:
+        yield Finding("problem", exc.reason)
     except StoreFailed as exc:
         yield Finding("problem", str(exc))
+    except STORE_FAILURES as exc:
+        yield Finding("problem", f"the store refused a command: {exc}")
 
 
 async def _query_store(
-    redis: RedisConnection, promise: DurabilityPromise, deployment: str
-) -> list[Finding]:
+    redis: RedisConnection, promise: DurabilityPromise
+) -> AsyncIterator[Finding]:
     from ..store.client.health import read_facts
 
     facts = await read_facts(redis)
+    findings = judge(facts, promise)
+    for finding in findings.values():
+        yield finding
+    if findings["mode"].verdict == "problem":
+        return  # What follows is for a server with data.
+    for finding in await _try_commands(redis, promise):
+        yield finding
     before = time.time()
     store_s = await redis.now_ms() / 1_000
     ahead_s = (before + time.time()) / 2 - store_s
-    return [
-        *judge(facts, promise).values(),
-        await _judge_deployment(redis, deployment),
-        judge_clock(ahead_s),
-    ]
+    yield judge_clock(ahead_s)
 
 
-async def _judge_deployment(redis: RedisConnection, name: str) -> Finding:
-    from ..errors import StoreUnfit
-    from ..store.deployment import find_deployment
+async def _try_commands(
+    redis: RedisConnection, promise: DurabilityPromise
+) -> list[Finding]:
+    """Try everything that the server does with its store, on keys of nobody."""
+    from ..store.client.trial import find_forbidden, receive_announcement
 
-    try:
-        found = await find_deployment(redis, name)
-    except StoreUnfit as exc:
-        return Finding("problem", exc.reasons)
-    where = f"the namespace {redis.keys.namespace!r}"
-    if found is None:
-        return Finding("ok", f"{where} is empty; the first start begins a deployment")
-    return Finding("ok", f"{where} holds {found}, store format {found.format}")
+    forbidden = await find_forbidden(
+        redis, replicated=promise.durability == "replicated"
+    )
+    if forbidden is not None:
+        commands = Finding("problem", f"the store {forbidden}")
+    else:
+        commands = Finding("ok", "the store allows every command that is needed")
+    problem = await receive_announcement(redis.address, redis)
+    if problem:
+        return [commands, Finding("problem", f"the store {problem}")]
+    return [commands, Finding("ok", "the store delivers announcements")]

@@ -39,7 +39,7 @@ from .settings import (
 
 if TYPE_CHECKING:
     from ..config import Config
-    from ..store.client.connection import RedisConnection
+    from ..store.client.faults import StoreFaults
     from ..store.server.embedded import Embedded
     from ..workers.control_channel import ControlChannel, StartMessage
 
@@ -113,24 +113,24 @@ def _run(work: Coroutine[Any, Any, None], config: Config) -> None:
 async def _serve(config: Config, explicit: Sequence[str]) -> None:
     from .demo import greeting, prepare
 
-    async with _store(config) as (url, embedded):
-        demo = await prepare(url, config) if embedded else None
-        # What selects the store, for the commands that are printed.
-        options = {name: str(getattr(config, name)) for name in explicit}
+    faults = _faults(config)
+    async with _store(config, faults) as (url, embedded):
+        demo = await prepare(url) if embedded else None
+        data_dir = config.data_dir if data_dir_explicit else None
 
         def announce(address: str) -> None:
             click.echo(greeting(demo, _reachable(address), options))
 
-        await _while_alive(embedded, _run_server(config, url, announce))
+        await _while_alive(embedded, _run_server(config, url, announce, faults))
 
 
 async def _run_server(
-    config: Config, url: str, announce: Callable[[str], None]
+    config: Config, url: str, announce: Callable[[str], None], faults: StoreFaults
 ) -> None:
     if config.workers == 1:
         from .. import server
 
-        await server.run(fit_connections(config), url, announce=announce)
+        await server.run(config, url, announce=announce, faults=faults)
     else:
         from ..workers.supervisor import Supervisor
 
@@ -156,14 +156,30 @@ async def _work(
 async def _schedule(config: Config) -> None:
     from .. import server
 
-    async with _store(config) as (url, embedded):
-        await _while_alive(embedded, server.run_background(config, url))
+    faults = _faults(config)
+    async with _store(config, faults) as (url, embedded):
+        running = server.run_background(config, url, faults=faults)
+        await _while_alive(embedded, running)
+
+
+def _faults(config: Config) -> StoreFaults:
+    """Return the faults of the store, which are logged once from the start on."""
+    from ..store.client.address import describe
+    from ..store.client.faults import StoreFaults
+
+    return StoreFaults(describe(config.redis) if config.redis else config.data_dir)
 
 
 @contextlib.asynccontextmanager
-async def _store(config: Config) -> AsyncIterator[tuple[str, Embedded | None]]:
+async def _store(
+    config: Config, faults: StoreFaults
+) -> AsyncIterator[tuple[str, Embedded | None]]:
     """
     Yield the URL of the store, and the store itself if it is the embedded one.
+
+    Args:
+        config: The settings.
+        faults: Told if the store is unavailable.
 
     Raises:
         StoreUnfit: The store would break what the settings promise, or holds another
@@ -175,9 +191,10 @@ async def _store(config: Config) -> AsyncIterator[tuple[str, Embedded | None]]:
     from ..store.server.running import recorded_as_running
 
     if config.redis:
-        url = await redis_url(config, wait_s=PASSWORD_WAIT_S)
-        await refuse_unsuitable_store(url, config)
-        yield url, None
+        # Workers log for themselves what fails.
+        own = faults if config.workers == 1 else None
+        await refuse_unsuitable_store(config.redis, config, faults=own)
+        yield config.redis, None
         return
     embedded = await Embedded.start(
         Path(config.data_dir),

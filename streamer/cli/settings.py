@@ -204,11 +204,13 @@ def run(
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> T:
     """Run `work` to its end; an expected error ends the command with a message."""
-    from ..errors import Error
+    from ..errors import Error, StoreUnavailable
 
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             return runner.run(work)
+    except StoreUnavailable as exc:
+        raise click.ClickException(exc.reason) from exc
     except Error as exc:
         raise click.ClickException(str(exc)) from exc
     except _store_errors() as exc:

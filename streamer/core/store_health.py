@@ -26,6 +26,7 @@ __all__ = [
     "judge_clock",
     "judge_durability",
     "judge_memory",
+    "judge_mode",
     "judge_policy",
     "judge_promise",
     "judge_version",
@@ -168,6 +169,7 @@ def judge(facts: StoreFacts, promise: DurabilityPromise) -> dict[str, Finding]:
         durability = Finding("warning", durability.text)
     findings = {
         "version": judge_version(facts.info),
+        "mode": judge_mode(facts.info),
         "durability": durability,
         "promise": promised,
         "policy": judge_policy(facts.policy),
@@ -189,8 +191,8 @@ def unsuitable_reasons(findings: Mapping[str, Finding]) -> str | None:
     """Return why a node must not start on such a store, None if it may."""
     reasons = [
         findings[subject].text
-        for subject in ("version", "policy", "promise", "deployment")
-        if subject in findings and findings[subject].verdict == "problem"
+        for subject in ("version", "mode", "policy", "promise")
+        if findings[subject].verdict == "problem"
     ]
     return "; ".join(reasons) or None
 
@@ -222,6 +224,22 @@ def judge_version(info: Mapping[str, str]) -> Finding:
             "problem", f"the store is {name} {version}; 7.0 or later is required"
         )
     return Finding("ok", f"the store is {name} {version}")
+
+
+def judge_mode(info: Mapping[str, str]) -> Finding:
+    """Judge whether the store is a single server that holds all of the data."""
+    if info.get("redis_mode") == "cluster" or info.get("cluster_enabled") == "1":
+        return Finding(
+            "problem",
+            "the store is a node of a cluster, which is not supported yet: use a "
+            "single primary, with replicas if you like",
+        )
+    if info.get("redis_mode") == "sentinel":
+        return Finding(
+            "problem",
+            "the store is a Sentinel, which holds no data: use the URL of the primary",
+        )
+    return Finding("ok", "the store is neither a cluster nor a Sentinel")
 
 
 def judge_durability(appendonly: str | None, appendfsync: str | None) -> Finding:

@@ -27,16 +27,20 @@ from typing import Final, NamedTuple
 from ...core.access.apps import AppRecord
 from ...core.access.rights import Caller, KeyProof, TokenProof
 from ...core.access.signatures import Algorithm
-from ...errors import TOKEN_INVALID, IssuerUnavailable, Unavailable
+from ...errors import TOKEN_INVALID, IssuerUnavailable
 from ...hub import Reader
 from ...model import App, Log
 from ...store.access.apps import Apps
+from ...store.client.faults import STORE_FAILURES, StoreFaults
 from .key_sets import KeySets
 
 __all__ = ["INTERVAL_S", "RevocationCheck"]
 
 INTERVAL_S: Final = 10.0
 """With the time that the check takes, revoked credentials end within 30 s."""
+
+PART: Final = "revocation check"
+"""The name of this part in `StoreFaults`."""
 
 PORTION: Final = 500
 """Readers checked at a time, which takes a millisecond or two."""
@@ -62,6 +66,7 @@ class RevocationCheck:
         key_sets: The keys of apps.
         clock: Unix time in seconds.
         interval_s: The time between two checks.
+        faults: Told of what the store refuses.
 
     """
 
@@ -72,7 +77,9 @@ class RevocationCheck:
         *,
         clock: Callable[[], float] = time.time,
         interval_s: float = INTERVAL_S,
+        faults: StoreFaults | None = None,
     ) -> None:
+        self._faults = faults or StoreFaults()
         self._apps = apps
         self._key_sets = key_sets
         self._clock = clock
@@ -104,8 +111,9 @@ class RevocationCheck:
             await asyncio.sleep(self._interval_s)
             try:
                 await self.check_all()
-            except Unavailable:
-                _logger.info("could not check credentials: the store is unavailable")
+                self._faults.passed(PART)
+            except STORE_FAILURES as error:
+                self._faults.refused(PART, error)
             except Exception:
                 # For example a record that cannot be decoded. It must not end the
                 # node's streams; the next check tries again.

@@ -24,8 +24,9 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from ...core.access.rights import Caller
-from ...errors import Defect, Error, Forbidden, Unauthenticated, Unavailable
+from ...errors import Defect, Error, Forbidden, Unauthenticated
 from ...store.access.tickets import FIRST_MS, TicketStore, ticket_digest
+from ...store.client.faults import STORE_FAILURES, StoreFaults
 from .revocation import RevocationCheck
 
 __all__ = [
@@ -44,6 +45,12 @@ FIRST_USE_S: Final = FIRST_MS // 1_000
 
 RENEW_S: Final = 60.0
 """How often the tickets of open streams are renewed; they last three times as long."""
+
+RETRY_S: Final = 5.0
+"""The time between attempts while renewals fail."""
+
+PART: Final = "tickets"
+"""The name of this part in `StoreFaults`."""
 
 TEXT_CHARS_MAX: Final = 64
 
@@ -69,6 +76,7 @@ class Tickets:
         revocation_check: Finds revoked credentials.
         clock: Unix time in seconds.
         renew_s: How often the tickets of open streams are renewed.
+        faults: Told of what the store refuses.
 
     """
 
@@ -79,7 +87,9 @@ class Tickets:
         *,
         clock: Callable[[], float] = time.time,
         renew_s: float = RENEW_S,
+        faults: StoreFaults | None = None,
     ) -> None:
+        self._faults = faults or StoreFaults()
         self._store = store
         self._revocation_check = revocation_check
         self._clock = clock
@@ -164,12 +174,17 @@ class Tickets:
 
     async def run(self) -> None:
         """Renew the tickets of open streams periodically until cancelled."""
+        wait_s = self._renew_s
         while True:
-            await asyncio.sleep(self._renew_s)
+            await asyncio.sleep(wait_s)
             try:
                 await self.renew_open()
-            except Unavailable:
-                _logger.info("could not renew tickets: the store is unavailable")
+            except STORE_FAILURES as error:
+                self._faults.refused(PART, error)
+                wait_s = min(RETRY_S, self._renew_s)
+            else:
+                self._faults.passed(PART)
+                wait_s = self._renew_s
 
     async def renew_open(self) -> None:
         """Renew the tickets of open streams once. Raises Unavailable."""
@@ -182,8 +197,8 @@ class Tickets:
                 await self._store.close(digest)
             else:
                 await self._store.undo_use(digest)
-        except Unavailable:
-            _logger.info("could not close a ticket: the store is unavailable")
+        except STORE_FAILURES as error:
+            _logger.info("could not close a ticket: %s", error)
 
 
 def instance_of(text: str) -> str:

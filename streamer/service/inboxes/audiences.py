@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from ...core.streams.cursor import Cursor, audience_key
 from ...core.streams.views import Audience, View
-from ...errors import Unavailable
 from ...model import ZERO, Log, Position, Topic, everyone_log, topic_log
+from ...store.client.faults import STORE_FAILURES
 from ...store.logs.inbox import Inbox
 from ...store.logs.views import FoundOffsets, PlayerViews, Views
 
@@ -101,7 +101,7 @@ class PlayerAudiences:
             return stored.views
         joined = await self.position_before(everyone, stored.known_since_us)
         # A full store can still be read; a later read stores the view.
-        with contextlib.suppress(Unavailable):
+        with contextlib.suppress(*STORE_FAILURES):
             await self.views.join(log, everyone, joined, announce=False)
         return [*stored.views, View(everyone, joined)]
 

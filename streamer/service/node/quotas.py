@@ -33,6 +33,7 @@ from ...errors import OverQuota, Quota, Rejected, StoreUnavailable
 from ...model import App, Player
 from ...store.access.quotas import RETRY_WHEN_FULL_MS, QuotaUsage
 from ...store.client.connection import RedisConnection
+from ...store.client.faults import STORE_FAILURES
 
 __all__ = ["APPS_MAX", "Charge", "ChargedBlock", "Quotas"]
 
@@ -130,7 +131,7 @@ class ChargedBlock:
             await self._refund_all()
 
     async def _refund_all(self) -> None:
-        with contextlib.suppress(StoreUnavailable):
+        with contextlib.suppress(*STORE_FAILURES):
             # Slots that are not released become free when their schedules would be due.
             await self._charge.refund_all()
 
@@ -242,13 +243,13 @@ class Quotas:
 
         If the store is unavailable, they stay taken until their schedules would be due.
         """
-        with contextlib.suppress(StoreUnavailable):
+        with contextlib.suppress(*STORE_FAILURES):
             if ids and (await self.limits(app)).pending_schedules:
                 await self._used.free_schedule_slots(app, tuple(ids))
 
     async def move_schedule_slot(self, app: App, schedule_id: str, due_ms: int) -> None:
         """Move a schedule's slot to another time; see `free_schedule_slots`."""
-        with contextlib.suppress(StoreUnavailable):
+        with contextlib.suppress(*STORE_FAILURES):
             if (await self.limits(app)).pending_schedules:
                 await self._used.move_schedule_slot(app, schedule_id, due_ms)
 

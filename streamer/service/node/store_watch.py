@@ -9,9 +9,13 @@ that would break a promise. Later the same store makes the node not ready and is
 Streams stay open, and an operator who corrects the store's setting need not restart the
 node.
 
-A full store refuses what takes memory and serves the rest. It does not make a node
-unready: all nodes share the store, so there would be none left to serve readers. When
-that begins and when it ends is logged, within a second of the first refusal.
+A check tries every command that the server sends, since an access list may forbid one
+that is first needed when a schedule is due. A command that is forbidden to any part of
+the node leads to a check at once.
+
+The store may move to another server. The connection for commands finds that out by the
+replies that it gets, and connects again. The other connections may still lead to the
+previous server, which announces nothing, so they are compared once a second.
 
 With ``appendfsync everysec`` a store whose disk does not keep up replies before its
 append-only file is written, and reports that by a counter only. It is checked every two
@@ -23,8 +27,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
 
 from ...config import Config
 from ...core.store_health import (
@@ -42,9 +46,9 @@ from ...core.store_health import (
 )
 from ...errors import StoreUnavailable, StoreUnfit, Unavailable
 from ...store.client.connection import RedisConnection
+from ...store.client.faults import STORE_FAILURES, StoreFaults
 from ...store.client.health import read_facts
-from ...store.deployment import enter_deployment
-from .deployment_check import DeploymentCheck
+from ...store.client.trial import find_forbidden
 
 __all__ = ["StoreWatch", "refuse_unsuitable_store"]
 
@@ -61,10 +65,25 @@ DEGRADED_S: Final = 30.0
 
 RETRY_S: Final = 0.05
 
+PART: Final = "store watch"
+ALLOWED: Final = "allowed commands"
+"""The names of the check and of its trial in `StoreFaults`."""
+
 _SEVERITY: Final[dict[Verdict, int]] = {"ok": 0, "warning": 1, "problem": 2}
 _LOG_LEVEL: Final = (logging.INFO, logging.WARNING, logging.ERROR)
 
 _logger = logging.getLogger(__name__)
+
+
+class OtherConnection(Protocol):
+    """A connection that has to lead to the same server as the one for commands."""
+
+    @property
+    def server(self) -> str:
+        """The name of the server's run; "" if not known."""
+
+    def reconnect(self) -> None:
+        """Close the connection; another one is opened."""
 
 
 class StoreWatch:
@@ -74,6 +93,8 @@ class StoreWatch:
     Args:
         redis: The connection to the store.
         config: The settings, which promise a durability.
+        faults: What the store refuses, which makes the node not ready.
+        others: The other connections to the store.
         clock_s: A monotonic clock.
 
     """
@@ -83,9 +104,13 @@ class StoreWatch:
         redis: RedisConnection,
         config: Config,
         *,
+        faults: StoreFaults | None = None,
+        others: Sequence[OtherConnection] = (),
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._redis = redis
+        self._faults = faults or StoreFaults()
+        self._others = others
         self._clock_s = clock_s
         self._promise = _promise(config)
         self._deployment = DeploymentCheck(redis, config.deployment)
@@ -93,6 +118,8 @@ class StoreWatch:
         self._findings: Mapping[str, Finding] = {}
         self._checked_at_s = float("-inf")
         self._connects = 0
+        self._forbidden = 0
+        """The count of forbidden commands after the last check."""
         self._degraded_at_s = float("-inf")
         self._degraded = False
         self._memory: MemoryLevel = "ok"
@@ -126,7 +153,9 @@ class StoreWatch:
         return "none" if durability == "no" else durability
 
     def unready_reason(self) -> str | None:
-        """Return why the store is unsuitable at present, None if it is suitable."""
+        """Return why publishes cannot be stored at present, None if they can."""
+        if self._faults.reason is not None:
+            return self._faults.reason
         if self._facts is None:
             return "the store has not responded yet"
         return unsuitable_reasons(self._findings) or unready_reason(
@@ -137,23 +166,38 @@ class StoreWatch:
         """Check the store periodically until cancelled."""
         while True:
             try:
-                if self._is_check_due():
-                    await self.check()
-            except StoreUnavailable:
+                await self._check_if_due()
+            except STORE_FAILURES as error:
+                self._faults.refused(PART, error)
                 # Another store may replace it: check as soon as one responds.
                 self._checked_at_s = float("-inf")
+            else:
+                self._faults.passed(PART)
+            self._faults.tell_recovery()
             await asyncio.sleep(RETRY_S if self._facts is None else POLL_S)
 
-    async def wait_first_check(self) -> None:
-        """Retry until the store was checked once."""
-        while self._facts is None:
-            try:
-                await self.check()
-            except StoreUnavailable:
-                await asyncio.sleep(RETRY_S)
+    async def _check_if_due(self) -> None:
+        if self._is_check_due():
+            await self.check()
+        else:
+            # Finds a connection that leads nowhere while nothing else is sent.
+            await self._redis.call("PING")
+        for other in self._others:
+            if other.server and self._redis.server not in ("", other.server):
+                other.reconnect()
 
     async def check(self) -> None:
-        """Check the store and log what has changed. Raises StoreUnavailable."""
+        """
+        Check the store and log what has changed.
+
+        Raises:
+            StoreUnavailable: The store takes no commands at present.
+            ResponseError: It refuses one that is not optional.
+
+        """
+        # Before the facts, which ask for what a host may well forbid.
+        was_forbidden = self._redis.forbidden != self._forbidden
+        words = self._redis.forbidden_words if was_forbidden else ""
         facts = await read_facts(self._redis)
         self._checked_at_s = self._clock_s()
         self._connects = self._redis.connects
@@ -169,6 +213,27 @@ class StoreWatch:
         for subject in (findings.keys() | self._findings.keys()) - {"memory"}:
             _log_change(self._findings.get(subject), findings.get(subject))
         self._facts, self._findings = facts, findings
+        try:
+            await self._try_commands(words)
+        except StoreUnavailable:
+            # The writes of the trial have made the connection leave a replica.
+            if not facts.is_replica:
+                raise
+
+    async def _try_commands(self, forbidden_words: str) -> None:
+        """Try all commands; `forbidden_words` is what was said of one, if any."""
+        forbidden = await find_forbidden(
+            self._redis, replicated=self._promise.durability == "replicated"
+        )
+        self._forbidden = self._redis.forbidden
+        self._faults.passed()
+        if forbidden is not None:
+            self._faults.failed(ALLOWED, str(forbidden))
+        elif forbidden_words:
+            # A command may be allowed on some keys, those of the trial among them.
+            self._faults.failed(ALLOWED, f"forbids a command: {forbidden_words}")
+        else:
+            self._faults.passed(ALLOWED)
 
     def _is_check_due(self) -> bool:
         if self.unready_reason() is not None:
@@ -179,6 +244,7 @@ class StoreWatch:
         every_s = CHECK_EVERYSEC_S if everysec else CHECK_S
         return (
             self._redis.connects != self._connects
+            or self._redis.forbidden != self._forbidden
             or self._clock_s() - self._checked_at_s >= every_s
         )
 
@@ -216,19 +282,26 @@ class StoreWatch:
         self._degraded = degraded
 
 
-async def refuse_unsuitable_store(url: str, config: Config) -> None:
+async def refuse_unsuitable_store(
+    url: str, config: Config, *, faults: StoreFaults | None = None
+) -> None:
     """
     Check the store before the node starts on it.
 
     A store that is unavailable is not judged: the node starts, and is not ready until
     the store responds.
 
+    Args:
+        url: The URL of the store.
+        config: The settings, which promise a durability.
+        faults: Told if the store is unavailable.
+
     Raises:
         StoreUnfit: It would break what the settings promise, or holds another
             deployment, or data of another format.
 
     """
-    redis = RedisConnection(url, namespace=config.namespace)
+    redis = RedisConnection(url, faults=faults)
     try:
         facts = await read_facts(redis)
         if reasons := unsuitable_reasons(judge(facts, _promise(config))):

@@ -29,9 +29,7 @@ from typing import Final
 from ...core.agenda import Agenda
 from ...core.counters import LAG_S, Histogram
 from ...core.schedule import Schedule, clocks_agree, round_robin
-from ...errors import Unavailable
-from ...store.keys import BUCKETS
-from ...store.scheduling.notices import Notices
+from ...store.client.faults import STORE_FAILURES, StoreFaults
 from ...store.scheduling.schedule_records import ScheduleRef
 from ...store.scheduling.timetable import Timetable
 from .sender import BATCH, Sender, run_all
@@ -75,6 +73,7 @@ class Scheduler:
             all buckets four times per second.
         clock_s: Unix time of this node.
         lag_s: Counts the delays with which schedules are fired.
+        faults: Told of what the store refuses.
 
     """
 
@@ -85,7 +84,9 @@ class Scheduler:
         notices: Notices | None = None,
         clock_s: Callable[[], float] = time.time,
         lag_s: Histogram | None = None,
+        faults: StoreFaults | None = None,
     ) -> None:
+        self._faults = faults or StoreFaults()
         self._lag_s = lag_s or Histogram(LAG_S)
         self._timetable = timetable
         self._firing = timetable.firing
@@ -111,31 +112,19 @@ class Scheduler:
         return self._paused
 
     async def run(self) -> None:
-        """Fire what is due until cancelled. Raises on unexpected errors."""
+        """
+        Fire what is due until cancelled.
+
+        Survives whatever the store refuses. Raises on other errors.
+        """
         # Separate, so that an audience of a million delays no schedule of one player.
         async with asyncio.TaskGroup() as tasks:
-            if self._notices is not None:
-                tasks.create_task(self._notices.run(self), name="notices")
-            tasks.create_task(
-                self._repeat(self._fire_next, self._wait_to_fire), name="fire"
+            firing = self._repeat("scheduler", self.fire_due, _wait_to_fire)
+            tasks.create_task(firing, name="fire")
+            sending = self._repeat(
+                "scheduler's audiences", self.send_begun, self._wait_to_send
             )
-            tasks.create_task(
-                self._repeat(self._send_next, self._wait_to_send), name="send"
-            )
-
-    def on_due(self, bucket: int, due_ms: int) -> None:
-        if due_ms < self._agenda.next_ms:
-            self._noticed.set()
-        self._agenda.note(bucket, due_ms)
-
-    def on_sending(self, bucket: int) -> None:
-        self._sending_in.add(bucket)
-        self._audience_begun.set()
-
-    def on_subscribed(self, bucket: int) -> None:
-        self._agenda.look_at(bucket)
-        self._noticed.set()
-        self.on_sending(bucket)
+            tasks.create_task(sending, name="send")
 
     async def fire_due(self) -> bool:
         """Fire or begin what is due; return whether more may be due already."""
@@ -197,15 +186,20 @@ class Scheduler:
         return more
 
     async def _repeat(
-        self, step: Callable[[], Awaitable[bool]], wait: Callable[[], Awaitable[None]]
+        self,
+        part: str,
+        step: Callable[[], Awaitable[bool]],
+        wait: Callable[[], Awaitable[None]],
     ) -> None:
         while True:
             try:
                 busy = await step()
-            except Unavailable:
-                # The next look finds what was in progress.
+            except STORE_FAILURES as error:
+                self._faults.refused(part, error)
+                # The next poll finds what was in progress.
                 await asyncio.sleep(BACK_OFF_S * random.uniform(0.5, 1))
             else:
+                self._faults.passed(part)
                 await (asyncio.sleep(0) if busy else wait())
 
     @property

@@ -26,7 +26,8 @@ from ...errors import (
 )
 from ...model import Log, Notification, Player
 from ...store.client.connection import RedisConnection
-from ...store.keys import bucket_of
+from ...store.client.faults import STORE_FAILURES
+from ...store.keys import bucket_of, named_key
 from ...store.scheduling.schedule_records import (
     ScheduleRef,
     new_schedule_id,
@@ -401,7 +402,7 @@ class Schedules:
 
     async def _fire_now(self, schedules: Sequence[Schedule]) -> None:
         # If this fails, a scheduler does it a moment later.
-        with contextlib.suppress(Unavailable):
+        with contextlib.suppress(*STORE_FAILURES):
             await self._timetable.firing.fire(schedules)
 
 

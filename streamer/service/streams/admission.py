@@ -28,10 +28,11 @@ from ...config import Config
 from ...core.access.rights import Caller
 from ...core.counters import Counters
 from ...core.limits import RateLimiter, Slots
-from ...errors import Draining, Error, Limit, LimitReached, Unavailable
+from ...errors import Draining, Error, Limit, LimitReached
 from ...hub import Reader
 from ...model import Log, Topic
 from ...store.client.connection import Reply
+from ...store.client.faults import STORE_FAILURES
 from ...store.presence.devices import Devices
 from ...store.presence.leases import Lease, Leases
 from ..access.revocation import RevocationCheck
@@ -182,7 +183,7 @@ class Admission:
         if self._devices is None or not reader.device:
             return
         # If this fails, notifications for the latest device go to the previous one.
-        with contextlib.suppress(Unavailable):
+        with contextlib.suppress(*STORE_FAILURES):
             await self._devices.note_use(log, reader.connection, reader.device)
 
     async def join(
@@ -262,7 +263,7 @@ class Admission:
 
     async def _forget_device(self, log: Log, reader: Reader) -> None:
         assert self._devices is not None
-        with contextlib.suppress(Unavailable):
+        with contextlib.suppress(*STORE_FAILURES):
             await self._devices.forget(log, reader.connection)
 
     async def _take_lease(
@@ -328,7 +329,10 @@ class Admission:
                 await asyncio.wait_for(self._empty.wait(), due_s - loop.time())
             if self._empty.is_set():
                 return
-            reader.end(errors.DRAINING, delay_ms=_drain_delay_ms())
+            try:
+                reader.end(errors.DRAINING, delay_ms=_drain_delay_ms())
+            except Exception:  # Of this reader; the others have to be told, too.
+                _logger.exception("could not end a reader")
 
     async def _tick(self) -> None:
         while True:
@@ -409,9 +413,20 @@ class Connection:
             self._admission.renew(self, caller)
 
     def tick(self, now_s: float, unix_s: float) -> float | None:
-        """Let the stream do what is due; see `hub.Stream`."""
-        stream = None if self.reader is None else self.reader.stream
-        return None if stream is None else stream.tick(now_s, unix_s)
+        """Let the stream do what is due; see `hub.Stream`. Never raises."""
+        reader = self.reader
+        stream = None if reader is None else reader.stream
+        if reader is None or stream is None:
+            return None
+        try:
+            return stream.tick(now_s, unix_s)
+        except Exception:  # Of this stream; the others have to be ticked, too.
+            _logger.exception("the timer of a stream failed; the stream is closed")
+        try:
+            reader.end(errors.RESYNC)
+        except Exception:
+            _logger.exception("could not close a stream; it is no longer ticked")
+        return None
 
     def due_sooner(self) -> None:
         """Have the stream ticked soon, because bytes have begun to queue."""

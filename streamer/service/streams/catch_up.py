@@ -31,6 +31,8 @@ from ...core.streams.views import View
 from ...errors import RESYNC, Unavailable
 from ...hub import Follower, Hub
 from ...model import App, Entry, Log
+from ...store.client.address import StoreAddress
+from ...store.client.faults import STORE_FAILURES, StoreFaults
 from ...store.client.pubsub import PubSub
 from ...store.logs.inbox import Inbox, Read, ReadAfter
 from ...store_url import NAMESPACE
@@ -58,13 +60,16 @@ CURSOR_UPDATE_BATCH: Final = 100
 CONGESTED_S: Final = 0.05
 """How soon to try again with a reader whose send buffer had no room."""
 
-BACK_OFF_S: Final = (0.05, 2.0)
+BACK_OFF_S: Final = (0.05, 1.0)
 
 PROBE_APP: Final = App(".probe")
 """
 The app of the probes that a node sends to itself. It is not a valid name of an app
 (`model.parse_app`), so that no caller can read or write it, and it is not counted.
 """
+
+PART: Final = "reads of streams"
+"""The name of this part in `StoreFaults`."""
 
 _logger = logging.getLogger(__name__)
 
@@ -82,7 +87,7 @@ class CatchUp:
     Keeps this process's readers complete.
 
     Args:
-        store_url: The store, for Pub/Sub.
+        store: The URL or the address of the store, for Pub/Sub.
         inbox: The logs.
         audiences: The players' audiences.
         replay_max: A reader that joins more entries than this behind the head gets a
@@ -90,12 +95,13 @@ class CatchUp:
         check_s: How often every reader's position is compared with its log.
         namespace: As for the connection of `inbox`.
         counters: The node's counters, for latencies.
+        faults: Told of what the store refuses.
 
     """
 
     def __init__(
         self,
-        store_url: str,
+        store: str | StoreAddress,
         inbox: Inbox,
         audiences: PlayerAudiences,
         *,
@@ -103,17 +109,21 @@ class CatchUp:
         check_s: int,
         namespace: str = NAMESPACE,
         counters: Counters | None = None,
+        faults: StoreFaults | None = None,
     ) -> None:
         self._counters = counters or Counters()
+        self._faults = faults = faults or StoreFaults()
         self._inbox = inbox
         self._replay_max = replay_max
         self._wake = asyncio.Event()
         self._retry_is_due = False
         self.hub = Hub(self._wake.set)
-        self._pubsub = PubSub(store_url, self, namespace=namespace)
+        self._pubsub = PubSub(store, self, faults=faults)
         self._audiences = audiences
         self.stream_audiences = StreamAudiences(self.hub, self._pubsub, audiences)
-        self._position_check = PositionCheck(self.hub, inbox, check_s=check_s)
+        self._position_check = PositionCheck(
+            self.hub, inbox, check_s=check_s, faults=faults
+        )
 
     @property
     def connected(self) -> bool:
@@ -124,6 +134,11 @@ class CatchUp:
     def interruptions(self) -> int:
         """How often Pub/Sub was interrupted."""
         return self._pubsub.losses
+
+    @property
+    def server(self) -> str:
+        """The name of the run of the server that announces; "" if not known."""
+        return self._pubsub.server
 
     def reconnect(self) -> None:
         """Close the Pub/Sub connection, and open another one."""
@@ -170,13 +185,15 @@ class CatchUp:
             self._wake.clear()
             try:
                 congested = await self._catch_up_once()
-            except Unavailable:
+            except STORE_FAILURES as error:
                 # Streams stay open: closing them would turn a short outage into a
                 # storm of reconnects.
+                self._faults.refused(PART, error)
                 self._wake.set()
                 await asyncio.sleep(delay_s * random.uniform(0.5, 1))
                 delay_s = min(2 * delay_s, high_s)
                 continue
+            self._faults.passed(PART)
             delay_s = low_s
             if congested and not self._retry_is_due:
                 # A timer instead of a sleep: a slow reader must not delay others.
@@ -265,7 +282,11 @@ class CatchUp:
                 views[log] = of_player
         for log in views:
             for reader in self.hub.readers(log):
-                await self.stream_audiences.refresh(log, reader, views[log])
+                try:
+                    await self.stream_audiences.refresh(log, reader, views[log])
+                except ResponseError as error:
+                    _logger.error("could not read audiences of %s: %s", log.app, error)
+                    reader.end(RESYNC)
         audience_logs = (view.log for of in views.values() for view in of)
         try:
             audiences = await self._audiences.read(audience_logs)
@@ -286,10 +307,15 @@ class CatchUp:
         self, followers: Sequence[Follower], read_from: ReadFrom, read: Read
     ) -> None:
         for follower in followers:
-            if not follower.congested:
+            if follower.congested:
+                continue
+            try:
                 follower.on_history(
                     read_from, read.history, unread=read.unread, marks=read.marks
                 )
+            except Exception:  # Of this reader; the others go on.
+                _logger.exception("could not deliver to a reader, which is closed")
+                follower.end(RESYNC)
 
     async def _send_cursors(self) -> None:
         """Send cursors that have changed, at most every `CURSOR_UPDATE_S`."""
@@ -299,5 +325,8 @@ class CatchUp:
             for first in range(0, len(streams), CURSOR_UPDATE_BATCH):
                 # A stream that has left meanwhile has no connection to write to.
                 for stream in streams[first : first + CURSOR_UPDATE_BATCH]:
-                    stream.send_cursor()
+                    try:
+                        stream.send_cursor()
+                    except Exception:  # The cursor is sent again when it changes.
+                        _logger.exception("could not send a stream its cursor")
                 await asyncio.sleep(0)

@@ -14,13 +14,13 @@ readers are.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Collection, Sequence
 from typing import Final
 
 from ...errors import Unavailable
 from ...hub import Hub
 from ...model import Log
+from ...store.client.faults import STORE_FAILURES, StoreFaults
 from ...store.logs.inbox import Inbox, Peek
 
 __all__ = ["READ_EVERY", "PositionCheck"]
@@ -32,6 +32,10 @@ READ_EVERY: Final = 64
 """One of so many checks of a log is a read: a peek does not show trimmed entries."""
 
 
+PART: Final = "position check"
+"""The name of this part in `StoreFaults`."""
+
+
 class PositionCheck:
     """
     Checks the positions of all readers of a hub.
@@ -40,10 +44,19 @@ class PositionCheck:
         hub: The readers.
         inbox: The logs.
         check_s: How often each log is checked.
+        faults: Told of what the store refuses.
 
     """
 
-    def __init__(self, hub: Hub, inbox: Inbox, *, check_s: int) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        inbox: Inbox,
+        *,
+        check_s: int,
+        faults: StoreFaults | None = None,
+    ) -> None:
+        self._faults = faults or StoreFaults()
         self._hub = hub
         self._inbox = inbox
         self._check_s = check_s
@@ -59,9 +72,13 @@ class PositionCheck:
         """Check a part of the logs every second, until cancelled."""
         while True:
             await asyncio.sleep(1)
-            # Pub/Sub is interrupted as well, and has all logs read afterwards.
-            with contextlib.suppress(Unavailable):
+            try:
                 await self.check_due()
+            except STORE_FAILURES as error:
+                # Pub/Sub is interrupted as well, and has all logs read afterwards.
+                self._faults.refused(PART, error)
+            else:
+                self._faults.passed(PART)
 
     async def check_due(self) -> None:
         """

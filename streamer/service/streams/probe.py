@@ -14,15 +14,15 @@ is not ready would help nobody.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from typing import Final
 
 from ...core.counters import WRITE_S, Histogram
 from ...core.streams.subscription import History, ReadFrom, Start
-from ...errors import Unavailable
+from ...errors import StoreUnavailable
 from ...model import Entry, Log, Player
-from ...store.client.connection import RedisConnection
+from ...store.client.connection import FULL, RedisConnection
+from ...store.client.faults import STORE_FAILURES, StoreFaults
 from ...store.client.replicated import Replicated
 from ...store.logs.inbox import Inbox
 from ...store.logs.settings import LogSettings
@@ -35,7 +35,7 @@ INTERVAL_S: Final = 5.0
 PATIENCE_S: Final = 5.0
 """How long a probe may take; Pub/Sub's own ping detects a dead peer in 10 s."""
 
-RETRY_S: Final = (0.002, 0.05)
+RETRY_S: Final = (0.002, 0.5)
 """
 The first and the longest wait between attempts. A node that starts has its Pub/Sub
 connected within a few milliseconds, and is not ready before its first probe.
@@ -44,9 +44,10 @@ connected within a few milliseconds, and is not ready before its first probe.
 KEPT_MS: Final = 60_000
 """Retention of probes."""
 
-_FRAGMENT: Final = b'"type":"probe"}'
+PART: Final = "probe"
+"""The name of this part in `StoreFaults`."""
 
-_logger = logging.getLogger(__name__)
+_FRAGMENT: Final = b'"type":"probe"}'
 
 
 class _Echo(PollWaiter):
@@ -72,6 +73,7 @@ class Probe:
         node: The node's name.
         confirmed: Publishes with the confirmation of replicas, if that is required.
         took_s: Histogram of the seconds that probes take.
+        faults: Told when a probe is refused, or does not arrive.
 
     """
 
@@ -83,7 +85,9 @@ class Probe:
         *,
         confirmed: Replicated | None = None,
         took_s: Histogram | None = None,
+        faults: StoreFaults | None = None,
     ) -> None:
+        self._faults = faults or StoreFaults()
         self._took_s = took_s or Histogram(WRITE_S)
         self._inbox = Inbox(
             redis,
@@ -103,13 +107,17 @@ class Probe:
 
     async def run(self) -> None:
         """Send probes until cancelled."""
-        delay_s, delay_max_s = RETRY_S
+        delay_s = RETRY_S[0]
         while True:
+            sent = self._returned_at_s
             try:
                 await self._listen()
-            except Unavailable:
+            except STORE_FAILURES as error:
+                self._refused(error)
+                if sent != self._returned_at_s:
+                    delay_s = RETRY_S[0]
                 await asyncio.sleep(delay_s)
-                delay_s = min(2 * delay_s, delay_max_s)
+                delay_s = min(2 * delay_s, RETRY_S[1])
 
     async def _listen(self) -> None:
         echo = _Echo(Start.LATEST, "probe")
@@ -127,10 +135,20 @@ class Probe:
                 await echo.woken.wait()
         except TimeoutError:
             self._returned_at_s = float("-inf")
-            _logger.error(
-                "no announcements arrive: a probe was stored but not received"
+            self._faults.failed(
+                PART,
+                "delivers nothing: no announcements arrive, a probe was stored but not "
+                "received",
             )
             self._catch_up.reconnect()
         else:
+            self._faults.passed(PART)
             self._returned_at_s = time.monotonic()
             self._took_s.observe(self._returned_at_s - begun_s)
+
+    def _refused(self, error: Exception) -> None:
+        if isinstance(error, StoreUnavailable) and error.words.startswith(FULL):
+            # Only writes are: the connection does not count that as unavailable.
+            self._faults.failed(PART, f"is full: {error.words}")
+        else:
+            self._faults.refused(PART, error)

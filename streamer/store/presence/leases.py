@@ -18,15 +18,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from ...errors import Limit, LimitReached, OutcomeUnknown, StoreUnavailable, Unavailable
+from ...errors import Limit, LimitReached, OutcomeUnknown, StoreUnavailable
 from ...model import Log, new_name
 from ..client.commands import Packed
 from ..client.connection import RedisConnection, Reply, Script, ScriptCall
+from ..client.faults import STORE_FAILURES, StoreFaults
 from ..client.replies import ok
 
 __all__ = ["Lease", "Leases", "Newcomer", "alive_nodes"]
 
 HEARTBEAT_S: Final = 5.0
+RETRY_S: Final = 1.0
+"""The time between attempts while heartbeats fail."""
+
 ALIVE_MS: Final = 15_000
 """Three missed heartbeats. Other nodes learn of it with their next one, so the leases
 of a crashed node count for up to 20 s."""
@@ -43,8 +47,10 @@ RELEASE_BATCH: Final = 512
 ACQUIRED: Final = 1
 STALE_NODES: Final = -1
 
-_ACQUIRE = Script("lease_acquire", includes=("_announce", "_whole"))
-_RENEW = Script("lease_renew")
+PART: Final = "heartbeat"
+"""The name of this part in `StoreFaults`."""
+
+_ACQUIRE = Script("lease_acquire", includes=("_announce",))
 _HEARTBEAT = Script("heartbeat")
 
 _logger = logging.getLogger(__name__)
@@ -90,6 +96,7 @@ class Leases:
         redis: The connection to the store.
         leases_max: Open connections per player.
         monotonic: Clock in seconds that measures how long heartbeats were missing.
+        faults: Told of what the store refuses.
 
     """
 
@@ -99,9 +106,10 @@ class Leases:
         *,
         leases_max: int,
         monotonic: Callable[[], float] = time.monotonic,
+        faults: StoreFaults | None = None,
     ) -> None:
         self._redis = redis
-        self._keys = redis.keys
+        self._faults = faults or StoreFaults()
         self._monotonic = monotonic
         self._leases_max = leases_max
         self.node = new_name()
@@ -213,8 +221,8 @@ class Leases:
     async def _release_now(self) -> None:
         try:
             await self._release_all()
-        except Unavailable:
-            _logger.info("could not release leases yet: Redis is unreachable")
+        except STORE_FAILURES as error:
+            _logger.info("could not release leases yet: %s", error)
         finally:
             self._releasing = None
 
@@ -225,9 +233,12 @@ class Leases:
                 await self.beat()
                 await self._release_all()
                 await self._renew_if_due()
-            except Unavailable:
-                _logger.debug("no heartbeat: Redis is unreachable")
-            await asyncio.sleep(HEARTBEAT_S)
+            except STORE_FAILURES as error:
+                self._faults.refused(PART, error)
+                await asyncio.sleep(RETRY_S)
+            else:
+                self._faults.passed(PART)
+                await asyncio.sleep(HEARTBEAT_S)
 
     async def beat(self) -> None:
         """Send a heartbeat, and read which nodes are alive. Raises Unavailable."""
@@ -242,11 +253,9 @@ class Leases:
     async def leave(self) -> None:
         """End the heartbeat, which voids every lease of this node."""
         try:
-            await self._redis.call("ZREM", self._keys.nodes, self.node, write=True)
-        except Unavailable:
-            _logger.info(
-                "could not release leases: Redis is unreachable (they expire in 20 s)"
-            )
+            await self._redis.call("ZREM", NODES, self.node, write=True)
+        except STORE_FAILURES as error:
+            _logger.info("could not release leases, which expire in 20 s: %s", error)
 
     async def _renew_if_due(self) -> None:
         """Write all leases again, after missing heartbeats or a long time."""

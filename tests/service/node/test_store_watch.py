@@ -183,17 +183,6 @@ async def until(fact: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_waiting_for_the_first_check_ends_with_it(
-    redis: RedisConnection,
-) -> None:
-    watch = StoreWatch(redis, Config())
-
-    async with asyncio.timeout(GUARD_S):
-        await watch.wait_first_check()
-
-    assert watch.unready_reason() is None
-
-
 class Times:
     """A clock, and a store with this number of delayed syncs."""
 
