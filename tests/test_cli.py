@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import http.client
 import json
 import os
@@ -26,8 +28,8 @@ from click.testing import CliRunner, Result
 
 from streamer.cli import doctor, main
 from streamer.cli.doctor import judge_clock, judge_durability, judge_policy
-from streamer.cli.limits import streams_max
-from streamer.config import Config
+from streamer.store.client.connection import RedisConnection
+from streamer.store.server.server_binary import find_server
 
 ROOT = Path(__file__).parent.parent
 STREAMER = [sys.executable, "-m", "streamer"]
@@ -76,6 +78,19 @@ def start() -> Iterator[Run]:
 
 def streamer(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def ask(store_url: str, *words: str) -> object:
+    """Run a command of the store."""
+
+    async def run() -> object:
+        redis = RedisConnection(store_url)
+        try:
+            return await redis.call(*words)
+        finally:
+            await redis.close()
+
+    return asyncio.run(run())
 
 
 def secret(*arguments: object) -> str:
@@ -311,10 +326,29 @@ def test_a_wrong_argument_is_reported_without_a_secret(
 
 
 def test_an_unavailable_store_is_reported_in_one_line() -> None:
-    result = streamer("app", "list", "--redis", f"redis://127.0.0.1:{free_port()}")
+    port = free_port()
+
+    result = streamer("app", "list", "--redis", f"redis://127.0.0.1:{port}")
 
     assert result.exit_code == 1
-    assert "the store is unavailable" in result.stderr
+    assert result.stderr == (
+        f"Error: the store at 127.0.0.1:{port} is unavailable: Connection refused\n"
+    )
+
+
+def test_a_store_that_refuses_is_reported_in_its_own_words(store_url: str) -> None:
+    url = store_url.replace("unix://", "unix://nobody:secret@")
+
+    for command in (("app", "list"), ("app", "create", "a"), ("key", "--app", "a")):
+        result = streamer(*command, "--redis", url)
+
+        assert result.exit_code == 1
+        path = store_url.removeprefix("unix://")
+        assert result.stderr.startswith(
+            f"Error: the store at {path} is unavailable: WRONGPASS"
+        )
+        assert "secret" not in result.stderr
+        assert ("nothing was stored" in result.stderr) == (command[1] == "create")
 
 
 # --- store
@@ -692,8 +726,10 @@ def test_doctor_examines_a_running_store(store_url: str) -> None:
     result = streamer("doctor", "--redis", store_url)
 
     assert result.exit_code == 0, result.output
-    facts = ("the store is ", "durability is always", "noeviction", "clock")
-    for fact in (*facts, "holds the deployment without a name (id test)", "format 2"):
+    for fact in (
+        *("the store is ", "durability is always", "noeviction", "clock"),
+        *("allows every command", "delivers announcements"),
+    ):
         assert fact in result.output
 
 
@@ -740,6 +776,76 @@ def test_doctor_reports_an_unavailable_store_as_a_problem() -> None:
     assert "problem" in result.output
     assert "is unavailable" in result.output
     assert "secret" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ("-evalsha", "the store forbids EVALSHA, which this server needs: NOPERM"),
+        ("-time", "the store forbids TIME, which this server needs: NOPERM"),
+        ("resetchannels", "the store forbids SPUBLISH, which this server needs"),
+        ("-ssubscribe", "the store forbids SSUBSCRIBE, which this server needs"),
+        ("resetkeys", "the store forbids EVAL, EVALSHA, EXISTS, SET, GET, GETEX and"),
+    ],
+)
+def test_doctor_names_what_an_access_list_forbids(
+    store_url: str, rule: str, told: str
+) -> None:
+    rights = ("on", ">secret", "~*", "&*", "+@all", rule)
+    ask(store_url, "ACL", "SETUSER", "guest", "reset", *rights)
+    url = store_url.replace("unix://", "unix://guest:secret@")
+
+    result = streamer("doctor", "--redis", url)
+
+    assert result.exit_code == 1
+    assert told in result.output
+    assert "Traceback" not in result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+
+
+def test_doctor_and_serve_recognize_a_cluster(tmp_path: Path, start: Run) -> None:
+    with cluster_node(tmp_path) as port:
+        result = streamer("doctor", "--redis", f"redis://127.0.0.1:{port}")
+        served = start("serve", "--redis", f"redis://127.0.0.1:{port}")
+        _, logged = served.communicate(timeout=20)
+
+    told = "the store is a node of a cluster, which is not supported yet"
+    assert told in result.output
+    assert (result.exit_code, served.returncode) == (1, 1)
+    assert f"Error: unsuitable store: {told}" in logged
+
+
+@contextlib.contextmanager
+def cluster_node(folder: Path) -> Iterator[int]:
+    """Run a server of a cluster; yield its port."""
+    port = free_port()
+    options = ("--cluster-enabled", "yes", "--dir", str(folder), "--save", "")
+    process = subprocess.Popen(
+        [str(find_server()), "--port", str(port), *options], stdout=subprocess.DEVNULL
+    )
+    try:
+        deadline_s = time.monotonic() + 20
+        while True:
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", port)) as connection,
+            ):
+                connection.sendall(b"PING\r\n")
+                if connection.recv(64).startswith(b"+PONG"):
+                    break
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_doctor_reports_a_data_directory_that_cannot_be_written() -> None:
+    result = streamer("doctor", "--data-dir", "/proc/streamer/data")
+
+    assert result.exit_code == 1
+    assert "the data directory /proc/streamer/data is not writable: " in result.output
 
 
 def test_doctor_reports_a_hidden_configuration_as_unknown() -> None:

@@ -244,6 +244,7 @@ async def _query_store(
     redis: RedisConnection, promise: DurabilityPromise
 ) -> AsyncIterator[Finding]:
     from ..store.client.health import read_facts
+    from ..store.client.trial import find_forbidden, receive_announcement
 
     facts = await read_facts(redis)
     findings = judge(facts, promise)
@@ -251,28 +252,18 @@ async def _query_store(
         yield finding
     if findings["mode"].verdict == "problem":
         return  # What follows is for a server with data.
-    for finding in await _try_commands(redis, promise):
-        yield finding
-    before = time.time()
-    store_s = await redis.now_ms() / 1_000
-    ahead_s = (before + time.time()) / 2 - store_s
-    yield judge_clock(ahead_s)
-
-
-async def _try_commands(
-    redis: RedisConnection, promise: DurabilityPromise
-) -> list[Finding]:
-    """Try everything that the server does with its store, on keys of nobody."""
-    from ..store.client.trial import find_forbidden, receive_announcement
-
     forbidden = await find_forbidden(
         redis, replicated=promise.durability == "replicated"
     )
-    if forbidden is not None:
-        commands = Finding("problem", f"the store {forbidden}")
+    if forbidden is None:
+        yield Finding("ok", "the store allows every command that is needed")
     else:
-        commands = Finding("ok", "the store allows every command that is needed")
-    problem = await receive_announcement(redis.address, redis)
-    if problem:
-        return [commands, Finding("problem", f"the store {problem}")]
-    return [commands, Finding("ok", "the store delivers announcements")]
+        yield Finding("problem", f"the store {forbidden}")
+    if forbidden is None or "TIME" not in forbidden.commands:
+        before = time.time()
+        store_s = await redis.now_ms() / 1_000
+        yield judge_clock((before + time.time()) / 2 - store_s)
+    if problem := await receive_announcement(redis.address, redis):
+        yield Finding("problem", f"the store {problem}")
+    else:
+        yield Finding("ok", "the store delivers announcements")

@@ -69,8 +69,9 @@ def make_store(tmp_path: Path) -> Iterator[Callable[..., StoreProcess]]:
     """Yield a function that makes a store with options, without starting it."""
     made: list[StoreProcess] = []
 
-    def make(*options: str) -> StoreProcess:
-        store = StoreProcess(tmp_path / f"store{len(made)}", *options)
+    def make(*options: str, binary: Path | None = None) -> StoreProcess:
+        folder = tmp_path / f"store{len(made)}"
+        store = StoreProcess(folder, *options, binary=binary)
         made.append(store)
         return store
 

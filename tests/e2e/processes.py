@@ -298,10 +298,15 @@ class ServerProcess(ChildProcess):
 
 
 class StoreProcess(ChildProcess):
-    """A Valkey on a port of its own, for faults that the embedded one cannot have."""
+    """
+    A store on a port of its own, for faults that the embedded one cannot have.
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    It is a Valkey, or the program at `binary`.
+    """
+
+    def __init__(self, folder: Path, *options: str, binary: Path | None = None) -> None:
         super().__init__(folder, "store")
+        self._binary = binary or find_server()
         self._folder = folder
         self._options = options
         self.port = free_port()
@@ -313,7 +318,7 @@ class StoreProcess(ChildProcess):
     async def start(self) -> StoreProcess:
         self._spawn(
             [
-                *(str(find_server()), "--port", str(self.port), "--bind", "127.0.0.1"),
+                *(str(self._binary), "--port", str(self.port), "--bind", "127.0.0.1"),
                 *("--dir", str(self._folder), "--save", ""),
                 *("--maxmemory-policy", "noeviction", *self._options),
             ]

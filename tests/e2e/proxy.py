@@ -32,7 +32,7 @@ class TcpProxy:
     """A proxy for a port of this machine."""
 
     def __init__(self, target_port: int, *, port: int = 0) -> None:
-        self._target_port = target_port
+        self.target_port = target_port
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
@@ -76,6 +76,15 @@ class TcpProxy:
     def come_back(self) -> None:
         self.refusing = False
 
+    def lead_to(self, port: int) -> None:
+        """Connect to another port from now on; connections that are open stay."""
+        self.target_port = port
+
+    def swallow(self) -> None:
+        """Keep connections open and drop what they carry; new ones are unaffected."""
+        lost = set(self.connections)
+        self.tamper = lambda pair, chunk, up: b"" if pair in lost else chunk
+
     def stall(self) -> None:
         """Keep connections open but pass nothing on, until `resume`."""
         self._flowing.clear()
@@ -95,7 +104,7 @@ class TcpProxy:
             if self.refusing:
                 return
             target_reader, target_writer = await asyncio.open_connection(
-                "127.0.0.1", self._target_port
+                "127.0.0.1", self.target_port
             )
             pair = ProxiedConnection(writer, target_writer)
             self.connections.add(pair)

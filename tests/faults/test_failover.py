@@ -66,7 +66,7 @@ async def lose_the_primary(
             door.go_away()
             await primary.kill()
             await ask(replica, "REPLICAOF", "NO", "ONE")
-            door._target_port = replica.port
+            door.lead_to(replica.port)
             door.come_back()
         await ledger.settle()
         unconfirmed = len(ledger.unknown)

@@ -88,7 +88,7 @@ LEAVE_BACK_OFF_S: Final = (0.05, 1.0)
 WORDS_CHARS_MAX: Final = 200
 """Some errors of the store go on to explain every setting that could be changed."""
 
-TIMEOUT_S: Final = 4.0
+TIMEOUT_S: Final = 3.5
 """
 How long replies may be overdue. A store that stops for longer, or a connection that
 leads nowhere, is left; a node whose store is back serves within 5 s.

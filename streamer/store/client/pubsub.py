@@ -45,8 +45,11 @@ BATCH: Final = 512
 """Channels per command, so that resubscribing does not block the store."""
 
 PING_S: Final = 1.0
-SILENCE_S: Final = 4.0
+SILENCE_S: Final = 3.5
 """A connection that is silent for so long in spite of pings is dropped."""
+
+WATCH_S: Final = 0.5
+"""How often it is looked at what is due."""
 
 LINGER_S: Final = 5.0
 """How long a channel without readers stays subscribed: the next poll comes soon."""
@@ -229,7 +232,7 @@ class PubSub:
         ping_at_s = received_at_s + PING_S
         while not self._lost.is_set():
             try:
-                async with asyncio.timeout(1.0):
+                async with asyncio.timeout(WATCH_S):
                     await self._lost.wait()
             except TimeoutError:
                 pass

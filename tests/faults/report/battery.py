@@ -81,6 +81,17 @@ ROWS = {
         "the log loses its tail, and its offsets are used again",
         "readers receive a gap; no hole goes unnoticed",
     ),
+    "B4": Row(
+        "the store moves: FAILOVER, REPLICAOF with and without cut connections, a "
+        "restart, another server behind one address, a connection that leads nowhere",
+        "nodes serve within 5 s of the store's being able to, without a restart; "
+        "streams stay open and receive everything once; schedules are sent",
+    ),
+    "B5": Row(
+        "the store refuses: passwords, ports, certificates, access lists, wrong types",
+        "no process ends; the node is not ready and says why, in the words of the "
+        "store; one line in the log, then one a minute, and one when it is over",
+    ),
     "C1": Row(
         "Pub/Sub connections killed continuously",
         "every reader receives everything, in order, once",
