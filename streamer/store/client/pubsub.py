@@ -275,7 +275,7 @@ class PubSub:
     def _on_reply(self, reply: Reply) -> None:
         if isinstance(reply, hiredis.ReplyError):
             self._was_refused = True
-            self._faults.failed(PART, f"refused a subscription: {reply}")
+            self._faults.failed(PART, f"refuses announcements: {reply}")
             if self._connection is not None:
                 self._connection.abort()
             return

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -13,6 +14,7 @@ from streamer.errors import StoreUnavailable, StoreUnfit
 from streamer.service.node import store_watch
 from streamer.service.node.store_watch import StoreWatch, refuse_unsuitable_store
 from streamer.store.client.connection import RedisConnection
+from streamer.store.client.faults import StoreFaults
 from streamer.store.server.embedded import Embedded
 
 GUARD_S = 20
@@ -181,6 +183,101 @@ async def until(fact: Callable[[], object]) -> None:
     async with asyncio.timeout(GUARD_S):
         while not fact():  # noqa: ASYNC110  # There is no event for it.
             await asyncio.sleep(0.005)
+
+
+class Guest(NamedTuple):
+    """The connection of a user with every right, and the watch of it."""
+
+    redis: RedisConnection
+    watch: StoreWatch
+    faults: StoreFaults
+
+
+@pytest.fixture
+async def guest(store: Embedded, redis: RedisConnection) -> AsyncIterator[Guest]:
+    rights = ("on", ">secret", "~*", "&*", "+@all")
+    await redis.call("ACL", "SETUSER", "guest", "reset", *rights)
+    faults = StoreFaults()
+    url = store.url.replace("unix://", "unix://guest:secret@")
+    own = RedisConnection(url, faults=faults)
+    yield Guest(own, StoreWatch(own, Config(), faults=faults), faults)
+    await own.close()
+
+
+async def test_a_store_that_forbids_a_command_makes_the_node_unready(
+    redis: RedisConnection, guest: Guest
+) -> None:
+    await guest.watch.check()
+    assert guest.watch.unready_reason() is None
+    await redis.call("ACL", "SETUSER", "guest", "-zadd")
+
+    await guest.watch.check()
+
+    reason = "the store forbids ZADD, which this server needs: NOPERM"
+    assert (guest.watch.unready_reason() or "").startswith(reason)
+    await redis.call("ACL", "SETUSER", "guest", "+zadd")
+    await guest.watch.check()
+    assert guest.watch.unready_reason() is None
+
+
+async def test_a_command_that_was_forbidden_leads_to_a_check(
+    redis: RedisConnection, guest: Guest
+) -> None:
+    await guest.watch.check()
+    assert not guest.watch._is_check_due()
+    # The keys of the trial are allowed.
+    await redis.call("ACL", "SETUSER", "guest", "resetkeys", "~*trial*", "~*streamer*")
+
+    with pytest.raises(StoreUnavailable):
+        await guest.redis.call("GET", "k")
+
+    assert guest.watch._is_check_due()
+    await guest.watch.check()
+    assert "forbids a command: NOPERM" in (guest.watch.unready_reason() or "")
+    await guest.watch.check()
+    assert guest.watch.unready_reason() is None
+
+
+async def test_the_words_of_an_unavailable_store_are_the_reason(
+    tmp_path: Path,
+) -> None:
+    faults = StoreFaults()
+    redis = RedisConnection(f"unix://{tmp_path}/nobody", faults=faults)
+    watch = StoreWatch(redis, Config(), faults=faults)
+    running = asyncio.create_task(watch.run())
+    try:
+        await until(lambda: faults.reason is not None)
+
+        reason = "the store is unavailable: No such file or directory"
+        assert watch.unready_reason() == reason
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+class Other:
+    """Another connection, which leads to the server of this name."""
+
+    def __init__(self, server: str) -> None:
+        self.server = server
+        self.reconnects = 0
+
+    def reconnect(self) -> None:
+        self.reconnects += 1
+        self.server = ""
+
+
+async def test_connections_to_another_server_are_opened_anew(
+    redis: RedisConnection,
+) -> None:
+    await redis.call("PING")
+    former, same, closed = Other("former"), Other(redis.server), Other("")
+    watch = StoreWatch(redis, Config(), others=[former, same, closed])
+
+    await watch._check_if_due()
+    await watch._check_if_due()
+
+    assert [it.reconnects for it in (former, same, closed)] == [1, 0, 0]
 
 
 class Times:

@@ -23,7 +23,14 @@ from streamer.model import App, Log, Player, decode_fragment, iso_time
 from streamer.service.scheduling import scheduler as fires
 from streamer.service.scheduling.scheduler import Scheduler
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import BUCKETS, Keys, bucket_of, keys_of
+from streamer.store.client.faults import StoreFaults
+from streamer.store.keys import (
+    BUCKETS,
+    bucket_of,
+    cards_key,
+    due_apps_key,
+    sending_key,
+)
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import LogSettings
 from streamer.store.scheduling.notices import Notices
@@ -517,6 +524,35 @@ async def test_a_scheduler_survives_an_outage_of_the_store(
             await running
         await redis.close()
         await other.close()
+
+
+@pytest.mark.parametrize(
+    ("key", "part"),
+    [(due_apps_key(7), "scheduler"), (sending_key(7), "scheduler's audiences")],
+)
+async def test_a_scheduler_survives_a_key_of_the_wrong_type(
+    redis: RedisConnection, inbox: Inbox, key: str, part: str
+) -> None:
+    timetable, faults = Timetable(redis), StoreFaults()
+    await redis.call("SET", key, "not a sorted set")
+    running = asyncio.create_task(Scheduler(timetable, faults=faults).run())
+    try:
+        await until(lambda: _fails(faults, f"a command of the {part}: WRONGTYPE"))
+        await redis.call("DEL", key)
+
+        await add(timetable, [reminder("p", int(time.time() * 1000), "after")])
+
+        await until(lambda: _has(inbox, "p", ["after"]))
+        await until(lambda: _fails(faults, ""))
+        assert not running.done()
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def _fails(faults: StoreFaults, text: str) -> bool:
+    """Whether the reason of a failure contains a text; for "" that there is none."""
+    return (faults.reason is None) if not text else text in (faults.reason or "")
 
 
 async def _has(inbox: Inbox, player: str, bodies: list[str]) -> bool:

@@ -248,6 +248,55 @@ async def test_every_reader_is_ticked(
         await until(lambda: client.ended == errors.TOKEN_INVALID)
 
 
+class Broken:
+    """A reader whose stream fails in the timer."""
+
+    def __init__(self, client: Client, *, ends: bool = True) -> None:
+        self._client = client
+        self._ends = ends
+        self.ticks = 0
+        self.ended: errors.Disconnect | None = None
+
+    @property
+    def stream(self) -> Broken:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client.session, name)
+
+    def tick(self, now_s: float, unix_s: float) -> float:
+        self.ticks += 1
+        raise KeyError("broken")
+
+    def end(self, disconnect: errors.Disconnect, *, delay_ms: int = 0) -> None:
+        self.ended = disconnect
+        if not self._ends:
+            raise KeyError("broken")
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_reader_that_fails_in_the_timer_is_closed_and_others_are_ticked(
+    admission: Admission,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    ends: bool,
+) -> None:
+    broken, client = Broken(make_client(), ends=ends), make_client()
+    with admission.admit() as first, admission.admit() as second:
+        client.session.renew(1.0)
+        await first.join(log, broken)
+        await second.join(log, client.session)
+
+        await until(lambda: client.ended == errors.TOKEN_INVALID)
+
+    assert broken.ended == errors.RESYNC
+    assert broken.ticks == 1
+    assert "the timer of a stream failed" in caplog.text
+
+
 # Connections that outlive their coroutines.
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from streamer.core.streams.subscription import ReadFrom, Start, State
-from streamer.errors import DRAINING, RESYNC, StoreUnavailable
+from streamer.errors import DRAINING, RESYNC, Disconnect, StoreUnavailable
 from streamer.model import (
     AT_US_MAX,
     ZERO,
@@ -112,6 +112,43 @@ async def test_a_reader_gets_entries_from_now_on(
         await inbox.append(log, [FRAGMENT] * 2)
 
         await until(lambda: client.has(5))
+
+
+class Broken:
+    """A reader that fails when it gets entries from its log."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.ended: Disconnect | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client.session, name)
+
+    def on_history(self, *args: Any, **kwargs: Any) -> None:
+        raise KeyError("broken")
+
+    def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
+        self.ended = disconnect
+        self._client.session.end(disconnect)
+
+
+async def test_a_reader_that_fails_is_closed_and_others_get_everything(
+    catch_up: CatchUp,
+    inbox: Inbox,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await inbox.append(log, [FRAGMENT] * 3)
+    broken, client = Broken(make_client(ZERO)), make_client(ZERO)
+    audiences = catch_up.stream_audiences
+    async with audiences.follow(log, broken):
+        await until(lambda: broken.ended == RESYNC)
+        async with audiences.follow(log, client.session):
+            await until(lambda: client.has(3))
+
+    assert "could not deliver to a reader" in caplog.text
 
 
 async def test_a_reader_gets_missed_and_new_entries(

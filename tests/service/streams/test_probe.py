@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from streamer.model import Entry, Log
+from streamer.model import Entry, Log, Player
 from streamer.service.inboxes.audiences import PlayerAudiences
 from streamer.service.streams import probe as module
-from streamer.service.streams.catch_up import CatchUp
+from streamer.service.streams.catch_up import PROBE_APP, CatchUp
 from streamer.service.streams.probe import Probe
 from streamer.store.client.connection import RedisConnection
+from streamer.store.client.faults import StoreFaults
+from streamer.store.keys import state_key
 from streamer.store.logs.inbox import Inbox
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
@@ -58,6 +60,27 @@ async def probe(
     yield probe
     running.cancel()
     await asyncio.wait([running])
+
+
+async def test_a_probe_that_the_store_refuses_is_reported_until_it_is_stored(
+    redis: RedisConnection, catch_up: CatchUp, until: Until
+) -> None:
+    faults = StoreFaults()
+    probe = Probe(redis, catch_up, "node", faults=faults)
+    state = state_key(Log(PROBE_APP, Player("node")))
+    await redis.call("SET", state, "not a hash")
+    running = asyncio.create_task(probe.run())
+    try:
+        await until(lambda: "WRONGTYPE" in (faults.reason or ""))
+        assert not probe.is_delivering
+
+        await redis.call("DEL", state)
+
+        await until(lambda: probe.is_delivering)
+        assert faults.reason is None
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
 
 
 async def test_a_node_that_receives_its_probes_is_ready(

@@ -312,7 +312,7 @@ async def test_a_forbidden_channel_is_reported_until_it_is_allowed(
             await pubsub.subscribe(log)
         # Each new connection subscribes again, and is refused again.
         await until(lambda: pubsub.losses >= 3)
-        assert "refused a subscription: NOPERM" in (faults.reason or "")
+        assert "refuses announcements: NOPERM" in (faults.reason or "")
         assert len(caplog.records) == 1
 
         await redis.call("ACL", "SETUSER", "guest", "allchannels")

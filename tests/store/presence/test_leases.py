@@ -11,11 +11,13 @@ from streamer.core.streams.views import View
 from streamer.errors import Limit, LimitReached, OutcomeUnknown, StoreUnavailable
 from streamer.model import Log, Player, Position, Topic, everyone_log, topic_log
 from streamer.store.client.connection import RedisConnection
+from streamer.store.client.faults import StoreFaults
 from streamer.store.client.pubsub import PubSub
 from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import DAY_MS, LogSettings
 from streamer.store.logs.views import PlayerViews, Views
+from streamer.store.presence import leases as leases_module
 from streamer.store.presence.leases import ALIVE_MS, Lease, Leases
 
 from ...conftest import Until
@@ -31,6 +33,40 @@ def node(redis: RedisConnection) -> Leases:
 @pytest.fixture
 def other(redis: RedisConnection) -> Leases:
     return Leases(redis, leases_max=2)
+
+
+async def test_heartbeats_go_on_after_the_store_has_refused_them(
+    redis: RedisConnection, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases_module, "RETRY_S", 0.01)
+    faults = StoreFaults()
+    node = Leases(redis, leases_max=2, faults=faults)
+    await redis.call("SET", NODES, "not a sorted set")
+    running = asyncio.create_task(node.run())
+    try:
+        await until(lambda: "heartbeat: WRONGTYPE" in (faults.reason or ""))
+
+        await redis.call("DEL", NODES)
+
+        await until(lambda: faults.reason is None)
+        assert await redis.call("ZSCORE", NODES, node.node)
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_a_lease_whose_release_was_refused_is_released_later(
+    redis: RedisConnection, node: Leases, log: Log
+) -> None:
+    lease = await acquire(node, log)
+    await redis.call("RENAME", lease_key(log), "aside")
+    await redis.call("SET", lease_key(log), "not a hash")
+
+    await node.release(lease)
+
+    await redis.call("RENAME", "aside", lease_key(log))
+    await node.release(lease)
+    assert await held(redis, log) == 0
 
 
 async def acquire(node: Leases, log: Log, instance: str = "") -> Lease:
