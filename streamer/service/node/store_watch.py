@@ -61,7 +61,7 @@ unsuitable store is checked.
 """
 
 FAULT_POLL_S: Final = 0.25
-"""The same while something fails: the node is ready again so soon after it."""
+"""The same during an outage: the node is ready again so soon after it."""
 
 DEGRADED_S: Final = 30.0
 """How long durability stays degraded after the store last replied before its disk."""
@@ -119,7 +119,7 @@ class StoreWatch:
         self._deployment = DeploymentCheck(redis, config.deployment)
         self._facts: StoreFacts | None = None
         self._findings: Mapping[str, Finding] = {}
-        self._checked_at_s = float("-inf")
+        self._checked_at_s = self._tried_at_s = float("-inf")
         self._connects = 0
         self._forbidden = 0
         """The count of forbidden commands after the last check."""
@@ -182,11 +182,11 @@ class StoreWatch:
     def _wait_s(self) -> float:
         if self._facts is None:
             return RETRY_S
-        return POLL_S if self._faults.reason is None else FAULT_POLL_S
+        return FAULT_POLL_S if self._faults.is_failing() else POLL_S
 
     async def _check_if_due(self) -> None:
         if self._is_check_due():
-            await self.check()
+            await self.check(tries_commands=self._is_trial_due())
         else:
             # Finds a connection that leads nowhere while nothing else is sent.
             await self._redis.call("PING")
@@ -194,9 +194,12 @@ class StoreWatch:
             if other.server and self._redis.server not in ("", other.server):
                 other.reconnect()
 
-    async def check(self) -> None:
+    async def check(self, *, tries_commands: bool = True) -> None:
         """
         Check the store and log what has changed.
+
+        Args:
+            tries_commands: Whether to try every command, too.
 
         Raises:
             StoreUnavailable: The store takes no commands at present.
@@ -221,6 +224,9 @@ class StoreWatch:
         for subject in (findings.keys() | self._findings.keys()) - {"memory"}:
             _log_change(self._findings.get(subject), findings.get(subject))
         self._facts, self._findings = facts, findings
+        if not tries_commands:
+            self._forbidden = self._redis.forbidden
+            return
         try:
             await self._try_commands(words)
         except StoreUnavailable:
@@ -234,6 +240,7 @@ class StoreWatch:
             self._redis, replicated=self._promise.durability == "replicated"
         )
         self._forbidden = self._redis.forbidden
+        self._tried_at_s = self._clock_s()
         self._faults.passed()
         if forbidden is not None:
             self._faults.failed(ALLOWED, str(forbidden))
@@ -256,24 +263,16 @@ class StoreWatch:
             or self._clock_s() - self._checked_at_s >= every_s
         )
 
-    def _update_memory(self, facts: StoreFacts) -> None:
-        refused = self._redis.errors["full"] != self._refused
-        self._refused = self._redis.errors["full"]
-        level = memory_level(facts, self._memory, refused=refused)
-        if level == self._memory:
-            return
-        text = judge_memory(facts.maxmemory, facts.counted_memory).text
-        if level == "full":
-            _logger.error(
-                "the store is full and refuses publishes, schedules and joins: %s", text
-            )
-        elif self._memory == "full":
-            _logger.warning("the store is no longer full: %s", text)
-        elif level == "nearly full":
-            _logger.warning("%s", text)
-        else:
-            _logger.warning("the store is no longer nearly full: %s", text)
-        self._memory = level
+    def _is_trial_due(self) -> bool:
+        """Whether a check that is due includes the trial, which takes 60 commands."""
+        return (
+            self._faults.is_failing()
+            or self._faults.is_failing(ALLOWED)
+            or self._redis.connects != self._connects
+            or self._redis.forbidden != self._forbidden
+            or (self._facts is not None and self._facts.is_replica)
+            or self._clock_s() - self._tried_at_s >= CHECK_S
+        )
 
     def _update_degraded(self, facts: StoreFacts) -> None:
         before = self._facts.fsyncs_delayed if self._facts else facts.fsyncs_delayed

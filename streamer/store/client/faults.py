@@ -71,6 +71,10 @@ class StoreFaults:
         problem = next(iter(self._problems.values()), None)
         return None if problem is None else f"the store {problem}"
 
+    def is_failing(self, part: str = CONNECTION) -> bool:
+        """Whether a part has failed and not succeeded since."""
+        return part in self._problems
+
     def unavailable(self, words: str) -> None:
         """Report that the store is unreachable, or takes no commands at present."""
         self.failed(CONNECTION, f"is unavailable: {words}")

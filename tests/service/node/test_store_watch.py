@@ -120,6 +120,9 @@ async def test_a_store_that_hides_its_settings_is_accepted_with_a_warning(
         assert watch.unready_reason() is None
         assert watch.durability == "unknown"
         assert "durability is unknown" in caplog.text
+        # That CONFIG is forbidden, again and again, is no reason for a check.
+        await watch.check(tries_commands=False)
+        assert not watch._is_check_due()
     finally:
         await hosted.close()
 
@@ -253,6 +256,23 @@ async def test_the_words_of_an_unavailable_store_are_the_reason(
     finally:
         running.cancel()
         await asyncio.wait([running])
+
+
+async def test_commands_are_tried_every_30_s_and_while_one_is_forbidden(
+    redis: RedisConnection,
+) -> None:
+    times, faults = Times(), StoreFaults()
+    watch = StoreWatch(redis, Config(), faults=faults, clock_s=times.clock_s)
+    assert watch._is_trial_due()
+    await watch.check()
+    times.now_s += store_watch.CHECK_S - 0.1
+    assert not watch._is_trial_due()
+    faults.failed(store_watch.ALLOWED, "forbids XADD")
+    assert watch._is_trial_due()
+    await watch.check()
+    assert not watch._is_trial_due()
+    times.now_s += store_watch.CHECK_S
+    assert watch._is_trial_due()
 
 
 class Other:
