@@ -165,7 +165,7 @@ async def test_a_node_serves_again_after_the_store_has_moved(
     assert not server.ended
     assert "Traceback" not in server.logged
     report(
-        f"stored again after {published_after_s:.1f} s, ready after "
+        f"{move.__name__}: stored again after {published_after_s:.1f} s, ready after "
         f"{ready_after_s:.1f} s, received after {received_after_s:.1f} s"
     )
 
