@@ -207,8 +207,8 @@ class StoreWatch:
 
         """
         # Before the facts, which ask for what a host may well forbid.
-        was_forbidden = self._redis.forbidden != self._forbidden
-        words = self._redis.forbidden_words if was_forbidden else ""
+        was_forbidden = self._faults.forbidden != self._forbidden
+        words = self._faults.forbidden_words if was_forbidden else ""
         facts = await read_facts(self._redis)
         self._checked_at_s = self._clock_s()
         self._connects = self._redis.connects
@@ -225,7 +225,7 @@ class StoreWatch:
             _log_change(self._findings.get(subject), findings.get(subject))
         self._facts, self._findings = facts, findings
         if not tries_commands:
-            self._forbidden = self._redis.forbidden
+            self._forbidden = self._faults.forbidden
             return
         try:
             await self._try_commands(words)
@@ -239,7 +239,7 @@ class StoreWatch:
         forbidden = await find_forbidden(
             self._redis, replicated=self._promise.durability == "replicated"
         )
-        self._forbidden = self._redis.forbidden
+        self._forbidden = self._faults.forbidden
         self._tried_at_s = self._clock_s()
         self._faults.passed()
         if forbidden is not None:
@@ -259,7 +259,7 @@ class StoreWatch:
         every_s = CHECK_EVERYSEC_S if everysec else CHECK_S
         return (
             self._redis.connects != self._connects
-            or self._redis.forbidden != self._forbidden
+            or self._faults.forbidden != self._forbidden
             or self._clock_s() - self._checked_at_s >= every_s
         )
 
@@ -269,7 +269,7 @@ class StoreWatch:
             self._faults.is_failing()
             or self._faults.is_failing(ALLOWED)
             or self._redis.connects != self._connects
-            or self._redis.forbidden != self._forbidden
+            or self._faults.forbidden != self._forbidden
             or (self._facts is not None and self._facts.is_replica)
             or self._clock_s() - self._tried_at_s >= CHECK_S
         )

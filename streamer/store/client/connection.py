@@ -487,9 +487,7 @@ class RedisConnection:
         self.connects = 0
         """Number of connects. Each may have reached another server."""
         self.forbidden = 0
-        """Number of commands that the store forbids."""
-        self.forbidden_words = ""
-        """What the store said of the last of them."""
+        """Number of commands that the store forbade."""
         self.errors: Counter[str] = Counter()
         """
         Failed commands: ``away`` and ``full`` were not executed, because the store was
@@ -627,7 +625,11 @@ class RedisConnection:
         return self._results(replies)
 
     def _results(self, replies: list[Reply]) -> list[Reply]:
-        return [result_of(reply, self.unannounced) for reply in replies]
+        before = self.unannounced.count
+        results = [result_of(reply, self.unannounced) for reply in replies]
+        if self.unannounced.count != before:
+            self._forbidden(self.unannounced.words)
+        return results
 
     async def now_ms(self) -> int:
         """Return the store's time. Raises StoreUnavailable."""
@@ -694,8 +696,10 @@ class RedisConnection:
             self._faults.unavailable(words)
 
     def _forbidden(self, text: str) -> None:
-        self._words = self.forbidden_words = text[:WORDS_CHARS_MAX]
+        self._words = text[:WORDS_CHARS_MAX]
         self.forbidden += 1
+        if self._faults is not None:
+            self._faults.note_forbidden(self._words)
 
     def _outcome(self, reply: Reply, *, write: bool) -> Reply:
         if reply is _INCOMPLETE:

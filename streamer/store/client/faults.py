@@ -60,6 +60,10 @@ class StoreFaults:
     ) -> None:
         self.where = where
         self._clock_s = clock_s
+        self.forbidden = 0
+        """Number of commands that the store forbade, on any connection."""
+        self.forbidden_words = ""
+        """What the store said of the last of them."""
         self._problems: dict[str, str] = {}
         self._told = ""
         self._told_at_s = float("-inf")
@@ -78,6 +82,15 @@ class StoreFaults:
     def unavailable(self, words: str) -> None:
         """Report that the store is unreachable, or takes no commands at present."""
         self.failed(CONNECTION, f"is unavailable: {words}")
+
+    def note_forbidden(self, words: str) -> None:
+        """
+        Note that the store forbids a command.
+
+        That is no fault yet: the command may be optional. A check follows.
+        """
+        self.forbidden += 1
+        self.forbidden_words = words
 
     def refused(self, part: str, error: Exception) -> None:
         """

@@ -40,10 +40,13 @@ class Unannounced:
         self._clock_s = clock_s
         self._silent_until_s = float("-inf")
         self.count = 0
+        self.words = ""
+        """What the store said of the last one."""
 
     def note(self, words: bytes) -> None:
         """Count a script whose announcement was refused, with the store's words."""
         self.count += 1
+        self.words = words.decode(errors="replace")
         now_s = self._clock_s()
         if now_s < self._silent_until_s:
             return
@@ -51,7 +54,7 @@ class Unannounced:
         _logger.error(
             "the store refuses to announce (SPUBLISH); streams get what was stored"
             " late, by the position check; allow the channels: %s",
-            words.decode(errors="replace"),
+            self.words,
         )
 
 

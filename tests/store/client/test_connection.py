@@ -901,7 +901,7 @@ async def test_a_forbidden_command_was_not_done(
         await redis.call("SET", "k", "v", write=write)
 
     assert refused.value.words.startswith("NOPERM")
-    assert (redis.forbidden, redis.forbidden_words) == (1, refused.value.words)
+    assert redis.forbidden == 1
     assert ("nothing was stored" in str(refused.value)) == write
     await redis.close()
 

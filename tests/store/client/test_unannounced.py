@@ -9,6 +9,7 @@ import pytest
 
 from streamer.model import ZERO, App, Log, Topic, topic_log
 from streamer.store.client.connection import RedisConnection
+from streamer.store.client.faults import StoreFaults
 from streamer.store.client.unannounced import LOG_EVERY_S, Unannounced, result_of
 from streamer.store.logs.inbox import Draft, Inbox, Once
 from streamer.store.logs.settings import LogSettings
@@ -92,3 +93,16 @@ def test_a_refusal_is_logged_once_a_minute_with_the_words_of_the_store(
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
     assert "NOPERM no" in caplog.messages[0]
     assert "NOPERM still" in caplog.messages[1]
+
+
+async def test_a_refused_announcement_is_a_forbidden_command(
+    quiet: RedisConnection, log: Log
+) -> None:
+    faults = StoreFaults()
+    redis = RedisConnection(quiet.address, faults=faults)
+
+    await Inbox(redis).append(log, [b"x"])
+
+    assert faults.forbidden == 1
+    assert "channel" in faults.forbidden_words
+    await redis.close()
