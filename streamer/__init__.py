@@ -78,13 +78,16 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      readers of an audience), cursor, views (what a player sees of
                      audiences), codec (events as bytes), client_messages
       access/        apps, tokens, signatures, rights
-      ...            schedule, quotas, limits, store_health, json_limits, counters
-    store/           REMEMBERS. Everything Redis: keys; lua/, a script per step
+      ...            schedule, agenda, quotas, limits, store_health, deployment,
+                     json_limits, counters
+    store/           REMEMBERS. Everything Redis: keys; deployment (the record of whose
+                     store it is); lua/, a script per step
       client/        connection (multiplexed), address (where the store is), commands,
                      replies, pubsub (announcements), unannounced (those that the store
                      refused), replicated (writes that replicas confirm), faults (what
                      fails, told seldom), health, trial (tries every command)
-      server/        embedded (the private Valkey), directory, server_binary
+      server/        embedded (the private Valkey), directory, memory,
+                     password, running, server_binary
       logs/          inbox, appending, entries, page_reads, numbered, receipts, views,
                      mutes, trimming, settings
       scheduling/    timetable, notices, firing, recipients, schedule_records,

@@ -75,7 +75,7 @@ class Components:
         self.counters = Counters()
         address = FixedAddress(store_url)
         faults = faults or StoreFaults(address.where)
-        self.redis = RedisConnection(address, faults=faults)
+        self.redis = RedisConnection(address, namespace=config.namespace, faults=faults)
         self.confirmed = _confirmed(config, address, faults)
         self.apps = Apps(self.redis)
         inbox = Inbox(self.redis, settings, confirmed=self.confirmed)
@@ -145,10 +145,14 @@ class Components:
         self.streams = self._streams()
 
         # Background tasks.
+        notices = Notices(address, namespace=config.namespace, faults=faults)
         self.scheduler = Scheduler(
-            self.timetable, lag_s=self.counters.schedule_lag_s, faults=faults
+            self.timetable,
+            notices=notices,
+            lag_s=self.counters.schedule_lag_s,
+            faults=faults,
         )
-        others: list[OtherConnection] = [catch_up]
+        others: list[OtherConnection] = [catch_up, notices]
         if self.confirmed is not None:
             others.append(self.confirmed.redis)
         self.store_watch = StoreWatch(self.redis, config, faults=faults, others=others)
@@ -179,6 +183,7 @@ def _confirmed(
     timeout_ms = config.replication_timeout_ms
     redis = RedisConnection(
         address,
+        namespace=config.namespace,
         name="streamer-publish",
         timeout_s=TIMEOUT_S + timeout_ms / 1000,
         faults=faults,

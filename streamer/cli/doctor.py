@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -44,7 +43,7 @@ __all__ = [
     "doctor",
     "judge_clock",
     "judge_compiled",
-    "judge_directory",
+    "judge_data_dir",
     "judge_durability",
     "judge_fds",
     "judge_interpreter",
@@ -150,24 +149,6 @@ def judge_interpreter(build: Mapping[str, Any]) -> Finding:
     )
 
 
-def judge_directory(path: Path) -> Finding:
-    """Judge whether the embedded store could write its files in a directory."""
-    existing = path.absolute()
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    try:
-        # A real attempt, since neither permissions nor mount options alone decide.
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as exc:
-        return Finding(
-            "problem",
-            f"the data directory {path} is not writable: {exc.strerror}. Choose "
-            "another with --data-dir, or correct its owner or mount",
-        )
-    return Finding("ok", f"the data directory {path} is writable")
-
-
 def _print_settings(resolved: Resolved) -> None:
     """Print the settings that are not defaults, and those that locate the server."""
     config, sources = resolved
@@ -213,11 +194,14 @@ async def _examine_store(config: Config) -> AsyncIterator[Finding]:
     from ..store.server.server_binary import StoreFailed, find_server
 
     promise = DurabilityPromise(config.durability, config.replicas_min)
-    if not config.redis:
-        writable = judge_directory(Path(config.data_dir))
-        yield writable
-        if writable.verdict == "problem":
-            return
+    if config.redis:
+        parsed = parse_store_url(config.redis)
+        if parsed.scheme == "rediss" and not parsed.verifies_certificate:
+            yield Finding(
+                "warning",
+                "the certificate of the store is not verified (ssl_cert_reqs=none): "
+                "anyone between here and there can read and change everything",
+            )
     if not config.redis and not holds_store(Path(config.data_dir)):
         # A check must not create a data directory.
         try:
@@ -229,8 +213,11 @@ async def _examine_store(config: Config) -> AsyncIterator[Finding]:
         )
         return
     try:
-        async with store_url(config) as url, open_redis(url) as redis:
-            async for finding in _query_store(redis, promise):
+        async with (
+            store_url(config, located=True) as url,
+            open_redis(url, config) as redis,
+        ):
+            async for finding in _query_store(redis, promise, config.deployment):
                 yield finding
     except StoreUnavailable as exc:
         yield Finding("problem", exc.reason)
@@ -241,7 +228,7 @@ async def _examine_store(config: Config) -> AsyncIterator[Finding]:
 
 
 async def _query_store(
-    redis: RedisConnection, promise: DurabilityPromise
+    redis: RedisConnection, promise: DurabilityPromise, deployment: str
 ) -> AsyncIterator[Finding]:
     from ..store.client.health import read_facts
     from ..store.client.trial import find_forbidden, receive_announcement
@@ -252,6 +239,7 @@ async def _query_store(
         yield finding
     if findings["mode"].verdict == "problem":
         return  # What follows is for a server with data.
+    yield await _judge_deployment(redis, deployment)
     forbidden = await find_forbidden(
         redis, replicated=promise.durability == "replicated"
     )
@@ -263,7 +251,23 @@ async def _query_store(
         before = time.time()
         store_s = await redis.now_ms() / 1_000
         yield judge_clock((before + time.time()) / 2 - store_s)
-    if problem := await receive_announcement(redis.address, redis):
+    if problem := await receive_announcement(redis):
         yield Finding("problem", f"the store {problem}")
     else:
         yield Finding("ok", "the store delivers announcements")
+
+
+async def _judge_deployment(redis: RedisConnection, name: str) -> Finding:
+    from ..errors import StoreUnavailable, StoreUnfit
+    from ..store.deployment import find_deployment
+
+    try:
+        found = await find_deployment(redis, name)
+    except StoreUnfit as exc:
+        return Finding("problem", exc.reasons)
+    except StoreUnavailable as exc:
+        return Finding("problem", exc.reason)
+    where = f"the namespace {redis.keys.namespace!r}"
+    if found is None:
+        return Finding("ok", f"{where} is empty; the first start begins a deployment")
+    return Finding("ok", f"{where} holds {found}, store format {found.format}")

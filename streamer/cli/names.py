@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from .settings import enter, open_redis, store_url
+from .settings import open_store
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -50,8 +50,7 @@ async def open_apps(config: Config) -> AsyncIterator[Apps]:
     """Open the apps of the configured store."""
     from ..store.access.apps import Apps
 
-    async with store_url(config) as url, open_redis(url, config) as redis:
-        await enter(redis, config)
+    async with open_store(config) as redis:
         yield Apps(redis)
 
 

@@ -39,6 +39,7 @@ from .settings import (
 
 if TYPE_CHECKING:
     from ..config import Config
+    from ..store.client.connection import RedisConnection
     from ..store.client.faults import StoreFaults
     from ..store.server.embedded import Embedded
     from ..workers.control_channel import ControlChannel, StartMessage
@@ -115,8 +116,9 @@ async def _serve(config: Config, explicit: Sequence[str]) -> None:
 
     faults = _faults(config)
     async with _store(config, faults) as (url, embedded):
-        demo = await prepare(url) if embedded else None
-        data_dir = config.data_dir if data_dir_explicit else None
+        demo = await prepare(url, config) if embedded else None
+        # What selects the store, for the commands that are printed.
+        options = {name: str(getattr(config, name)) for name in explicit}
 
         def announce(address: str) -> None:
             click.echo(greeting(demo, _reachable(address), options))
@@ -130,6 +132,7 @@ async def _run_server(
     if config.workers == 1:
         from .. import server
 
+        config = fit_connections(config)
         await server.run(config, url, announce=announce, faults=faults)
     else:
         from ..workers.supervisor import Supervisor
@@ -164,10 +167,11 @@ async def _schedule(config: Config) -> None:
 
 def _faults(config: Config) -> StoreFaults:
     """Return the faults of the store, which are logged once from the start on."""
-    from ..store.client.address import describe
     from ..store.client.faults import StoreFaults
+    from ..store_url import parse_store_url
 
-    return StoreFaults(describe(config.redis) if config.redis else config.data_dir)
+    where = parse_store_url(config.redis).place if config.redis else config.data_dir
+    return StoreFaults(where)
 
 
 @contextlib.asynccontextmanager
@@ -191,10 +195,11 @@ async def _store(
     from ..store.server.running import recorded_as_running
 
     if config.redis:
+        url = await redis_url(config, wait_s=PASSWORD_WAIT_S)
         # Workers log for themselves what fails.
         own = faults if config.workers == 1 else None
-        await refuse_unsuitable_store(config.redis, config, faults=own)
-        yield config.redis, None
+        await refuse_unsuitable_store(url, config, faults=own)
+        yield url, None
         return
     embedded = await Embedded.start(
         Path(config.data_dir),

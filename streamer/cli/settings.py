@@ -27,6 +27,7 @@ __all__ = [
     "fsync_policy",
     "locate_store",
     "open_redis",
+    "open_store",
     "redis_url",
     "resolve",
     "run",
@@ -250,6 +251,22 @@ async def open_redis(url: str, config: Config) -> AsyncIterator[RedisConnection]
         yield redis
     finally:
         await redis.close()
+
+
+@contextlib.asynccontextmanager
+async def open_store(config: Config) -> AsyncIterator[RedisConnection]:
+    """
+    Yield a connection to the configured store, on whose deployment the command works.
+
+    Raises:
+        StoreUnfit, StoreFailed: As `enter`.
+
+    """
+    if not config.redis:
+        config = locate_store(config)
+    async with store_url(config, located=True) as url, open_redis(url, config) as redis:
+        await enter(redis, config)
+        yield redis
 
 
 async def enter(redis: RedisConnection, config: Config) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .names import Duration, app_name
-from .settings import enter, open_redis, resolve, run, store_options, store_url
+from .settings import open_store, resolve, run, store_options
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -57,8 +57,7 @@ async def _trim(config: Config, app: App | None, age_s: int) -> tuple[Trimmed, F
     from ..store.client.health import read_facts
     from ..store.logs.trimming import trim_logs
 
-    async with store_url(config) as url, open_redis(url, config) as redis:
-        await enter(redis, config)
+    async with open_store(config) as redis:
         before_us = (await redis.now_ms() - age_s * 1_000) * 1_000
         trimmed = await trim_logs(redis, before_us=before_us, app=app)
         facts = await read_facts(redis)

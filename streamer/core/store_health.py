@@ -191,8 +191,8 @@ def unsuitable_reasons(findings: Mapping[str, Finding]) -> str | None:
     """Return why a node must not start on such a store, None if it may."""
     reasons = [
         findings[subject].text
-        for subject in ("version", "mode", "policy", "promise")
-        if findings[subject].verdict == "problem"
+        for subject in ("version", "mode", "policy", "promise", "deployment")
+        if subject in findings and findings[subject].verdict == "problem"
     ]
     return "; ".join(reasons) or None
 

@@ -28,8 +28,8 @@ from ..core.deployment import (
     name_problem,
     parse_deployment,
 )
-from ..errors import StoreUnfit
-from .client.connection import RedisConnection
+from ..errors import StoreUnavailable, StoreUnfit
+from .client.connection import RedisConnection, is_forbidden
 from .client.replies import ok
 
 __all__ = [
@@ -149,7 +149,9 @@ async def _has_data(redis: RedisConnection) -> bool:
     for _ in range(SAMPLE_KEYS // SCAN_COUNT):
         try:
             cursor, names = await redis.call("SCAN", cursor, "COUNT", SCAN_COUNT)
-        except ResponseError:
+        except (ResponseError, StoreUnavailable) as error:
+            if not is_forbidden(error):
+                raise
             return False  # The ACL forbids it. What every deployment has is missing.
         if any(holds_data(name, keys.namespace) for name in names):
             return True

@@ -11,7 +11,6 @@ import httpx2
 import pytest
 
 from streamer.store.client.connection import RedisConnection
-from streamer.store.keys import NODES
 
 from ..e2e.processes import (
     DURABLE,
@@ -153,12 +152,12 @@ async def test_a_node_survives_a_key_of_the_wrong_type(
 ) -> None:
     server = await make_server(redis=guarded.url).start()
 
-    await guarded.owner.call("SET", NODES, "not a sorted set")
+    await guarded.owner.call("SET", guarded.owner.keys.nodes, "not a sorted set")
     await eventually(
         lambda: is_refused(server, "refused a command of the heartbeat: WRONGTYPE")
     )
 
-    await guarded.owner.call("DEL", NODES)
+    await guarded.owner.call("DEL", guarded.owner.keys.nodes)
     await recovered(server, guarded.store)
 
 

@@ -54,7 +54,7 @@ async def test_to_look_for_a_deployment_writes_nothing(redis: RedisConnection) -
 async def test_nodes_that_begin_at_the_same_time_begin_one(
     redis: RedisConnection,
 ) -> None:
-    nodes = [RedisConnection(redis.url) for _ in range(8)]
+    nodes = [RedisConnection(redis.address) for _ in range(8)]
 
     entered = await asyncio.gather(*map(enter_deployment, nodes))
 
@@ -66,7 +66,7 @@ async def test_nodes_that_begin_at_the_same_time_begin_one(
 async def test_of_two_names_at_the_same_time_one_is_refused(
     redis: RedisConnection,
 ) -> None:
-    other = RedisConnection(redis.url)
+    other = RedisConnection(redis.address)
 
     outcomes = await asyncio.gather(
         enter_deployment(redis, "a"),
@@ -158,8 +158,8 @@ async def test_another_namespace_or_database_is_free_of_format_1(
     await redis.call("HSET", "streamer:apps", "demo", "{}")
     await redis.call("XADD", "{19}:log:demo:ann", "1-1", "t", "1")
     others = [
-        RedisConnection(redis.url, namespace="game"),
-        RedisConnection(f"{redis.url}?db=1"),
+        RedisConnection(redis.address, namespace="game"),
+        RedisConnection(f"unix://{redis.address.where}?db=1"),
     ]
 
     entered = [await enter_deployment(other) for other in others]
@@ -216,7 +216,7 @@ async def test_a_user_who_may_not_scan_begins_a_deployment(
     redis: RedisConnection,
 ) -> None:
     await redis.call("ACL", "SETUSER", "guest", "on", "nopass", "~*", "+@all", "-scan")
-    guest = RedisConnection(redis.url.replace("unix://", "unix://guest@"))
+    guest = RedisConnection(f"unix://guest@{redis.address.where}")
 
     try:
         assert await enter_deployment(guest)
@@ -237,7 +237,7 @@ async def test_data_that_appear_with_their_record_meanwhile_are_no_format_1(
                 await Apps(redis).create(App("demo"))
             return await super().call_many(commands, write=write)
 
-    late = Late(redis.url)
+    late = Late(redis.address)
 
     assert await enter_deployment(late) == await find_deployment(redis)
     await late.close()

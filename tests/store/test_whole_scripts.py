@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -500,7 +501,7 @@ async def allow_all_but(redis: RedisConnection, *commands: str) -> None:
 @pytest.fixture
 async def limited(admin: Capturing) -> AsyncIterator[RedisConnection]:
     await allow_all_but(admin)
-    redis = RedisConnection(admin.url.replace("unix://", "unix://limited:x@"))
+    redis = RedisConnection(f"unix://limited:x@{quote(admin.address.where)}")
     yield redis
     await redis.close()
 

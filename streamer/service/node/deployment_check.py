@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from ...core.deployment import Deployment
 from ...core.store_health import Finding
 from ...errors import OutcomeUnknown, StoreUnavailable, StoreUnfit
-from ...store.client.connection import RedisConnection
+from ...store.client.connection import RedisConnection, is_forbidden
 from ...store.deployment import (
     enter_deployment,
     read_deployment,
@@ -48,9 +48,12 @@ class DeploymentCheck:
             found = await self._find()
         except StoreUnfit as error:
             return Finding("problem", error.reasons)
-        except ResponseError as error:
+        except (ResponseError, StoreUnavailable) as error:
+            if not is_forbidden(error):
+                raise
+            words = getattr(error, "words", str(error))
             return Finding(
-                "problem", f"the store does not show its deployment: {error}"
+                "problem", f"the store does not show its deployment: {words}"
             )
         except OutcomeUnknown as error:
             # To begin a deployment, or to restore its record, is repeated.

@@ -17,6 +17,10 @@ The store may move to another server. The connection for commands finds that out
 replies that it gets, and connects again. The other connections may still lead to the
 previous server, which announces nothing, so they are compared once a second.
 
+A full store refuses what takes memory and serves the rest. It does not make a node
+unready: all nodes share the store, so there would be none left to serve readers. When
+that begins and when it ends is logged, within a second of the first refusal.
+
 With ``appendfsync everysec`` a store whose disk does not keep up replies before its
 append-only file is written, and reports that by a counter only. It is checked every two
 seconds, and its durability is *degraded* while the counter increases.
@@ -49,6 +53,8 @@ from ...store.client.connection import RedisConnection
 from ...store.client.faults import STORE_FAILURES, StoreFaults
 from ...store.client.health import read_facts
 from ...store.client.trial import find_forbidden
+from ...store.deployment import enter_deployment
+from .deployment_check import DeploymentCheck
 
 __all__ = ["StoreWatch", "refuse_unsuitable_store"]
 
@@ -274,6 +280,25 @@ class StoreWatch:
             or self._clock_s() - self._tried_at_s >= CHECK_S
         )
 
+    def _update_memory(self, facts: StoreFacts) -> None:
+        refused = self._redis.errors["full"] != self._refused
+        self._refused = self._redis.errors["full"]
+        level = memory_level(facts, self._memory, refused=refused)
+        if level == self._memory:
+            return
+        text = judge_memory(facts.maxmemory, facts.counted_memory).text
+        if level == "full":
+            _logger.error(
+                "the store is full and refuses publishes, schedules and joins: %s", text
+            )
+        elif self._memory == "full":
+            _logger.warning("the store is no longer full: %s", text)
+        elif level == "nearly full":
+            _logger.warning("%s", text)
+        else:
+            _logger.warning("the store is no longer nearly full: %s", text)
+        self._memory = level
+
     def _update_degraded(self, facts: StoreFacts) -> None:
         before = self._facts.fsyncs_delayed if self._facts else facts.fsyncs_delayed
         if facts.fsyncs_delayed > before:
@@ -308,7 +333,7 @@ async def refuse_unsuitable_store(
             deployment, or data of another format.
 
     """
-    redis = RedisConnection(url, faults=faults)
+    redis = RedisConnection(url, namespace=config.namespace, faults=faults)
     try:
         facts = await read_facts(redis)
         if reasons := unsuitable_reasons(judge(facts, _promise(config))):

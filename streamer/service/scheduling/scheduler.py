@@ -30,6 +30,8 @@ from ...core.agenda import Agenda
 from ...core.counters import LAG_S, Histogram
 from ...core.schedule import Schedule, clocks_agree, round_robin
 from ...store.client.faults import STORE_FAILURES, StoreFaults
+from ...store.keys import BUCKETS
+from ...store.scheduling.notices import Notices
 from ...store.scheduling.schedule_records import ScheduleRef
 from ...store.scheduling.timetable import Timetable
 from .sender import BATCH, Sender, run_all
@@ -119,12 +121,28 @@ class Scheduler:
         """
         # Separate, so that an audience of a million delays no schedule of one player.
         async with asyncio.TaskGroup() as tasks:
-            firing = self._repeat("scheduler", self.fire_due, _wait_to_fire)
+            if self._notices is not None:
+                tasks.create_task(self._notices.run(self), name="notices")
+            firing = self._repeat("scheduler", self._fire_next, self._wait_to_fire)
             tasks.create_task(firing, name="fire")
             sending = self._repeat(
-                "scheduler's audiences", self.send_begun, self._wait_to_send
+                "scheduler's audiences", self._send_next, self._wait_to_send
             )
             tasks.create_task(sending, name="send")
+
+    def on_due(self, bucket: int, due_ms: int) -> None:
+        if due_ms < self._agenda.next_ms:
+            self._noticed.set()
+        self._agenda.note(bucket, due_ms)
+
+    def on_sending(self, bucket: int) -> None:
+        self._sending_in.add(bucket)
+        self._audience_begun.set()
+
+    def on_subscribed(self, bucket: int) -> None:
+        self._agenda.look_at(bucket)
+        self._noticed.set()
+        self.on_sending(bucket)
 
     async def fire_due(self) -> bool:
         """Fire or begin what is due; return whether more may be due already."""
@@ -196,7 +214,7 @@ class Scheduler:
                 busy = await step()
             except STORE_FAILURES as error:
                 self._faults.refused(part, error)
-                # The next poll finds what was in progress.
+                # The next look finds what was in progress.
                 await asyncio.sleep(BACK_OFF_S * random.uniform(0.5, 1))
             else:
                 self._faults.passed(part)

@@ -27,7 +27,7 @@ from ...errors import (
 from ...model import Log, Notification, Player
 from ...store.client.connection import RedisConnection
 from ...store.client.faults import STORE_FAILURES
-from ...store.keys import bucket_of, named_key
+from ...store.keys import bucket_of
 from ...store.scheduling.schedule_records import (
     ScheduleRef,
     new_schedule_id,

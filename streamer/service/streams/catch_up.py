@@ -118,7 +118,7 @@ class CatchUp:
         self._wake = asyncio.Event()
         self._retry_is_due = False
         self.hub = Hub(self._wake.set)
-        self._pubsub = PubSub(store, self, faults=faults)
+        self._pubsub = PubSub(store, self, namespace=namespace, faults=faults)
         self._audiences = audiences
         self.stream_audiences = StreamAudiences(self.hub, self._pubsub, audiences)
         self._position_check = PositionCheck(

@@ -11,11 +11,10 @@ host name is resolved anew, or a service that names the present primary.
 from __future__ import annotations
 
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
 
-__all__ = ["FixedAddress", "StoreAddress", "address_of", "describe"]
+from ...store_url import StoreUrl, parse_store_url
 
-DEFAULT_PORT = 6379
+__all__ = ["FixedAddress", "StoreAddress", "address_of"]
 
 
 class StoreAddress(Protocol):
@@ -25,9 +24,13 @@ class StoreAddress(Protocol):
     def where(self) -> str:
         """The address for messages, without credentials."""
 
-    async def locate(self) -> str:
+    @property
+    def database(self) -> int:
+        """The number of the database, the same wherever the store is."""
+
+    async def locate(self) -> StoreUrl:
         """
-        Return the URL of the server that takes writes now, as redis-py reads it.
+        Return the URL of the server that takes writes now.
 
         Called for every connect. A host name in the URL is resolved by the connect.
 
@@ -42,37 +45,28 @@ class FixedAddress:
     A URL that does not change. The host name in it may lead to another server.
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix:///path``, as redis-py reads it.
+        url: A URL that `store_url.parse_store_url` accepts.
+
+    Raises:
+        ValueError: The URL is not accepted.
 
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self._where = describe(url)
+        self._url = parse_store_url(url)
 
     @property
     def where(self) -> str:
-        return self._where
+        return self._url.place
 
-    async def locate(self) -> str:
+    @property
+    def database(self) -> int:
+        return self._url.database
+
+    async def locate(self) -> StoreUrl:
         return self._url
 
 
 def address_of(store: str | StoreAddress) -> StoreAddress:
     """Return the address of a store that is given by its URL, or by its address."""
     return FixedAddress(store) if isinstance(store, str) else store
-
-
-def describe(url: str) -> str:
-    """Return ``host:port``, or the path of a socket, from the URL of a store."""
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return unquote(parts.path)
-    host = parts.hostname or "localhost"
-    if ":" in host:
-        host = f"[{host}]"
-    try:
-        port = parts.port or DEFAULT_PORT
-    except ValueError:
-        port = DEFAULT_PORT
-    return f"{host}:{port}"

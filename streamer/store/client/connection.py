@@ -54,7 +54,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ...errors import OutcomeUnknown, StoreUnavailable
+from ...errors import OutcomeUnknown, StoreFull, StoreUnavailable
+from ...store_url import NAMESPACE, StoreUrl
+from ..keys import keys_of
 from .address import StoreAddress, address_of
 from .commands import Call, Command, Packed, Prepared, Script, ScriptCall, pack_all
 from .faults import StoreFaults
@@ -73,6 +75,7 @@ __all__ = [
     "Script",
     "ScriptCall",
     "connect",
+    "is_forbidden",
 ]
 
 
@@ -137,9 +140,18 @@ How the errors begin of a command that an access list, or the host of the store,
 forbids. Nothing was done.
 """
 
+
+def is_forbidden(error: Exception) -> bool:
+    """Whether a call failed because the store forbids it, whatever it is for."""
+    return isinstance(error, ResponseError) or (
+        isinstance(error, StoreUnavailable) and error.words.startswith(FORBIDDEN)
+    )
+
+
 # An access list may refuse a command of a script after the script has written. Redis
 # and Valkey have different words for it.
 _REFUSED_IN_SCRIPT: Final = ("ERR The user executing the script", "ERR ACL failure")
+_NO_MEMORY: Final = "OOM"
 _NO_SCRIPT: Final = "NOSCRIPT"
 _INCOMPLETE: Final = object()
 
@@ -345,14 +357,15 @@ async def connect(
             was refused, or took longer than `CONNECT_TIMEOUT_S`, or the store did.
 
     """
-    pool = ConnectionPool.from_url(
-        await address.locate(),
+    url = await address.locate()
+    pool = ConnectionPool(
         protocol=2,
         retry=Retry(NoBackoff(), 0),
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         socket_timeout=CONNECT_TIMEOUT_S,
         # Its own greeting hides the store's words.
         redis_connect_func=_no_greeting,
+        **_place(url),
     )
     opened: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]  # untyped in redis-py
     # With a unix socket it greets without asking that function.
@@ -379,7 +392,7 @@ async def connect(
         raise StoreUnavailable(error.words, where=address.where) from None
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await _greet(opened, connection, name)
+            await _greet(opened, connection, url.client_name or name)
         if connection.closing:
             raise StoreUnavailable(_CLOSED)
         connection.begin()
@@ -443,6 +456,28 @@ def _words(error: Exception) -> str:
 _ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 
 
+def _place(url: StoreUrl) -> dict[str, Any]:
+    """Return the arguments of redis-py that say where the store is, and who we are."""
+    arguments: dict[str, Any] = {
+        "db": url.database,
+        "username": url.username or None,
+        "password": url.password or None,
+    }
+    if url.scheme == "unix":
+        return {
+            "connection_class": UnixDomainSocketConnection,
+            "path": url.path,
+            **arguments,
+        }
+    arguments |= {"host": url.host, "port": url.port}
+    if url.scheme == "redis":
+        return {"connection_class": Connection, **arguments}
+    tls: dict[str, Any] = dict(url.tls)
+    if "ssl_check_hostname" in tls:
+        tls["ssl_check_hostname"] = tls["ssl_check_hostname"] == "true"
+    return {"connection_class": SSLConnection, **arguments, **tls}
+
+
 class RedisConnection:
     """
     This process's connection to Redis. Any number of tasks may call it.
@@ -451,7 +486,8 @@ class RedisConnection:
     is unreachable calls fail at once; none is queued for later.
 
     Args:
-        store: The URL of the store, as redis-py reads it, or its address.
+        store: A URL that `store_url.parse_store_url` accepts, or an address.
+        namespace: What every key and channel begins with.
         name: Name in ``CLIENT LIST``.
         timeout_s: If replies are due and none arrives for so long, the connection is
             dropped and pending calls fail.
@@ -463,12 +499,15 @@ class RedisConnection:
         self,
         store: str | StoreAddress,
         *,
+        namespace: str = NAMESPACE,
         name: str = "streamer",
         timeout_s: float = TIMEOUT_S,
         faults: StoreFaults | None = None,
     ) -> None:
         self.address = address_of(store)
         """Asked at every connect."""
+        self.keys = keys_of(namespace, self.address.database)
+        """The names of keys and channels."""
         self._name = name
         self._timeout_s = timeout_s
         self._faults = faults
@@ -715,6 +754,10 @@ class RedisConnection:
             self.errors["away"] += 1
             self._forbidden(text)
             return self._unavailable(write=write)
+        if text.startswith(_NO_MEMORY):
+            self.errors["full"] += 1
+            self._words = text[:WORDS_CHARS_MAX]
+            return StoreFull(self._words, where=self.address.where, write=write)
         if text.startswith(_UNAVAILABLE):
             self.errors["away"] += 1
             self._words = text[:WORDS_CHARS_MAX]

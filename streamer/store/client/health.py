@@ -7,11 +7,8 @@ Knows the commands, and that a hosting provider may forbid each of them.
 
 from __future__ import annotations
 
-from redis.exceptions import ResponseError
-
 from ...core.store_health import SETTINGS, StoreFacts, parse_facts
-from ...errors import StoreUnavailable
-from .connection import FORBIDDEN, RedisConnection
+from .connection import RedisConnection, is_forbidden
 
 __all__ = ["read_facts"]
 
@@ -28,15 +25,9 @@ async def read_facts(redis: RedisConnection) -> StoreFacts:
     """
     info, settings = await redis.call_many([("INFO",), ("CONFIG", "GET", *SETTINGS)])
     for reply in (info, settings):
-        if isinstance(reply, Exception) and not _is_forbidden(reply):
+        if isinstance(reply, Exception) and not is_forbidden(reply):
             raise reply
     return parse_facts(
         b"" if isinstance(info, Exception) else info,
         None if isinstance(settings, Exception) else settings,
-    )
-
-
-def _is_forbidden(error: Exception) -> bool:
-    return isinstance(error, ResponseError) or (
-        isinstance(error, StoreUnavailable) and error.words.startswith(FORBIDDEN)
     )

@@ -34,7 +34,8 @@ import hiredis
 
 from ...errors import StoreUnavailable
 from ...model import Entry, Log
-from .. import keys
+from ...store_url import NAMESPACE
+from ..keys import keys_of
 from .address import StoreAddress, address_of
 from .connection import Command, Reply, RespConnection, connect
 from .faults import StoreFaults
@@ -99,10 +100,12 @@ class PubSub:
         store: str | StoreAddress,
         handler: PubSubHandler,
         *,
+        namespace: str = NAMESPACE,
         name: str = "streamer-pubsub",
         faults: StoreFaults | None = None,
     ) -> None:
         self._address = address_of(store)
+        self._keys = keys_of(namespace, self._address.database)
         self._faults = faults or StoreFaults(self._address.where)
         self._handler = handler
         self._name = name

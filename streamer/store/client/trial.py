@@ -23,8 +23,7 @@ import hiredis
 
 from ...errors import StoreUnavailable
 from ...model import App, Log, Player
-from ..keys import APPS, AUDIENCES, FENCE, KEYS, NODES, channel, lease_key
-from .address import StoreAddress
+from ..keys import Keys
 from .commands import Command
 from .connection import FORBIDDEN, FULL, RedisConnection, RespConnection, connect
 from .replies import Reply
@@ -56,21 +55,22 @@ class Forbidden(NamedTuple):
         return f"forbids {names}{more}, which this server needs: {self.words}"
 
 
-def trial_commands() -> list[Command]:
+def trial_commands(keys: Keys) -> list[Command]:
     """Return every command that the server sends, with harmless arguments."""
     # The same keys every time: what a lost connection has left is deleted by the next.
     log = Log(TRIAL_APP, Player("trial"))
-    base = lease_key(log)
+    base = keys.lease(log)
     string, hash_, list_, set_, zset, stream, hyperloglog = (
         f"{base}:{kind}" for kind in _KINDS
     )
+    names = (keys.apps, keys.audiences, keys.backend_keys, keys.nodes, keys.fence)
     return [
         ("PING",),
         ("TIME",),
         ("EVAL", _SCRIPT, 1, string),
         ("EVALSHA", _SHA, 1, string),
-        ("SPUBLISH", channel(log), "trial"),
-        *(("EXISTS", name) for name in (APPS, AUDIENCES, KEYS, NODES, FENCE)),
+        ("SPUBLISH", keys.channel(log), "trial"),
+        *(("EXISTS", name) for name in names),
         # Strings and bitmaps.
         ("SET", string, "0", "PX", EXPIRY_MS),
         ("GET", string),
@@ -97,6 +97,8 @@ def trial_commands() -> list[Command]:
         ("LINDEX", list_, 0),
         ("LRANGE", list_, 0, 0),
         ("LTRIM", list_, 0, 0),
+        ("LPOP", list_),
+        ("RPOP", list_),
         # Sets.
         ("SADD", set_, "a", "b"),
         ("SCARD", set_),
@@ -118,6 +120,7 @@ def trial_commands() -> list[Command]:
         ("XRANGE", stream, "-", "+", "COUNT", 1),
         ("XREVRANGE", stream, "+", "-", "COUNT", 1),
         ("XTRIM", stream, "MAXLEN", 1),
+        ("XDEL", stream, "0-1"),
         # HyperLogLogs.
         ("PFADD", hyperloglog, "a"),
         ("PFCOUNT", hyperloglog),
@@ -144,7 +147,7 @@ async def find_forbidden(
         StoreUnavailable: The store takes no commands, or no writes, at present.
 
     """
-    commands = trial_commands()
+    commands = trial_commands(redis.keys)
     if replicated:
         commands.append(("WAIT", 0, 1))
     replies = await redis.call_many(commands)
@@ -162,7 +165,7 @@ async def find_forbidden(
     return Forbidden(tuple(forbidden), next(iter(forbidden.values())))
 
 
-async def receive_announcement(address: StoreAddress, redis: RedisConnection) -> str:
+async def receive_announcement(redis: RedisConnection) -> str:
     """
     Subscribe to a channel, publish, and wait for the announcement.
 
@@ -172,7 +175,7 @@ async def receive_announcement(address: StoreAddress, redis: RedisConnection) ->
         StoreUnavailable: The store takes no connections or commands at present.
 
     """
-    name = channel(Log(TRIAL_APP, Player(secrets.token_hex(8))))
+    name = redis.keys.channel(Log(TRIAL_APP, Player(secrets.token_hex(8))))
     arrived: asyncio.Queue[Reply] = asyncio.Queue()
 
     def on_replies(replies: list[Reply]) -> None:
@@ -180,7 +183,7 @@ async def receive_announcement(address: StoreAddress, redis: RedisConnection) ->
             arrived.put_nowait(reply)
 
     connection = RespConnection(on_replies, lambda: arrived.put_nowait(None))
-    await connect(address, connection, name="streamer-trial")
+    await connect(redis.address, connection, name="streamer-trial")
     try:
         async with asyncio.timeout(ANNOUNCEMENT_S):
             connection.send(("SSUBSCRIBE", name))

@@ -50,7 +50,8 @@ STALE_NODES: Final = -1
 PART: Final = "heartbeat"
 """The name of this part in `StoreFaults`."""
 
-_ACQUIRE = Script("lease_acquire", includes=("_announce",))
+_ACQUIRE = Script("lease_acquire", includes=("_announce", "_whole"))
+_RENEW = Script("lease_renew")
 _HEARTBEAT = Script("heartbeat")
 
 _logger = logging.getLogger(__name__)
@@ -110,6 +111,7 @@ class Leases:
     ) -> None:
         self._redis = redis
         self._faults = faults or StoreFaults()
+        self._keys = redis.keys
         self._monotonic = monotonic
         self._leases_max = leases_max
         self.node = new_name()
@@ -253,7 +255,7 @@ class Leases:
     async def leave(self) -> None:
         """End the heartbeat, which voids every lease of this node."""
         try:
-            await self._redis.call("ZREM", NODES, self.node, write=True)
+            await self._redis.call("ZREM", self._keys.nodes, self.node, write=True)
         except STORE_FAILURES as error:
             _logger.info("could not release leases, which expire in 20 s: %s", error)
 

@@ -16,25 +16,27 @@ every confirmation of a subscription: notices of that bucket may have been lost 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from typing import Final, Protocol
 
 import hiredis
 
 from ...errors import StoreUnavailable
-from ...store_url import NAMESPACE, parse_store_url
+from ...store_url import NAMESPACE
+from ..client.address import StoreAddress, address_of
 from ..client.connection import Reply, RespConnection, connect
+from ..client.faults import StoreFaults
 from ..keys import BUCKETS, keys_of
 
 __all__ = ["NoticeHandler", "Notices"]
 
-PING_S: Final = 5.0
+PING_S: Final = 1.75
 """Interval of pings. A connection that is silent for two of them is dropped."""
 
-BACK_OFF_S: Final = (0.05, 2.0)
+BACK_OFF_S: Final = (0.05, 1.0)
 
-_logger = logging.getLogger(__name__)
+PART: Final = "notices of schedules"
+"""The name of this part in `StoreFaults`."""
 
 
 class NoticeHandler(Protocol):
@@ -53,22 +55,25 @@ class Notices:
     The subscriptions of a scheduler, on a connection that `run` keeps open.
 
     Args:
-        url: The store, as for `RedisConnection`.
+        store: The store, as for `RedisConnection`.
         namespace: As for `RedisConnection`.
         name: Name in ``CLIENT LIST``.
+        faults: Told when the store refuses a subscription.
 
     """
 
     def __init__(
         self,
-        url: str,
+        store: str | StoreAddress,
         *,
         namespace: str = NAMESPACE,
         name: str = "streamer-scheduler",
+        faults: StoreFaults | None = None,
     ) -> None:
-        self._url = url
+        self._address = address_of(store)
+        self._faults = faults or StoreFaults(self._address.where)
         self._name = name
-        keys = keys_of(namespace, parse_store_url(url).database)
+        keys = keys_of(namespace, self._address.database)
         self._buckets = {keys.notices(n).encode(): n for n in range(BUCKETS)}
         self._handler: NoticeHandler | None = None
         self._connection: RespConnection | None = None
@@ -80,6 +85,16 @@ class Notices:
     def complete(self) -> bool:
         """Whether notices of all buckets arrive."""
         return len(self._confirmed) == BUCKETS
+
+    @property
+    def server(self) -> str:
+        """The name of the run of the connected server; "" if not known."""
+        return self._connection.server if self._connection is not None else ""
+
+    def reconnect(self) -> None:
+        """Drop the connection; `run` opens another."""
+        if self._connection is not None:
+            self._connection.abort()
 
     async def run(self, handler: NoticeHandler) -> None:
         """Keep the connection open; runs until cancelled."""
@@ -104,7 +119,7 @@ class Notices:
         self._lost.clear()
         connection = RespConnection(self._on_replies, self._lost.set)
         try:
-            await connect(self._url, connection, name=self._name)
+            await connect(self._address, connection, name=self._name)
         except StoreUnavailable:
             return False
         self._connection = connection
@@ -137,7 +152,7 @@ class Notices:
     def _on_reply(self, reply: Reply) -> None:
         if isinstance(reply, hiredis.ReplyError):
             # Without notices the scheduler polls every bucket.
-            _logger.warning("the store refused a subscription: %s", reply)
+            self._faults.failed(PART, f"refuses announcements: {reply}")
             if self._connection is not None:
                 self._connection.abort()
             return
@@ -155,6 +170,8 @@ class Notices:
                 self._handler.on_sending(bucket)
         elif kind == b"ssubscribe":
             self._confirmed.add(bucket)
+            if self.complete:
+                self._faults.passed(PART)
             self._handler.on_subscribed(bucket)
         elif kind == b"sunsubscribe" and self._connection is not None:
             # The slot has moved.

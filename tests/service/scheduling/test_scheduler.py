@@ -24,13 +24,7 @@ from streamer.service.scheduling import scheduler as fires
 from streamer.service.scheduling.scheduler import Scheduler
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.faults import StoreFaults
-from streamer.store.keys import (
-    BUCKETS,
-    bucket_of,
-    cards_key,
-    due_apps_key,
-    sending_key,
-)
+from streamer.store.keys import BUCKETS, Keys, bucket_of, keys_of
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import LogSettings
 from streamer.store.scheduling.notices import Notices
@@ -528,17 +522,17 @@ async def test_a_scheduler_survives_an_outage_of_the_store(
 
 @pytest.mark.parametrize(
     ("key", "part"),
-    [(due_apps_key(7), "scheduler"), (sending_key(7), "scheduler's audiences")],
+    [(Keys.due_apps, "scheduler"), (Keys.sending, "scheduler's audiences")],
 )
 async def test_a_scheduler_survives_a_key_of_the_wrong_type(
-    redis: RedisConnection, inbox: Inbox, key: str, part: str
+    redis: RedisConnection, inbox: Inbox, key: Callable[[Keys, int], str], part: str
 ) -> None:
     timetable, faults = Timetable(redis), StoreFaults()
-    await redis.call("SET", key, "not a sorted set")
+    await redis.call("SET", key(redis.keys, 7), "not a sorted set")
     running = asyncio.create_task(Scheduler(timetable, faults=faults).run())
     try:
         await until(lambda: _fails(faults, f"a command of the {part}: WRONGTYPE"))
-        await redis.call("DEL", key)
+        await redis.call("DEL", key(redis.keys, 7))
 
         await add(timetable, [reminder("p", int(time.time() * 1000), "after")])
 

@@ -15,7 +15,6 @@ from streamer.service.streams.catch_up import PROBE_APP, CatchUp
 from streamer.service.streams.probe import Probe
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.faults import StoreFaults
-from streamer.store.keys import state_key
 from streamer.store.logs.inbox import Inbox
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
@@ -67,7 +66,7 @@ async def test_a_probe_that_the_store_refuses_is_reported_until_it_is_stored(
 ) -> None:
     faults = StoreFaults()
     probe = Probe(redis, catch_up, "node", faults=faults)
-    state = state_key(Log(PROBE_APP, Player("node")))
+    state = redis.keys.state(Log(PROBE_APP, Player("node")))
     await redis.call("SET", state, "not a hash")
     running = asyncio.create_task(probe.run())
     try:

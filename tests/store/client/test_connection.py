@@ -29,7 +29,7 @@ from redis.exceptions import ResponseError
 from streamer.errors import OutcomeUnknown, StoreFull, StoreUnavailable, Unavailable
 from streamer.model import ZERO, Log, Player
 from streamer.store.client import connection as connection_module
-from streamer.store.client.address import FixedAddress, describe
+from streamer.store.client.address import FixedAddress
 from streamer.store.client.commands import PackedCall, Script, ScriptCall, pack_args
 from streamer.store.client.connection import (
     GATHERED_BYTES_MAX,
@@ -40,8 +40,10 @@ from streamer.store.client.connection import (
 from streamer.store.client.replies import StoreConflict
 from streamer.store.logs.inbox import Inbox, Once
 from streamer.store.server.embedded import Embedded
+from streamer.store_url import StoreUrl, parse_store_url
 
 from ...conftest import Until
+from ...e2e.processes import free_port
 from ..conftest import Proxy
 
 
@@ -618,11 +620,15 @@ class Moved:
 
     @property
     def where(self) -> str:
-        return describe(self.url)
+        return parse_store_url(self.url).place
 
-    async def locate(self) -> str:
+    @property
+    def database(self) -> int:
+        return parse_store_url(self.url).database
+
+    async def locate(self) -> StoreUrl:
         self.asked += 1
-        return self.url
+        return parse_store_url(self.url)
 
 
 @pytest.fixture
@@ -743,7 +749,9 @@ async def test_a_wrong_password_is_told_in_the_words_of_the_store(
         await redis.call("GET", "k")
 
     assert refused.value.words.startswith("WRONGPASS")
-    assert refused.value.reason.startswith(f"the store at {describe(url)} is unavail")
+    assert refused.value.reason.startswith(
+        f"the store at {parse_store_url(url).place} is unavail"
+    )
     assert str(refused.value) == "the store is unavailable"
 
 

@@ -335,7 +335,7 @@ async def test_a_message_that_is_no_announcement_leads_to_a_read(
     await pubsub.subscribe(log)
     recorder.subscribed.clear()
 
-    await redis.call("SPUBLISH", channel(log), "entry of somebody else")
+    await redis.call("SPUBLISH", redis.keys.channel(log), "entry of somebody else")
 
     await until(lambda: recorder.subscribed == [log])
     await Inbox(redis).append(log, [b"x"])

@@ -41,15 +41,15 @@ async def test_heartbeats_go_on_after_the_store_has_refused_them(
     monkeypatch.setattr(leases_module, "RETRY_S", 0.01)
     faults = StoreFaults()
     node = Leases(redis, leases_max=2, faults=faults)
-    await redis.call("SET", NODES, "not a sorted set")
+    await redis.call("SET", redis.keys.nodes, "not a sorted set")
     running = asyncio.create_task(node.run())
     try:
         await until(lambda: "heartbeat: WRONGTYPE" in (faults.reason or ""))
 
-        await redis.call("DEL", NODES)
+        await redis.call("DEL", redis.keys.nodes)
 
         await until(lambda: faults.reason is None)
-        assert await redis.call("ZSCORE", NODES, node.node)
+        assert await redis.call("ZSCORE", redis.keys.nodes, node.node)
     finally:
         running.cancel()
         await asyncio.wait([running])
@@ -59,12 +59,12 @@ async def test_a_lease_whose_release_was_refused_is_released_later(
     redis: RedisConnection, node: Leases, log: Log
 ) -> None:
     lease = await acquire(node, log)
-    await redis.call("RENAME", lease_key(log), "aside")
-    await redis.call("SET", lease_key(log), "not a hash")
+    await redis.call("RENAME", redis.keys.lease(log), "aside")
+    await redis.call("SET", redis.keys.lease(log), "not a hash")
 
     await node.release(lease)
 
-    await redis.call("RENAME", "aside", lease_key(log))
+    await redis.call("RENAME", "aside", redis.keys.lease(log))
     await node.release(lease)
     assert await held(redis, log) == 0
 
