@@ -98,8 +98,9 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
     service/         DOES. What a surface can ask for
       streams/       admission and admission_queue (slots, leases, drain), catch_up
                      (reads for stale readers), stream_audiences (the audiences of a
-                     stream), position_check (finds lost announcements), poll_waiter,
-                     timer_wheel, probe, connection_log
+                     stream), position_check (finds lost announcements), recounts
+                     (numbers of unread that may be wrong), expiries (when entries
+                     expire), poll_waiter, timer_wheel, probe, connection_log
       inboxes/       inbox, merge (several logs, one inbox), search, numbered, receipts,
                      topics, audiences
       publishing/    publisher, drafts, idempotency

@@ -30,6 +30,7 @@ from .core.streams.subscription import (
     Subscription,
     follows_directly,
 )
+from .core.streams.unread_count import InboxCount
 from .core.streams.views import is_after
 from .errors import REPLACED, Disconnect
 from .model import Entry, Log, Position, Topic
@@ -67,9 +68,13 @@ class Follower(Protocol):
         """
 
     def on_history(
-        self, read_from: ReadFrom, history: History, *, unread: int, marks: int
+        self, read_from: ReadFrom, history: History, count: InboxCount | None = None
     ) -> None:
-        """Take the result of a read of the log after `read_from`."""
+        """
+        Take the result of a read of the log after `read_from`.
+
+        With that of a player's log comes a count of the player's inbox.
+        """
 
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
         """End, and let the client reconnect after `delay_ms`."""
@@ -80,12 +85,30 @@ class Stream(OpenStream, Protocol):
 
     on_cursor_moved: Callable[[Any], None] | None
     """Called when the cursor's part of an audience has changed and is unsent."""
+    log: Log | None
+    """The player's log, None while it is not attached."""
+    on_count_doubtful: Callable[[Log, bool], None] | None
+    """Called with the log when a count is needed, and whether at once."""
+
+    @property
+    def is_counting(self) -> bool:
+        """Whether its client is told the number of unread notifications."""
+
+    @property
+    def can_take_count(self) -> bool:
+        """Whether a count can be of use now."""
 
     def is_current(self, marks: int) -> bool:
-        """Whether it has all `marks` and needs no read to confirm its unread count."""
+        """Whether it has all `marks`, or is about to get them."""
 
-    def on_mark(self, *, marks: int, unread: int, body: bytes) -> None:
-        """Send a read mark."""
+    def on_mark(self, *, marks: int, body: bytes) -> None:
+        """Take a read mark, to be sent with a count."""
+
+    def on_count(self, count: InboxCount) -> bool:
+        """Take a count of the inbox; return whether no other one is needed."""
+
+    def doubt_count(self, *, at_once: bool = False, is_told: bool = False) -> None:
+        """Ask for a count."""
 
     def tick(self, now_s: float, unix_s: float) -> float | None:
         """Do what is due; return the seconds until more is, None for never."""
@@ -126,10 +149,16 @@ class Hub:
 
     Args:
         on_needs_read: Called when a log has got followers that are not live.
+        on_needs_count: Called when a player's streams need a count, and with whether
+            they need it at once.
 
     """
 
-    def __init__(self, on_needs_read: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        on_needs_read: Callable[[], None] = lambda: None,
+        on_needs_count: Callable[[bool], None] = lambda at_once: None,
+    ) -> None:
         self._readers: dict[Log, list[Reader]] = {}
         self._groups: dict[Log, BroadcastGroup] = {}
         self.new_logs: list[Log] = []
@@ -137,10 +166,16 @@ class Hub:
         self._on_needs_read = on_needs_read
         self.needs_read: set[Log] = set()
         """Logs with followers that are not live, and maybe some without."""
+        self._on_needs_count = on_needs_count
+        self.needs_count: dict[Log, None] = {}
+        """Players' logs whose streams need a count, in the order in which they came."""
+        self.needs_count_at_once: dict[Log, None] = {}
+        """Those of them that need it at once."""
         self._moved_streams: set[OpenStream] = set()
         """Streams whose cursors have changed and are unsent."""
         # One bound method for all streams, since there are many of them.
         self._note_moved_stream = self._moved_streams.add
+        self._note_needs_count = self.note_needs_count
 
     def __len__(self) -> int:
         return sum(map(len, self._readers.values()))
@@ -176,7 +211,9 @@ class Hub:
         else:
             readers.append(reader)
         if (stream := reader.stream) is not None:
+            stream.log = log
             stream.on_cursor_moved = self._note_moved_stream
+            stream.on_count_doubtful = self._note_needs_count
         self._note_needs_read(log)
 
     def detach(self, log: Log, reader: Reader) -> bool:
@@ -184,7 +221,7 @@ class Hub:
         readers = self._readers[log]
         readers.remove(reader)
         if (stream := reader.stream) is not None:
-            stream.on_cursor_moved = None
+            stream.on_cursor_moved = stream.on_count_doubtful = None
             self._moved_streams.discard(stream)
         if not readers:
             del self._readers[log]
@@ -207,7 +244,7 @@ class Hub:
             # Other readers have every entry. A read would only confirm that, once for
             # each of the thousands of readers that join everyone's log.
             read_from = sub.own_subscription().begin_read()
-            sub.on_history(read_from, History(head, head, []), unread=0, marks=0)
+            sub.on_history(read_from, History(head, head, []))
         else:
             self._note_needs_read(sub.log)
 
@@ -279,11 +316,38 @@ class Hub:
             if (stream := reader.stream) is not None:
                 stream.send_ephemeral(notification)
 
-    def broadcast_mark(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
-        """Send the streams of a player's log a read mark."""
-        for reader in self.readers(log):
-            if (stream := reader.stream) is not None:
-                stream.on_mark(marks=marks, unread=unread, body=body)
+    def broadcast_mark(self, log: Log, *, marks: int, body: bytes) -> None:
+        """Let the streams of a player's log send a read mark."""
+        for stream in self.streams(log):
+            stream.on_mark(marks=marks, body=body)
+
+    def streams(self, log: Log) -> list[Stream]:
+        """Return the readers of a player's log that have an open stream."""
+        streams = (reader.stream for reader in self._readers.get(log, ()))
+        return [stream for stream in streams if stream is not None]
+
+    def note_needs_count(self, log: Log, at_once: bool = False) -> None:
+        """Have the streams of a player's log take a count that is begun from now on."""
+        (self.needs_count_at_once if at_once else self.needs_count)[log] = None
+        self._on_needs_count(at_once)
+
+    def note_ended(self, log: Log, *, followers_max: int | None = None) -> None:
+        """
+        Have the streams that count a log's entries take a count: some have ended.
+
+        O(followers) for an audience's log; does nothing if it has more than
+        `followers_max`.
+        """
+        group = self._groups.get(log)
+        if group is None:
+            if log in self._readers:
+                self.note_needs_count(log)
+            return
+        if followers_max is not None and len(group) > followers_max:
+            return
+        for sub in group:
+            if sub.is_member and (stream := sub.owner.stream) is not None:
+                stream.doubt_count()
 
     def end_replaced(self, log: Log, connection: str) -> None:
         """End the reader of a connection, if it is in this process."""

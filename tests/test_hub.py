@@ -17,6 +17,7 @@ from streamer.core.streams.subscription import (
     State,
     Subscription,
 )
+from streamer.core.streams.unread_count import InboxCount
 from streamer.errors import REPLACED, Disconnect
 from streamer.hub import Hub
 from streamer.model import ZERO, App, Entry, Log, Player, Position, everyone_log
@@ -48,8 +49,7 @@ class RecordingReader(Double):  # type: ignore[misc]
         self.subscription = Subscription(position(at))
         self.connection = connection
         self.got: list[int] = []
-        self.marks: list[int] = []
-        self.counts: list[tuple[int, bytes]] = []
+        self.marks: list[tuple[int, bytes]] = []
         self.ended: Disconnect | None = None
 
     @property
@@ -67,14 +67,13 @@ class RecordingReader(Double):  # type: ignore[misc]
         self.got += [e.offset for e in self.subscription.on_live(entry).entries]
 
     def on_history(
-        self, read_from: ReadFrom, history: History, *, unread: int, marks: int
+        self, read_from: ReadFrom, history: History, count: InboxCount | None = None
     ) -> None:
         delivery = self.subscription.on_history(read_from, history)
         self.got += [e.offset for e in delivery.entries]
 
-    def on_mark(self, *, marks: int, unread: int, body: bytes) -> None:
-        self.marks.append(marks)
-        self.counts.append((unread, body))
+    def on_mark(self, *, marks: int, body: bytes) -> None:
+        self.marks.append((marks, body))
 
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
         self.ended = disconnect
@@ -86,7 +85,7 @@ class RecordingReader(Double):  # type: ignore[misc]
         """Become live at its position."""
         read_from = self.subscription.begin_read()
         assert isinstance(read_from, Position)
-        self.on_history(read_from, History(read_from, read_from, []), unread=0, marks=0)
+        self.on_history(read_from, History(read_from, read_from, []))
 
 
 @pytest.fixture
@@ -114,7 +113,7 @@ def test_every_reader_of_the_log_is_offered_an_entry_and_no_other(hub: Hub) -> N
 
 def test_an_entry_without_readers_is_dropped(hub: Hub) -> None:
     hub.dispatch(LOG, entry(2))
-    hub.broadcast_mark(LOG, marks=1, unread=0, body=b"")
+    hub.broadcast_mark(LOG, marks=1, body=b"")
     hub.end_replaced(LOG, "c")
     hub.mark_stale(LOG)
 
@@ -176,10 +175,9 @@ def test_marks_reach_every_reader(hub: Hub) -> None:
     one, two = RecordingReader(), RecordingReader()
     attached(hub, one, two)
 
-    hub.broadcast_mark(LOG, marks=4, unread=7, body=b'"all":true')
+    hub.broadcast_mark(LOG, marks=4, body=b'"all":true')
 
-    assert one.marks == two.marks == [4]
-    assert one.counts == two.counts == [(7, b'"all":true')]
+    assert one.marks == two.marks == [(4, b'"all":true')]
 
 
 def test_only_the_replaced_connection_ends(hub: Hub) -> None:
@@ -271,7 +269,7 @@ def live_subscription(hub: Hub, at: int) -> AudienceSubscription:
     hub.attach_audience(sub)
     sub.own_subscription().begin_read()
     read_from = position(at)
-    sub.on_history(read_from, History(read_from, read_from, []), unread=0, marks=0)
+    sub.on_history(read_from, History(read_from, read_from, []))
     hub.needs_read.clear()
     return sub
 

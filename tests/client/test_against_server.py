@@ -186,12 +186,12 @@ async def test_a_reader_that_missed_too_much_gets_a_gap_and_finds_the_rest_on_pa
         ids = await publish(backend, *"abcdefg")
         stream = alice.notifications(ids[0])
         async with asyncio.timeout(GUARD_S):
-            unread, gap = await anext(stream), await anext(stream)
+            before, gap, after = [await anext(stream) for _ in range(3)]
         missed = await alice.page(after=ids[0])
         new = await publish(backend, "h")
         arrived = await take(stream, 1)
 
-    assert unread == Unread(7)
+    assert (before, after) == (Unread(1), Unread(7))
     assert isinstance(gap, Gap)
     assert gap.reason == "too_far"
     assert [n.id for n in missed.notifications] == ids[:0:-1]

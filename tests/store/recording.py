@@ -13,23 +13,27 @@ class RecordingHandler:
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.offsets: dict[Log, list[int]] = {}
-        self.reads: list[tuple[int, int, bytes]] = []
-        """Version of the marks, unread entries, and the announcement's body."""
+        self.reads: list[tuple[int, bytes]] = []
+        """Version of the marks, and the announcement's body."""
         self.replaced: list[str] = []
         self.subscribed: list[Log] = []
+        self.counted: list[Log] = []
 
     def on_entry(self, log: Log, entry: Entry) -> None:
         self.entries.append(entry)
         self.offsets.setdefault(log, []).append(entry.offset)
 
-    def on_read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
-        self.reads.append((marks, unread, body))
+    def on_read(self, log: Log, *, marks: int, body: bytes) -> None:
+        self.reads.append((marks, body))
 
     def on_replaced(self, log: Log, connection: str) -> None:
         self.replaced.append(connection)
 
     def on_ephemeral(self, log: Log, notification: bytes) -> None:
         raise AssertionError
+
+    def on_count_changed(self, log: Log) -> None:
+        self.counted.append(log)
 
     def on_audiences_changed(self, log: Log) -> None:
         raise AssertionError

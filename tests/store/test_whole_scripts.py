@@ -310,6 +310,13 @@ async def find(world: World) -> None:
     await world.views.find([(LOG, world.places)])
 
 
+@case("player_count", expire)
+async def count_inbox(world: World) -> None:
+    (count,) = await world.views.count_many([LOG])
+    if isinstance(count, Exception):
+        raise count
+
+
 @case("tally", joined)
 async def tally(world: World) -> None:
     await world.views.count(NEWS, "read", [2, 3])

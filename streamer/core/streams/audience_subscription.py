@@ -21,10 +21,11 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from ...errors import Disconnect
-from ...model import Entry, Log, Position
+from ...model import Entry, Log, Position, Topic
 from .batch_writer import DeliveryProfile
 from .cursor import part_of
 from .subscription import Delivery, History, ReadFrom, State, Subscription
+from .unread_count import InboxCount
 from .views import is_after
 
 __all__ = ["AudienceSubscription", "Group", "OpenStream", "StreamOwner"]
@@ -47,6 +48,9 @@ class OpenStream(Protocol):
         `cursor_dirty` the stream's cursor has changed since it was last sent.
         """
 
+    def doubt_count(self, *, at_once: bool = False, is_told: bool = False) -> None:
+        """Ask for a count of the inbox; see `Session.doubt_count`."""
+
     def send_cursor(self) -> None:
         """Send the stream's cursor, once the stream has begun."""
 
@@ -60,6 +64,8 @@ class OpenStream(Protocol):
 class StreamOwner(Protocol):
     """The reader that an `AudienceSubscription` belongs to: a stream or a poll."""
 
+    topics: tuple[Topic, ...]
+    """Topics that the reader has subscribed to, beside the player's own."""
     ended: Disconnect | None
     """Why the reader has ended, None while it has not."""
 
@@ -126,6 +132,7 @@ class AudienceSubscription:
         "log",
         "owner",
         "subscription",
+        "uncounted",
     )
 
     def __init__(
@@ -148,6 +155,8 @@ class AudienceSubscription:
         """The group it is in, None while it is individual."""
         self.began_at: Position | None = None
         """The position at which it began, None until the first read."""
+        self.uncounted: tuple[int, ...] = ()
+        """Offsets of the last entries that count for nobody; see `unread_count`."""
 
     def own_subscription(self) -> Subscription:
         """Leave the group, if any, and return the subscription, now up to date."""
@@ -175,12 +184,23 @@ class AudienceSubscription:
         return part_of(self.log, position) if isinstance(position, Position) else ""
 
     @property
+    def is_counted(self) -> bool:
+        """
+        Whether the client counts its entries.
+
+        It does not count those of a topic that it has asked for itself, although they
+        are unread if the player is a member as well.
+        """
+        topics = self.owner.topics
+        return self.is_member and not (topics and self.log.topic in topics)
+
+    @property
     def grouped_unread(self) -> int:
         """Entries the group has delivered to this member that count as unread."""
         group = self.group
         return (
             group.delivered_count - self._delivered_before
-            if group and self.is_member
+            if group is not None and self.is_counted
             else 0
         )
 
@@ -232,7 +252,7 @@ class AudienceSubscription:
             self.owner.on_audience(self, delivery)
 
     def on_history(
-        self, read_from: ReadFrom, history: History, *, unread: int, marks: int
+        self, read_from: ReadFrom, history: History, count: InboxCount | None = None
     ) -> None:
         subscription = self.own_subscription()
         if subscription.state is State.LIVE or read_from != subscription.read_from:

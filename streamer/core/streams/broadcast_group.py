@@ -118,6 +118,8 @@ class BroadcastGroup:
     def try_group(self, sub: AudienceSubscription, position: Position) -> None:
         """Group a subscription that has taken the entry at the head, if possible."""
         stream = sub.owner.stream
+        if sub.is_member is not sub.is_counted:
+            return  # Each of its entries makes the client's count wrong.
         profile_and_sink = None if stream is None else stream.delivery_profile()
         if profile_and_sink is None:
             return

@@ -20,6 +20,7 @@ from .audience_subscription import AudienceSubscription
 from .codec import fitting
 from .cursor import tail_of
 from .subscription import Delivery
+from .unread_count import InboxCount
 
 __all__ = ["Beginning", "FirstEvents", "Greeting"]
 
@@ -31,12 +32,14 @@ class Beginning(NamedTuple):
     """
     The first delivery of one log.
 
-    `position` is where the client is in that log, before the delivery.
+    `position` is where the client is in that log, before the delivery. With the own
+    log's comes what was `counted` in the inbox.
     """
 
     sub: Subscriber
     position: Position
     delivery: Delivery
+    counted: InboxCount | None = None
 
 
 class FirstEvents(NamedTuple):
@@ -45,14 +48,17 @@ class FirstEvents(NamedTuple):
 
     After ``hello`` with `cursor` come the gaps, each with the cursor after it, and the
     entries. An entry of the player's own log has the tail of its cursor; an audience's
-    has None. `postponed` has the logs of which entries found no room, and the positions
-    to read them from.
+    has None. `hello` and each gap have the number of unread entries up to their cursor.
+    `postponed` has the logs of which entries found no room, and the positions to read
+    them from. `counted` is the count of the inbox, None if it is not known.
     """
 
     cursor: str
-    gaps: list[tuple[Subscriber, Gap, str]]
+    unread: int
+    gaps: list[tuple[Subscriber, Gap, str, int]]
     entries: list[tuple[Subscriber, Entry, str | None]]
     postponed: dict[Subscriber, Position]
+    counted: InboxCount | None
 
 
 class Greeting:
@@ -92,35 +98,56 @@ class Greeting:
         """
         # Where the client is, which is not where the subscriptions are until the end.
         positions = {begun.sub: begun.position for begun in self._beginnings}
+        counted = next(begun.counted for begun in self._beginnings if begun.sub is None)
         cursor = _cursor_of(subs, positions)
+        unread = _unread_at(subs, positions, counted)
         gaps = []
-        for sub, _, delivery in self._beginnings:
+        for sub, _, delivery, _ in self._beginnings:
             if delivery.gap is not None and delivery.resumed_at is not None:
                 positions[sub] = delivery.resumed_at
-                gaps.append((sub, delivery.gap, _cursor_of(subs, positions)))
+                unread_after = _unread_at(subs, positions, counted)
+                gaps.append(
+                    (sub, delivery.gap, _cursor_of(subs, positions), unread_after)
+                )
         missed = [
             (b.sub, entry) for b in self._beginnings for entry in b.delivery.entries
         ]
         if len(self._beginnings) > 1:
             missed.sort(key=lambda pair: pair[1].order)
-        count = fitting([entry for _, entry in missed], room_bytes)
+        fitting_count = fitting([entry for _, entry in missed], room_bytes)
         entries: list[tuple[Subscriber, Entry, str | None]] = []
         tail = None
-        for sub, entry in missed[:count]:
+        for sub, entry in missed[:fitting_count]:
             positions[sub] = entry.position
             if sub is not None:
                 tail = None
             elif tail is None:
                 tail = _tail_of(subs, positions)
             entries.append((sub, entry, tail))
-        postponed = {sub: positions[sub] for sub, _ in missed[count:]}
-        return FirstEvents(cursor, gaps, entries, postponed)
+        postponed = {sub: positions[sub] for sub, _ in missed[fitting_count:]}
+        return FirstEvents(cursor, unread, gaps, entries, postponed, counted)
 
 
 def _cursor_of(
     subs: Sequence[AudienceSubscription], positions: Mapping[Subscriber, Position]
 ) -> str:
     return encode_position(positions[None]) + _tail_of(subs, positions)
+
+
+def _unread_at(
+    subs: Sequence[AudienceSubscription],
+    positions: Mapping[Subscriber, Position],
+    count: InboxCount | None,
+) -> int:
+    """Return the number of unread entries up to a position in each log."""
+    if count is None:
+        return 0
+    own = positions[None]
+    is_head = own.order == count.head.order
+    unread = count.own_unread if is_head else count.own_unread_before
+    return unread + sum(
+        count.unread_in(sub.log, positions[sub]) for sub in subs if sub.is_member
+    )
 
 
 def _tail_of(

@@ -15,6 +15,11 @@ A notification of the player's own log comes with the whole cursor, which has th
 positions in the audiences' logs as its tail. An audience's notification is the same
 bytes for every reader and so has no cursor: `send_cursor` sends it separately, once for
 several notifications.
+
+The client counts what it is sent. When its number may be wrong, because of a read mark,
+a withdrawal or a gap, the session asks for a count of the inbox (`doubt_count`), and
+sends it as soon as it has delivered everything that was counted (`on_count`). A read
+mark is sent together with the count that follows it.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ from typing import Final, Protocol
 import msgspec
 
 from ...errors import PROTOCOL, RATE_EXCEEDED, SLOW, TOKEN_INVALID, Disconnect
-from ...model import Entry, Gap, Position, Topic, encode_position
+from ...model import Entry, Gap, Log, Position, Topic, encode_position
 from ..counters import TransportCounters
 from ..limits import RateLimiter
 from .audience_subscription import AudienceSubscription
@@ -35,12 +40,20 @@ from .codec import Codec, Hello, WebSocketCodec, fitting
 from .cursor import Cursor, part_of
 from .greeting import Beginning, FirstEvents, Greeting
 from .subscription import Delivery, History, ReadFrom, Subscription
-from .unread_count import UnreadCount
+from .unread_count import (
+    InboxCount,
+    UnreadCount,
+    delivered_beyond,
+    with_uncounted,
+)
 
 __all__ = ["Session", "SessionLimits", "Sink"]
 
 MESSAGES_PER_S: Final = 20
 """Messages that a client may send per second."""
+
+MARKS_UNSENT_MAX: Final = 100
+"""Read marks that wait for a count, which is read within milliseconds."""
 
 
 class Sink(Protocol):
@@ -110,15 +123,20 @@ class Session:
         "_greeting",
         "_limits",
         "_marks",
+        "_marks_unexplained",
+        "_marks_unsent",
         "_pinged_at_s",
         "_rate",
         "_sink",
+        "_uncounted",
         "_unread",
         "audience_subscriptions",
         "connection",
         "cursor",
         "device",
         "ended",
+        "log",
+        "on_count_doubtful",
         "on_cursor_moved",
         "subscription",
         "topics",
@@ -155,10 +173,21 @@ class Session:
         """One for each audience; see `set_audiences`."""
         self.on_cursor_moved: Callable[[Session], None] | None = None
         """Called when the cursor's part of an audience has changed and is unsent."""
+        self.log: Log | None = None
+        """The player's own log, None while the session is not attached to it."""
+        self.on_count_doubtful: Callable[[Log, bool], None] | None = None
+        """Called with the log when a count is needed, and whether at once."""
         self._greeting: Greeting | None = Greeting()
         """None once the stream has begun."""
         self._unread = UnreadCount()
+        self._uncounted: tuple[int, ...] = ()
+        """Offsets of the last entries of the own log that count for nobody."""
         self._marks = 0
+        """The version of read marks that the client has been sent."""
+        self._marks_unsent: list[tuple[int, bytes]] | None = None
+        """Versions and bodies of read marks that wait for a count."""
+        self._marks_unexplained = 0
+        """A version of read marks that was counted and not announced, 0 for none."""
         self._rate: RateLimiter | None = None
         """The rate of the client's messages; most clients send none."""
         self._pinged_at_s = pinged_at_s
@@ -187,10 +216,10 @@ class Session:
         return self.subscription
 
     def is_current(self, marks: int) -> bool:
-        """Whether the client's marks and unread count need no read of the store."""
+        """Whether the client has been sent all marks, or is about to be."""
         if self._greeting is not None or self.ended is not None:
             return True  # Its log is about to be read, or it gets nothing any more.
-        return marks == self._marks and self._unread.is_confirmed
+        return marks == self._marks or self._marks_unsent is not None
 
     def deliver_next(self, entry: Entry, position: Position) -> None:
         """Take a live entry that directly follows; see `hub.Follower`."""
@@ -213,8 +242,7 @@ class Session:
             return
         self.transport.deliveries += 1
         self._write(self._codec.entry(entry, None))
-        if sub.is_member:
-            self._unread.counted += 1
+        self._count_entry(sub)
         if self.on_cursor_moved is not None:
             self.on_cursor_moved(self)
 
@@ -245,18 +273,16 @@ class Session:
         delivery = self.subscription.on_live(entry)
         if delivery.entries:
             self._write_delivery(None, delivery)
-            if entry.withdraws or entry.replaces:
-                self.subscription.mark_stale()
 
     def on_history(
-        self, read_from: ReadFrom, history: History, *, unread: int, marks: int
+        self, read_from: ReadFrom, history: History, count: InboxCount | None = None
     ) -> None:
         """
         Take the result of a read after `read_from`, as far as there is room for it.
 
-        `unread` includes the audiences' notifications. The client has no influence on
-        how many bytes a read returns, so a large one must not end the stream as slow:
-        entries without room are read again later.
+        The stream begins with `count`. The client has no influence on how many bytes a
+        read returns, so a large one must not end the stream as slow: entries without
+        room are read again later.
         """
         if self.ended is not None or read_from != self.subscription.read_from:
             return
@@ -269,21 +295,12 @@ class Session:
             begin = history.start
             if history.gap is not None and isinstance(read_from, Position):
                 begin = read_from
-            self._marks = marks
-            self._unread.set(unread, self._grouped_unread)
-            self._greeting.add(Beginning(None, begin, delivery))
+            self._greeting.add(Beginning(None, begin, delivery, count))
             self._greet_if_complete()
             return
-        head = history.head.offset
-        newer = sum(e.is_shown for e in delivery.entries if e.offset > head)
         self._write_delivery(None, delivery)
-        if self.subscription.position.offset < history.head.offset:
-            return  # The count includes entries that are still to come.
-        if marks > self._marks:
-            # The announcement was lost, and with it which entries were marked.
-            self._write_mark(marks=marks, unread=unread + newer, body=b'"ids":null')
-        else:
-            self._check_unread(unread + newer)
+        # An announcement may have been lost, that of a read mark for example.
+        self.doubt_count()
 
     def trim_to_buffer(self, history: History) -> History:
         """Return the entries that fit into this log's share of the send buffer."""
@@ -326,8 +343,10 @@ class Session:
         if self._greeting is not None:
             self._greeting.keep(audience_subscriptions)
             self._greet_if_complete()
-        elif self.on_cursor_moved is not None:
+            return
+        if self.on_cursor_moved is not None:
             self.on_cursor_moved(self)
+        self.doubt_count()
 
     def send_cursor(self) -> None:
         """Send the cursor, which names the position in every log."""
@@ -335,13 +354,110 @@ class Session:
             own = self.subscription.position
             self._write(self._codec.cursor(self._cursor_at(own)))
 
-    def on_mark(self, *, marks: int, unread: int, body: bytes) -> None:
-        """Send a read mark, made on this connection or any other."""
-        if self._greeting is None:
+    def on_mark(self, *, marks: int, body: bytes) -> None:
+        """
+        Take a read mark, made on this connection or any other.
+
+        It is sent with the next count that includes it.
+        """
+        if self._marks_unsent is None:
+            self._marks_unsent = []
+        elif len(self._marks_unsent) == MARKS_UNSENT_MAX:
+            # The client reads its page again.
+            self._marks_unsent.clear()
+            body = b'"ids":null'
+        self._marks_unsent.append((marks, body))
+        self.doubt_count(at_once=True)
+
+    def doubt_count(self, *, at_once: bool = False, is_told: bool = False) -> None:
+        """
+        Ask for a count, because the number that the client has may be wrong.
+
+        A count that was begun before this call does not answer it. With `is_told` the
+        client may count otherwise than this session, and is sent the number even if
+        that is the same.
+        """
+        if is_told:
+            self._unread.is_doubtful = True
+        if self.on_count_doubtful is not None and self.is_counting:
+            assert self.log is not None
+            self.on_count_doubtful(self.log, at_once)
+
+    @property
+    def is_counting(self) -> bool:
+        """Whether its transport has a message for the number of unread."""
+        return self.ended is None and bool(self._codec.unread(0))
+
+    @property
+    def can_take_count(self) -> bool:
+        """Whether a count can be of use now: the stream has begun and is complete."""
+        return (
+            self._greeting is None
+            and self.subscription.live_at is not None
+            and all(sub.live_at is not None for sub in self.audience_subscriptions)
+        )
+
+    def on_count(self, count: InboxCount) -> bool:
+        """
+        Take a count of the inbox; return whether no other one is needed.
+
+        Another one is needed if the stream has not begun, does not follow the audiences
+        that were counted, has not delivered all that was counted, or has learned of a
+        later read mark.
+        """
+        if not self.is_counting:
+            return True
+        unread = None if self._greeting is not None else self._unread_after(count)
+        unsent = self._marks_unsent or ()
+        if unread is None or count.marks < max([self._marks, *(m for m, _ in unsent)]):
+            return False
+        self._marks_unsent = None
+        for marks, body in unsent:
             self._write_mark(marks=marks, unread=unread, body=body)
-        else:
-            # The first read may have been made before the mark.
-            self.subscription.mark_stale()
+        if not unsent and (unread != self.unread or self._unread.is_doubtful):
+            self._tell_unread(unread)
+        return self._explain_marks(count.marks, unread)
+
+    def _explain_marks(self, marks: int, unread: int) -> bool:
+        """
+        Send that marks have changed if the second count has found that nothing said so.
+
+        Until then the announcement may still be on its way.
+        """
+        if marks == self._marks:
+            self._marks_unexplained = 0
+            return True
+        if self._marks_unexplained <= self._marks:
+            self._marks_unexplained = marks
+            return False
+        self._marks_unexplained = 0
+        self._write_mark(marks=marks, unread=unread, body=b'"ids":null')
+        return True
+
+    def _unread_after(self, count: InboxCount) -> int | None:
+        """Return a count with what was delivered beyond it, None if that is unknown."""
+        members = [sub for sub in self.audience_subscriptions if sub.is_member]
+        if {sub.log for sub in members} != set(count.views):
+            return None
+        own = self.subscription.read_from
+        if not isinstance(own, Position):
+            return None
+        unread = count.unread
+        beyond = delivered_beyond(count.head, own, self._uncounted)
+        if beyond is None:
+            return None
+        unread += beyond
+        for sub in members:
+            position = sub.read_from
+            if not isinstance(position, Position):
+                return None
+            beyond = delivered_beyond(
+                count.audiences[sub.log].head, position, sub.uncounted, sub.joined_at
+            )
+            if beyond is None:
+                return None
+            unread += beyond
+        return unread
 
     def receive(self, text: str, now_s: float) -> Command | None:
         """
@@ -446,19 +562,27 @@ class Session:
 
     def _greet(self, first: FirstEvents) -> None:
         """Write the stream's first events; entries without room are read again."""
-        unread = self.unread
-        hello = Hello(first.cursor, self._limits.heartbeat_s, unread, self._marks)
+        count = first.counted
+        if count is not None:
+            self._marks = count.marks
+        unsent = [mark for mark in self._marks_unsent or () if mark[0] > self._marks]
+        self._marks_unsent = unsent or None
+        self._unread.set(first.unread, self._grouped_unread)
+        hello = Hello(first.cursor, self._limits.heartbeat_s, first.unread, self._marks)
         self._write(self._codec.hello(hello))
-        for sub, gap, cursor in first.gaps:
+        for sub, gap, cursor, unread in first.gaps:
             self._write_gap(sub, gap, cursor)
+            self._tell_unread(unread)
         for sub, entry, tail in first.entries:
             self._write_entry(sub, entry, tail)
         for sub, position in first.postponed.items():
             (sub or self).own_subscription().rewind(position)
-        # `hello` has counted these entries already, and the client counts them again.
-        if self.unread != unread:
-            self._unread.set(unread, self._grouped_unread)
-            self._write(self._codec.unread(unread))
+        if first.entries:
+            # The client may drop repeats without counting them, and some of these
+            # entries may have been read on another connection.
+            self._unread.is_doubtful = True
+        if count is None or not self.on_count(count) or self._began_beyond(count):
+            self.doubt_count(at_once=True)
         if (
             self.audience_subscriptions
             and first.entries
@@ -481,14 +605,37 @@ class Session:
     def _grouped_unread(self) -> int:
         return sum(sub.grouped_unread for sub in self.audience_subscriptions)
 
+    def _began_beyond(self, count: InboxCount) -> bool:
+        """Whether an audience has moved between its count and its first read."""
+        return any(
+            sub.log in count.audiences
+            and sub.began_at is not None
+            and sub.began_at.offset > count.audiences[sub.log].head.offset
+            for sub in self.audience_subscriptions
+        )
+
     def _write_mark(self, *, marks: int, unread: int, body: bytes) -> None:
         self._marks = max(marks, self._marks)
-        self._unread.mark(unread, self._grouped_unread)
-        self._write(self._codec.read(marks=marks, unread=unread, body=body))
+        self._unread.set(unread, self._grouped_unread)
+        self._write(self._codec.read(marks=self._marks, unread=unread, body=body))
 
-    def _check_unread(self, unread: int) -> None:
-        if self._unread.check(unread, self._grouped_unread):
-            self._write(self._codec.unread(unread))
+    def _tell_unread(self, unread: int) -> None:
+        self._unread.set(unread, self._grouped_unread)
+        self._write(self._codec.unread(unread))
+
+    def _count_entry(self, sub: AudienceSubscription | None) -> None:
+        """Count a notification that was sent, as the client does."""
+        if sub is None or sub.is_counted:
+            self._unread.counted += 1
+        elif sub.is_member:
+            self.doubt_count(is_told=True)
+
+    def _note_uncounted(self, sub: AudienceSubscription | None, entry: Entry) -> None:
+        """Remember an entry that is no unread notification, for anybody."""
+        if sub is None:
+            self._uncounted = with_uncounted(self._uncounted, entry.offset)
+        else:
+            sub.uncounted = with_uncounted(sub.uncounted, entry.offset)
 
     def _write_delivery(
         self, sub: AudienceSubscription | None, delivery: Delivery
@@ -504,6 +651,7 @@ class Session:
                 ]
                 cursor = encode_position(self.subscription.position) + "".join(parts)
             self._write_gap(sub, delivery.gap, cursor)
+            self.doubt_count(at_once=True, is_told=True)
         tail = self._cursor_tail() if sub is None else None
         for entry in delivery.entries:
             self._write_entry(sub, entry, tail)
@@ -512,25 +660,33 @@ class Session:
         self, sub: AudienceSubscription | None, gap: Gap, cursor: str
     ) -> None:
         self.transport.gaps[gap] += 1
-        self._unread.distrust()
+        # Offsets may begin anew.
+        if sub is None:
+            self._uncounted = ()
+        else:
+            sub.uncounted = ()
         self._write(self._codec.gap(gap, cursor, sub.log if sub else None))
 
     def _write_entry(
         self, sub: AudienceSubscription | None, entry: Entry, tail: str | None
     ) -> None:
         """Write the events of an entry; there may be none."""
-        if entry.withdraws or entry.replaces:
-            self._unread.distrust()
+        if not entry.is_shown:
+            self._note_uncounted(sub, entry)
+        is_elsewhere = entry.device and self.device not in ("", entry.device)
+        if entry.withdraws or entry.replaces or is_elsewhere:
+            # The inbox has the notification on every device.
+            self.doubt_count()
         if entry.replaces:
             # Also if this entry has ended: the client may show the one it replaced.
             self._write(self._codec.replaced(entry))
         # The reader moves past ended entries and those for other devices all the same.
-        if entry.ended or (entry.device and self.device not in ("", entry.device)):
+        if entry.ended or is_elsewhere:
             return
         self.transport.deliveries += 1
         self._write(self._codec.entry(entry, tail))
-        if not entry.withdraws and (sub is None or sub.is_member):
-            self._unread.counted += 1
+        if not entry.withdraws:
+            self._count_entry(sub)
 
     def _write(self, event: bytes) -> None:
         if self.ended is not None or not event:

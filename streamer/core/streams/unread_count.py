@@ -1,27 +1,113 @@
 """
-The number of unread notifications that a stream has announced to its client.
+The number of unread notifications that a stream has told its client.
 
-Decides when the number is wrong and has to be corrected. Knows numbers only.
+Decides what a count of the inbox means for a stream that has delivered less or more
+than was counted. Knows numbers, positions and views. Knows nothing of how they are
+read.
 
-A stream counts what it delivers, and checks its number against the store's now and
-then. The two are taken at different moments: the store may count an audience's
-notification that the stream has not delivered yet. So a single difference does not
-correct the client; the same difference in two checks does. After a withdrawal, a
-replacement or a gap the stream's own number is a guess, and the next check corrects it
-at once.
+A client counts from the last number that it was sent: one more for each notification. A
+number that is read from the store counts up to a position in each log (`InboxCount`).
+The stream compares these positions with what it has delivered (`delivered_beyond`). If
+an entry that was counted is still to come, the number would count it twice, and has to
+wait. What was delivered beyond the position is added. So a number that is sent is never
+older than the notifications before it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
 import msgspec
 
-__all__ = ["UnreadCount"]
+from ...model import Log, Position
+from .views import Audience, View
+
+__all__ = ["InboxCount", "UnreadCount", "delivered_beyond", "with_uncounted"]
+
+UNCOUNTED_MAX: Final = 64
+"""
+Uncounted entries that are remembered per log. Each causes a count, which makes it
+obsolete; 64 cover a log with hundreds of them in a second.
+"""
+
+
+class InboxCount(NamedTuple):
+    """
+    The unread entries of a player's inbox, and the positions that they count up to.
+
+    `head` is the own log's, `own_unread` the number of its unread entries, and `marks`
+    its version of read marks, all at one moment. `views` has the audiences that are not
+    muted, and `audiences` their logs, read later than that moment. `own_unread_before`
+    counts the own log's unread entries up to the position after which it was read.
+    """
+
+    head: Position
+    own_unread: int
+    marks: int
+    views: Mapping[Log, View]
+    audiences: Mapping[Log, Audience]
+    own_unread_before: int = 0
+
+    @property
+    def unread(self) -> int:
+        """The number of unread entries in all logs."""
+        return self.own_unread + sum(
+            view.unread(self.audiences[log]) for log, view in self.views.items()
+        )
+
+    def unread_in(self, audience: Log, position: Position) -> int:
+        """Return how many entries of an audience up to a position are unread."""
+        if audience not in self.views:
+            return 0
+        state = self.audiences[audience]
+        # A position of a lost log separates nothing.
+        is_known = position.is_zero or position.epoch in (0, state.head.epoch)
+        last = position.offset if is_known else state.head.offset
+        return self.views[audience].unread(state, last=last)
+
+
+def with_uncounted(uncounted: tuple[int, ...], offset: int) -> tuple[int, ...]:
+    """Return a log's uncounted offsets with one more, at most `UNCOUNTED_MAX`."""
+    return (*uncounted[1 - UNCOUNTED_MAX :], offset)
+
+
+def delivered_beyond(
+    counted_to: Position,
+    delivered_to: Position,
+    uncounted: tuple[int, ...],
+    joined: Position | None = None,
+) -> int | None:
+    """
+    Return how many entries of a log were delivered beyond the position counted to.
+
+    None if that is not known: an entry that was counted is still to come, or the log
+    was lost in between.
+
+    Args:
+        counted_to: The head of the log when its entries were counted.
+        delivered_to: The position of the last entry that was delivered.
+        uncounted: Offsets of the last entries that count for nobody.
+        joined: Only entries after this position are delivered.
+
+    """
+    if delivered_to.offset < counted_to.offset:
+        return None
+    if not counted_to.is_zero and counted_to.epoch != delivered_to.epoch:
+        return None
+    first = counted_to.offset
+    if joined is not None and joined.epoch in (0, delivered_to.epoch):
+        first = max(first, joined.offset)
+    if len(uncounted) == UNCOUNTED_MAX and first < uncounted[0]:
+        return None
+    beyond = max(0, delivered_to.offset - first)
+    return beyond - sum(first < offset <= delivered_to.offset for offset in uncounted)
 
 
 # One per connection, and without references: the garbage collector can ignore it.
 class UnreadCount(msgspec.Struct, gc=False):
     """
-    The unread notifications of one stream.
+    The unread notifications of one stream, as its client counts them.
 
     A stream that is in a group of readers does not count what the group delivers. So
     the number has two parts: `counted`, which is kept here, and `grouped`, which the
@@ -29,35 +115,10 @@ class UnreadCount(msgspec.Struct, gc=False):
     """
 
     counted: int = 0
-    _difference: int | None = 0
-    """The last check's difference, None if any difference is to be believed."""
-
-    @property
-    def is_confirmed(self) -> bool:
-        """Whether the last check found no difference and none is expected since."""
-        return self._difference == 0
+    is_doubtful: bool = False
+    """Whether the client may count otherwise, so that it is sent the next number."""
 
     def set(self, unread: int, grouped: int) -> None:
         """Set the number to the one that the client is sent now."""
         self.counted = unread - grouped
-
-    def mark(self, unread: int, grouped: int) -> None:
-        """Set the number to the one that comes with a read mark."""
-        self.set(unread, grouped)
-        if self._difference is not None:
-            self._difference = 0
-
-    def distrust(self) -> None:
-        """Believe the next check, whatever difference it finds."""
-        self._difference = None
-
-    def check(self, unread: int, grouped: int) -> bool:
-        """
-        Compare the number with the store's; return whether the client is to be sent it.
-        """
-        last, difference = self._difference, unread - self.counted - grouped
-        is_corrected = difference != 0 and last in (None, difference)
-        if is_corrected:
-            self.set(unread, grouped)
-        self._difference = 0 if is_corrected else difference
-        return is_corrected
+        self.is_doubtful = False

@@ -6,7 +6,7 @@ in which of a player's logs it is looked up. Knows the inbox, and the audiences 
 into it. Knows nothing of surfaces: they choose the limits and encode the responses.
 
 Marks are written to the views of audiences first and to the player's own log last,
-which announces all of them with the total unread count. Marking is idempotent: a caller
+which announces all of them. Marking is idempotent: a caller
 without a response repeats it.
 """
 

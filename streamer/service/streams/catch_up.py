@@ -27,7 +27,8 @@ from redis.exceptions import ResponseError
 
 from ...core.counters import Counters
 from ...core.streams.subscription import ReadFrom, Start
-from ...core.streams.views import View
+from ...core.streams.unread_count import InboxCount
+from ...core.streams.views import Audience, View
 from ...errors import RESYNC, Unavailable
 from ...hub import Follower, Hub
 from ...model import App, Entry, Log
@@ -36,8 +37,10 @@ from ...store.client.faults import STORE_FAILURES, StoreFaults
 from ...store.client.pubsub import PubSub
 from ...store.logs.inbox import Inbox, Read, ReadAfter
 from ...store_url import NAMESPACE
-from ..inboxes.audiences import PlayerAudiences, unread_count
+from ..inboxes.audiences import PlayerAudiences, inbox_count
+from .expiries import Expiries
 from .position_check import PositionCheck
+from .recounts import Recounts
 from .stream_audiences import StreamAudiences
 
 __all__ = ["PROBE_APP", "CatchUp"]
@@ -59,6 +62,12 @@ CURSOR_UPDATE_BATCH: Final = 100
 
 CONGESTED_S: Final = 0.05
 """How soon to try again with a reader whose send buffer had no room."""
+
+DISPLACED_FOLLOWERS_MAX: Final = 100
+"""
+In a log that is full each entry displaces another. The streams of a larger audience are
+counted again by their reads alone: hardly any reader has the oldest of 10,000 unread.
+"""
 
 BACK_OFF_S: Final = (0.05, 1.0)
 
@@ -117,12 +126,14 @@ class CatchUp:
         self._replay_max = replay_max
         self._wake = asyncio.Event()
         self._retry_is_due = False
-        self.hub = Hub(self._wake.set)
+        self.hub = Hub(self._wake.set, self._wake_recounts)
         self._pubsub = PubSub(store, self, namespace=namespace, faults=faults)
         self._audiences = audiences
         self.stream_audiences = StreamAudiences(self.hub, self._pubsub, audiences)
+        self._expiries = Expiries(self.hub, inbox, faults=faults)
+        self._recounts = Recounts(self.hub, audiences, self._expiries, faults=faults)
         self._position_check = PositionCheck(
-            self.hub, inbox, check_s=check_s, faults=faults
+            self.hub, inbox, self._expiries, check_s=check_s, faults=faults
         )
 
     @property
@@ -151,6 +162,11 @@ class CatchUp:
             tasks.create_task(self._catch_up(), name="reads")
             tasks.create_task(self._position_check.run(), name="position check")
             tasks.create_task(self._send_cursors(), name="cursor updates")
+            tasks.create_task(self._recounts.run(), name="recounts")
+            tasks.create_task(self._expiries.run(), name="expiries")
+
+    def _wake_recounts(self, at_once: bool) -> None:
+        self._recounts.wake(at_once=at_once)
 
     # Announcements; see `store.client.pubsub.PubSubHandler`.
 
@@ -158,9 +174,13 @@ class CatchUp:
         if self.hub.dispatch(log, entry) and log.app != PROBE_APP:
             latency_s = time.time() - entry.at_us / 1e6
             self._counters.publish_to_write_s.observe(latency_s)
+        self._expiries.note_entry(log, entry)
+        if entry.offset > self._inbox.entries_max:
+            # It has displaced the oldest entry, which may have been unread.
+            self.hub.note_ended(log, followers_max=DISPLACED_FOLLOWERS_MAX)
 
-    def on_read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
-        self.hub.broadcast_mark(log, marks=marks, unread=unread, body=body)
+    def on_read(self, log: Log, *, marks: int, body: bytes) -> None:
+        self.hub.broadcast_mark(log, marks=marks, body=body)
 
     def on_replaced(self, log: Log, connection: str) -> None:
         self.hub.end_replaced(log, connection)
@@ -171,6 +191,9 @@ class CatchUp:
     def on_audiences_changed(self, log: Log) -> None:
         # The read that follows finds the change.
         self.hub.mark_stale(log)
+
+    def on_count_changed(self, log: Log) -> None:
+        self.hub.note_needs_count(log, at_once=True)
 
     def on_subscribed(self, log: Log) -> None:
         self.hub.mark_stale(log)
@@ -240,7 +263,7 @@ class CatchUp:
             for read in reads
         ]
         players = [read.log for read in reads if not read.log.is_audience]
-        replies, counts = await asyncio.gather(
+        replies, (views, audiences) = await asyncio.gather(
             self._inbox.read_many(requests), self._read_audiences(players)
         )
         # Looked up once: a log may have as many positions as followers.
@@ -256,19 +279,31 @@ class CatchUp:
                 for follower in self.hub.followers(log):
                     follower.end(RESYNC)
             else:
-                unread = reply.unread + counts.get(log, 0)
+                self._expiries.note(log, reply.ends_at_ms)
                 followers = readers[log].get(read_from, ())
-                self._deliver(followers, read_from, reply._replace(unread=unread))
+                count = None
+                if log in views:
+                    count = inbox_count(
+                        reply.history.head,
+                        reply.unread,
+                        reply.marks,
+                        views[log],
+                        audiences,
+                        reply.unread_before,
+                    )
+                self._deliver(followers, read_from, reply, count)
 
-    async def _read_audiences(self, logs: list[Log]) -> dict[Log, int]:
+    async def _read_audiences(
+        self, logs: list[Log]
+    ) -> tuple[dict[Log, list[View]], dict[Log, Audience]]:
         """
-        Return the unread counts of players' audiences.
+        Return the views of players, and the state of the audiences in them.
 
         Subscribes their readers to audiences that the players have joined since, and
         unsubscribes them from those they have left.
         """
         if not logs:
-            return {}
+            return {}, {}
         replies = dict(
             zip(logs, await self._audiences.views_of_many(logs), strict=True)
         )
@@ -293,8 +328,8 @@ class CatchUp:
         except ResponseError as error:
             # Its readers are closed when its log is read.
             _logger.error("could not read the state of an audience: %s", error)
-            return {}
-        return {log: unread_count(of, audiences) for log, of in views.items()}
+            return {}, {}
+        return views, audiences
 
     def _replay_max_of(self, read_from: ReadFrom, readers: Sequence[Follower]) -> int:
         # Only a reader that joins can be too far behind. A live one gets what it would
@@ -304,15 +339,17 @@ class CatchUp:
         return self._replay_max if all(r.joining for r in readers) else 0
 
     def _deliver(
-        self, followers: Sequence[Follower], read_from: ReadFrom, read: Read
+        self,
+        followers: Sequence[Follower],
+        read_from: ReadFrom,
+        read: Read,
+        count: InboxCount | None,
     ) -> None:
         for follower in followers:
             if follower.congested:
                 continue
             try:
-                follower.on_history(
-                    read_from, read.history, unread=read.unread, marks=read.marks
-                )
+                follower.on_history(read_from, read.history, count)
             except Exception:  # Of this reader; the others go on.
                 _logger.exception("could not deliver to a reader, which is closed")
                 follower.end(RESYNC)

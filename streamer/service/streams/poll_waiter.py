@@ -13,6 +13,7 @@ from ...core.counters import TransportCounters
 from ...core.streams.audience_subscription import AudienceSubscription
 from ...core.streams.cursor import Cursor
 from ...core.streams.subscription import Delivery, History, ReadFrom, Subscription
+from ...core.streams.unread_count import InboxCount
 from ...errors import Disconnect
 from ...model import Entry, Position, Topic
 
@@ -65,7 +66,7 @@ class PollWaiter:
             self.woken.set()
 
     def on_history(
-        self, read_from: ReadFrom, history: History, *, unread: int, marks: int
+        self, read_from: ReadFrom, history: History, count: InboxCount | None = None
     ) -> None:
         delivery = self.subscription.on_history(read_from, history)
         if delivery.entries or delivery.gap:

@@ -22,6 +22,7 @@ from ...hub import Hub
 from ...model import Log
 from ...store.client.faults import STORE_FAILURES, StoreFaults
 from ...store.logs.inbox import Inbox, Peek
+from .expiries import Expiries
 
 __all__ = ["READ_EVERY", "PositionCheck"]
 
@@ -43,6 +44,7 @@ class PositionCheck:
     Args:
         hub: The readers.
         inbox: The logs.
+        expiries: Is told when entries of the logs will expire.
         check_s: How often each log is checked.
         faults: Told of what the store refuses.
 
@@ -52,6 +54,7 @@ class PositionCheck:
         self,
         hub: Hub,
         inbox: Inbox,
+        expiries: Expiries,
         *,
         check_s: int,
         faults: StoreFaults | None = None,
@@ -59,14 +62,13 @@ class PositionCheck:
         self._faults = faults or StoreFaults()
         self._hub = hub
         self._inbox = inbox
+        self._expiries = expiries
         self._check_s = check_s
         self._second = 0
         self._slots: list[list[Log]] = []
         """This round's logs, by the second of the round in which they are checked."""
         self._ended: dict[Log, int] = {}
         """Entries that had ended at the last check, for logs with any."""
-        self._shrunk: dict[Log, int] = {}
-        """Audiences in which more entries have ended, and the second of that check."""
 
     async def run(self) -> None:
         """Check a part of the logs every second, until cancelled."""
@@ -117,31 +119,17 @@ class PositionCheck:
                 self._hub.mark_stale(log)
 
     def _is_in_sync(self, log: Log, peek: Peek) -> bool:
-        has_shrunk = peek.ended != self._ended.get(log, 0)
-        if has_shrunk:
+        self._expiries.note(log, peek.ends_at_ms)
+        if peek.ended != self._ended.get(log, 0):
+            # Whoever ended them may have been another node.
             self._ended[log] = peek.ended
-            if log.is_audience:
-                # Its members have fewer unread, and their own logs do not show that.
-                self._shrunk[log] = self._second
-        return not (
-            has_shrunk
-            or peek.is_due
-            or not self._hub.is_in_sync(log, peek.head, peek.marks)
-            or (self._second // self._check_s + hash(log)) % READ_EVERY == 0
-            or (self._shrunk and self._reads_shrunk(log))
-        )
-
-    def _reads_shrunk(self, log: Log) -> bool:
-        readers = self._hub.readers(log)
-        return any(
-            s.log in self._shrunk for r in readers for s in r.audience_subscriptions
+            self._hub.note_ended(log)
+        return self._hub.is_in_sync(log, peek.head, peek.marks) and (
+            (self._second // self._check_s + hash(log)) % READ_EVERY != 0
         )
 
     def _forget(self) -> None:
-        """Forget audiences whose members were all read since, and unfollowed logs."""
-        for log, second in tuple(self._shrunk.items()):
-            if self._second - second > self._check_s:
-                del self._shrunk[log]
+        """Forget logs that nobody follows."""
         if self._ended and self._second % self._check_s == 0:
             followed = set(self._hub.logs)
             self._ended = {log: n for log, n in self._ended.items() if log in followed}

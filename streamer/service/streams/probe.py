@@ -19,6 +19,7 @@ from typing import Final
 
 from ...core.counters import WRITE_S, Histogram
 from ...core.streams.subscription import History, ReadFrom, Start
+from ...core.streams.unread_count import InboxCount
 from ...errors import StoreUnavailable
 from ...model import Entry, Log, Player
 from ...store.client.connection import FULL, RedisConnection
@@ -58,7 +59,7 @@ class _Echo(PollWaiter):
         self.woken.set()
 
     def on_history(
-        self, read_from: ReadFrom, history: History, *, unread: int, marks: int
+        self, read_from: ReadFrom, history: History, count: InboxCount | None = None
     ) -> None:
         self.subscription.on_history(read_from, history)
 
@@ -149,6 +150,6 @@ class Probe:
     def _refused(self, error: Exception) -> None:
         if isinstance(error, StoreUnavailable) and error.words.startswith(FULL):
             # Only writes are: the connection does not count that as unavailable.
-            self._faults.failed(PART, f"is full: {error.words}")
+            self._faults.failed(PART, f"takes no writes: {error.words}")
         else:
             self._faults.refused(PART, error)

@@ -169,13 +169,22 @@ class StreamAudiences:
         If this raises, nothing has changed.
         """
         before = reader.topics
-        reader.topics = tuple(dict.fromkeys(topics))
-        if reader.topics != before:
-            try:
-                await self.refresh(log, reader, await self._audiences.views_of(log))
-            except BaseException:
-                reader.topics = before
-                raise
+        after = tuple(dict.fromkeys(topics))
+        if after == before:
+            return
+        # What a group has delivered was counted by the topics so far.
+        for sub in reader.audience_subscriptions:
+            sub.leave_group()
+        reader.topics = after
+        try:
+            await self.refresh(log, reader, await self._audiences.views_of(log))
+        except BaseException:
+            reader.topics = before
+            raise
+        finally:
+            # From when on the client counts by the new ones is not known.
+            if (stream := reader.stream) is not None:
+                stream.doubt_count(is_told=True)
 
     async def _first_subscriptions(
         self, log: Log, reader: Reader, views: Sequence[View]

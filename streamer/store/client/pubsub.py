@@ -11,10 +11,11 @@ An announcement is one message on a log's channel, its parts separated by spaces
     entry <epoch> <at_us> <offset> <tag> <fragment, empty if it is large>
     with <fields> <epoch> …   the same for an entry with further fields, written as
                               name=value,name=value: device, replaces, withdraws
-    read <marks version> <unread> <JSON members>
+    read <marks version> <JSON members>
     replaced <connection>     another connection has taken over its lease
     passing <JSON>            an ephemeral notification, which is in no log
     audiences                 the player has joined, left, muted or unmuted an audience
+    count                     the player has deleted an audience's notification
 
 Pub/Sub delivers at most once, and only while connected. The handler is therefore called
 for every confirmation of a subscription: after the first one the log's announcements
@@ -69,7 +70,7 @@ class PubSubHandler(Protocol):
 
     def on_entry(self, log: Log, entry: Entry) -> None: ...
 
-    def on_read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None: ...
+    def on_read(self, log: Log, *, marks: int, body: bytes) -> None: ...
 
     def on_replaced(self, log: Log, connection: str) -> None: ...
 
@@ -77,6 +78,9 @@ class PubSubHandler(Protocol):
 
     def on_audiences_changed(self, log: Log) -> None:
         """The player of `log` has joined, left, muted or unmuted an audience."""
+
+    def on_count_changed(self, log: Log) -> None:
+        """The unread count of the player of `log` has changed."""
 
     def on_subscribed(self, log: Log) -> None:
         """From now on announcements arrive; some may have been lost before."""
@@ -327,14 +331,16 @@ class PubSub:
             )
             self._handler.on_entry(log, entry)
         elif kind == b"read":
-            marks, unread, body = rest.split(b" ", 2)
-            self._handler.on_read(log, marks=int(marks), unread=int(unread), body=body)
+            marks, _, body = rest.partition(b" ")
+            self._handler.on_read(log, marks=int(marks), body=body)
         elif kind == b"replaced":
             self._handler.on_replaced(log, rest.decode())
         elif kind == b"passing":
             self._handler.on_ephemeral(log, rest)
         elif kind == b"audiences":
             self._handler.on_audiences_changed(log)
+        elif kind == b"count":
+            self._handler.on_count_changed(log)
 
 
 def _entry(text: bytes) -> Entry:

@@ -92,11 +92,18 @@ class AppendResult(NamedTuple):
 
 
 class Read(NamedTuple):
-    """Entries after a position, with the log's counters at the same moment."""
+    """
+    Entries after a position, with the log's counters at the same moment.
+
+    `unread_before` counts the unread entries up to the position. `ends_at_ms` is when
+    the log's next entry expires, 0 for never.
+    """
 
     history: History
     unread: int
     marks: int
+    unread_before: int = 0
+    ends_at_ms: int = 0
 
 
 class Peek(NamedTuple):
@@ -104,13 +111,14 @@ class Peek(NamedTuple):
     The state of a log as stored.
 
     `ended` is the number of entries that have expired. `is_due` is whether the time of
-    more has come; the next read records that.
+    more has come; the next read records that. `ends_at_ms` is that time, 0 for never.
     """
 
     head: Position
     marks: int
     ended: int
     is_due: bool
+    ends_at_ms: int = 0
 
 
 class PageEntry:
@@ -253,7 +261,7 @@ def parse_append_result(reply: bytes) -> AppendResult:
 
 
 def parse_read(reply: list[Any]) -> Read:
-    gap, start, head, unread, marks, items = reply
+    gap, start, head, unread, marks, items, before, ends_at = reply
     newest = parse_position(head)
     history = History(
         parse_position(start),
@@ -261,7 +269,7 @@ def parse_read(reply: list[Any]) -> Read:
         [parse_entry(newest.epoch, item) for item in items],
         Gap(gap.decode()) if gap else None,
     )
-    return Read(history, unread, marks)
+    return Read(history, unread, marks, before, int(ends_at))
 
 
 def parse_audience(reply: list[Any]) -> Audience:
@@ -271,7 +279,8 @@ def parse_audience(reply: list[Any]) -> Audience:
 
 def parse_peek(fields: list[bytes | None], now_ms: int) -> Peek:
     *position, marks, ended, ends_at = [int(field or 0) for field in fields]
-    return Peek(Position(*position), marks, ended, 0 < ends_at <= now_ms)
+    is_due = 0 < ends_at <= now_ms
+    return Peek(Position(*position), marks, ended, is_due, ends_at)
 
 
 def parse_page(reply: list[Any]) -> Page:

@@ -288,6 +288,10 @@ class Inbox:
             for reply in replies
         ]
 
+    async def now_ms(self) -> int:
+        """Return the time by which entries expire. Raises StoreUnavailable."""
+        return self._settings.clock_ms() or await self._redis.now_ms()
+
     async def peek(self, logs: Sequence[Log]) -> list[Peek | Exception]:
         """
         Return the state of logs, in one packet. A failed one is an exception.
@@ -416,7 +420,7 @@ class Inbox:
             log: The player's log.
             positions: Entries to mark. Up to 100 are named in the announcement.
             elsewhere: Unread entries in the player's audiences, added to the count that
-                is announced and returned.
+                is returned.
             force: Whether entries were marked there, which is announced even if nothing
                 changes in this log.
 
@@ -467,9 +471,21 @@ class Inbox:
         In one packet, but not at one moment. O(kept / 8) bytes each. Raises
         StoreUnavailable.
         """
+        return [ok(audience) for audience in await self.audiences_each(logs)]
+
+    async def audiences_each(self, logs: Sequence[Log]) -> list[Audience | Exception]:
+        """Return what `audiences` does, with an exception for each that failed."""
         calls = [self.audience_call(log) for log in logs]
         replies = await self._redis.run_many(calls, write=False)
-        return [parse_audience(ok(reply)) for reply in replies]
+        return [
+            reply if isinstance(reply, Exception) else parse_audience(reply)
+            for reply in replies
+        ]
+
+    @property
+    def entries_max(self) -> int:
+        """How many entries a log keeps."""
+        return self._settings.entries_max
 
     def audience_call(self, log: Log) -> ScriptCall:
         """Return the call whose reply `parse_audience` parses."""

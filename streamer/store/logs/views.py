@@ -22,10 +22,10 @@ from ..client.commands import KeyedCommand, Packed
 from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.replies import ok
 from ..presence.leases import Newcomer
-from .entries import position_args
+from .entries import parse_position, position_args
 from .settings import DAY_MS, LogSettings
 
-__all__ = ["FoundOffsets", "PlayerViews", "Views"]
+__all__ = ["FoundOffsets", "PlayerCount", "PlayerViews", "Views"]
 
 TOPICS_MAX: Final = 16
 
@@ -49,6 +49,7 @@ _ACKNOWLEDGE: Final = Script(
     "view_ack", includes=("_announce", "_whole", "_inbox", "_view")
 )
 _TALLY: Final = Script("tally", includes=("_whole",))
+_COUNT: Final = Script("player_count", includes=("_whole", "_inbox"))
 
 Tally = Literal["read", "acked"]
 Change = Literal["ids", "unread", "deleted"]
@@ -73,6 +74,21 @@ class PlayerViews(NamedTuple):
 
     views: list[View]
     known_since_us: int
+
+
+class PlayerCount(NamedTuple):
+    """
+    A player's own log and views at one moment.
+
+    `unread` entries of the log up to its `head`; `marks`, its version of read marks;
+    `ends_at_ms`, when its next entry expires, 0 for never.
+    """
+
+    head: Position
+    unread: int
+    marks: int
+    ends_at_ms: int
+    views: list[View]
 
 
 class FoundOffsets(NamedTuple):
@@ -166,6 +182,26 @@ class Views:
             players[log] = reply if isinstance(reply, Exception) else parse(log, reply)
         return [players[log] for log in logs]
 
+    async def count_many(self, logs: Sequence[Log]) -> list[PlayerCount | Exception]:
+        """
+        Count the unread entries of players' own logs, in one packet.
+
+        A failed one is an exception. O(kept / 8) bytes each.
+        """
+        calls = [
+            ScriptCall(
+                _COUNT,
+                (*self._keys.inbox(log), self._keys.views(log)),
+                self._settings.script_args(),
+            )
+            for log in logs
+        ]
+        replies = await self._redis.run_many(calls, write=False)
+        return [
+            reply if isinstance(reply, Exception) else _player_count(log, reply)
+            for log, reply in zip(logs, replies, strict=True)
+        ]
+
     async def read(self, log: Log) -> PlayerViews:
         """Read the views of a player."""
         return parse(log, await self._redis.run(*self.read_call(log), write=False))
@@ -240,14 +276,27 @@ class Views:
 
         Returns the offsets that changed. O(offsets), and O(kept / 8) bytes.
         """
-        args: list[str | int] = [audience.audience, epoch, floor, change, *offsets]
+        args: list[str | int] = [
+            audience.audience,
+            epoch,
+            floor,
+            self._keys.channel(log),
+        ]
+        args += [change, *offsets]
         return [int(o) for o in await self._run(_MARK, log, args)]
 
     async def mark_up_to(
         self, log: Log, audience: Log, offset: int, *, epoch: int, floor: int
     ) -> list[int]:
         """Mark all entries up to an offset as read; return the offsets that changed."""
-        args = (audience.audience, epoch, floor, "upto", offset)
+        args = (
+            audience.audience,
+            epoch,
+            floor,
+            self._keys.channel(log),
+            "upto",
+            offset,
+        )
         return [int(o) for o in await self._run(_MARK, log, args)]
 
     async def acknowledge(self, log: Log, audience: Log, position: Position) -> range:
@@ -310,6 +359,17 @@ def parse(log: Log, reply: list[Any]) -> PlayerViews:
     """Return the views in a reply to `Views.read_call`."""
     since_us, views = reply
     return PlayerViews([_view(log, *fields) for fields in views], int(since_us))
+
+
+def _player_count(log: Log, reply: list[Any]) -> PlayerCount:
+    head, unread, marks, ends_at, views = reply
+    return PlayerCount(
+        parse_position(head),
+        unread,
+        marks,
+        int(ends_at),
+        [_view(log, *fields) for fields in views],
+    )
 
 
 # Players who are new since the last message to everyone joined at the same position.

@@ -31,6 +31,7 @@ from streamer.model import (
     Log,
     Player,
     Position,
+    Topic,
     decode_id,
     everyone_log,
 )
@@ -53,6 +54,7 @@ class RecordingOwner:
     def __init__(self) -> None:
         self.joining = False
         self.congested = False
+        self.topics: tuple[Topic, ...] = ()
         self.deliveries: list[Delivery] = []
         self.taken: list[Entry] = []
         self.ended: Disconnect | None = None
@@ -93,7 +95,7 @@ def read(
     read_from = sub.own_subscription().begin_read()
     start = read_from if isinstance(read_from, Position) else position(head)
     history = History(start, position(head), [entry(o) for o in offsets], gap)
-    sub.on_history(read_from, history, unread=0, marks=0)
+    sub.on_history(read_from, history)
 
 
 def test_a_subscription_begins_with_its_first_read_even_if_that_is_empty(
@@ -143,7 +145,7 @@ def test_entries_before_the_player_joined_are_left_out(
     read_from = sub.own_subscription().begin_read()
     assert isinstance(read_from, Position)
     head = renewed.position
-    sub.on_history(read_from, History(head, head, [], Gap.EPOCH), unread=0, marks=0)
+    sub.on_history(read_from, History(head, head, [], Gap.EPOCH))
     sub.offer(renewed._replace(offset=2))
 
     assert [e.offset for e in owner.deliveries[-1].entries] == [2]
@@ -281,7 +283,7 @@ class TwoLogs:
         else:
             self.under[log] = None
             if not follower.congested:
-                follower.on_history(under[0], under[1], unread=0, marks=0)
+                follower.on_history(under[0], under[1])
                 self.note()
 
     def cut_off(self) -> None:

@@ -150,7 +150,7 @@ class Side:
                 history = self.history(log, read_from)
                 for follower in followers:
                     if not follower.congested:
-                        follower.on_history(read_from, history, unread=0, marks=0)
+                        follower.on_history(read_from, history)
 
     def history(self, log: Log, read_from: ReadFrom) -> History:
         entries = self.logs[log]

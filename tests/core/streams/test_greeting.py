@@ -104,7 +104,7 @@ def test_the_gaps_come_first_and_move_the_cursor_one_after_the_other() -> None:
     first = one.first_events([NEWS], ROOM)
 
     assert offsets_in(first.cursor) == (1, 2, 0)
-    (own, own_gap, own_cursor), (news, news_gap, news_cursor) = first.gaps
+    (own, own_gap, own_cursor, _), (news, news_gap, news_cursor, _) = first.gaps
     assert (own, own_gap, offsets_in(own_cursor)) == (None, Gap.TRIMMED, (9, 2, 0))
     assert (news, news_gap, offsets_in(news_cursor)) == (NEWS, Gap.EPOCH, (9, 7, 0))
 

@@ -13,8 +13,15 @@ from streamer.core.streams.batch_writer import ONE_BY_ONE, BatchWriter
 from streamer.core.streams.client_messages import Authenticate, MarkRead
 from streamer.core.streams.codec import ENVELOPE_BYTES, SseCodec, WebSocketCodec
 from streamer.core.streams.cursor import Cursor, audience_key
-from streamer.core.streams.session import MESSAGES_PER_S, Session, SessionLimits
+from streamer.core.streams.session import (
+    MARKS_UNSENT_MAX,
+    MESSAGES_PER_S,
+    Session,
+    SessionLimits,
+)
 from streamer.core.streams.subscription import History, ReadFrom, Start, State
+from streamer.core.streams.unread_count import InboxCount
+from streamer.core.streams.views import Audience, View
 from streamer.errors import Disconnect
 from streamer.model import (
     ZERO,
@@ -22,6 +29,7 @@ from streamer.model import (
     Entry,
     Gap,
     Log,
+    Player,
     Position,
     Topic,
     decode_id,
@@ -30,6 +38,7 @@ from streamer.model import (
     topic_log,
 )
 
+OWN = Log(App("app"), Player("p"))
 NEWS = topic_log(App("app"), Topic("news"))
 LIMITS = SessionLimits(heartbeat_s=25, send_buffer_bytes=10_000, send_age_s=10)
 
@@ -115,14 +124,63 @@ def read_own(
     gap: Gap | None = None,
     marks: int = 0,
     unread: int = 3,
+    audiences: dict[Log, int] | None = None,
 ) -> None:
     """Let the session read its player's own log."""
     read_from = session.subscription.begin_read()
     first = entries[0].offset - 1 if entries else head
     start = read_from if isinstance(read_from, Position) else position(first)
     history = History(start, position(head), [*entries], gap)
+    before = unread - sum(e.is_shown for e in entries)
     if not session.congested:
-        session.on_history(read_from, history, unread=unread, marks=marks)
+        counted = count_of(
+            session,
+            head,
+            unread=unread,
+            marks=marks,
+            before=before,
+            audiences=audiences,
+        )
+        session.on_history(read_from, history, counted)
+
+
+def attach(session: Session) -> list[tuple[Log, bool]]:
+    """Attach the session to its log; return the list of its requests for a count."""
+    asked: list[tuple[Log, bool]] = []
+    session.log = OWN
+    session.on_count_doubtful = lambda log, at_once: asked.append((log, at_once))
+    return asked
+
+
+def count_of(
+    session: Session,
+    head: int,
+    *,
+    unread: int = 3,
+    marks: int = 0,
+    before: int = 0,
+    audiences: dict[Log, int] | None = None,
+) -> InboxCount:
+    """
+    Count an inbox up to `head` in the own log and up to the heads of `audiences`.
+
+    By default that is where the session is in them. Their entries are all read.
+    """
+    members = [sub for sub in session.audience_subscriptions if sub.is_member]
+    heads: dict[Log, Position] = {}
+    for sub in members:
+        at = sub.read_from
+        heads[sub.log] = at if isinstance(at, Position) else ZERO
+    for log, offset in (audiences or {}).items():
+        heads[log] = position(offset)
+    return InboxCount(
+        position(head) if head else ZERO,
+        unread,
+        marks,
+        {sub.log: View(sub.log, ZERO, base=10**6) for sub in members},
+        {log: Audience(at, 1, 0, b"") for log, at in heads.items()},
+        before,
+    )
 
 
 def sub_of(
@@ -160,7 +218,7 @@ def read_audience(
     start = read_from if isinstance(read_from, Position) else position(first)
     if not sub.congested:
         history = History(start, position(head), [*entries], gap)
-        sub.on_history(read_from, history, unread=0, marks=0)
+        sub.on_history(read_from, history)
 
 
 def offsets_in(cursor: str) -> tuple[int, ...]:
@@ -206,7 +264,7 @@ def test_a_stream_begins_with_hello(session: Session, sink: RecordingSink) -> No
 
 def test_only_a_ping_may_precede_hello(session: Session, sink: RecordingSink) -> None:
     session.offer(entry(1))
-    session.on_mark(marks=1, unread=0, body=b'"all":true')
+    session.on_mark(marks=1, body=b'"all":true')
     session.tick(25, 0)
 
     assert kinds(sink.take_all()) == ["ping"]
@@ -227,15 +285,16 @@ def test_a_gap_precedes_the_entries_after_it(sink: RecordingSink) -> None:
     session.offer(entry(10))
 
     head = position(9)
-    session.on_history(
-        read_from, History(head, head, [], Gap.TRIMMED), unread=0, marks=0
-    )
+    counted = count_of(session, 9, unread=8, before=1)
+    session.on_history(read_from, History(head, head, [], Gap.TRIMMED), counted)
 
-    hello, gap, notification, _ = sink.take_all()
+    hello, gap, unread, notification, again = sink.take_all()
     # A client that loses its connection in between resumes here and gets the gap.
-    assert hello["cursor"] == encode_position(position(1))
+    assert (hello["cursor"], hello["unread"]) == (encode_position(position(1)), 1)
     assert gap == {"type": "gap", "reason": "trimmed", "cursor": encode_position(head)}
+    assert unread == {"type": "unread", "unread": 8}
     assert notification["cursor"] == encode_position(position(10))
+    assert again == {"type": "unread", "unread": 9}
     assert session.transport.gaps == {Gap.TRIMMED: 1}
 
 
@@ -244,9 +303,7 @@ def test_a_stream_from_the_zero_position_begins_with_the_zero_cursor(
 ) -> None:
     session = make_session(sink, ZERO)
 
-    session.on_history(
-        session.subscription.begin_read(), History(ZERO, ZERO, []), unread=0, marks=0
-    )
+    session.on_history(session.subscription.begin_read(), History(ZERO, ZERO, []))
 
     assert sink.take_all()[0]["cursor"] == encode_position(ZERO)
 
@@ -257,44 +314,106 @@ def test_a_read_from_another_position_does_not_begin_the_stream(
     session = make_session(sink, position(5))
     session.subscription.begin_read()
 
-    session.on_history(
-        position(4), History(position(4), position(4), []), unread=0, marks=0
-    )
+    session.on_history(position(4), History(position(4), position(4), []))
 
     assert sink.events == []
     assert session.joining
 
 
-def test_a_lost_announcement_of_marks_is_made_up_for(
+def test_a_read_mark_is_sent_with_the_count_that_includes_it(
+    session: Session, sink: RecordingSink
+) -> None:
+    asked = attach(session)
+    read_own(session, head=1, marks=5)
+    sink.take_all()
+
+    session.on_mark(marks=7, body=b'"all":true')
+
+    assert asked == [(OWN, True)]
+    assert not session.on_count(count_of(session, 1, unread=2, marks=6))
+    assert sink.take_all() == []
+    assert session.on_count(count_of(session, 1, unread=0, marks=7))
+    assert sink.take_all() == [
+        {"type": "read", "all": True, "unread": 0, "marks_version": 7}
+    ]
+
+
+def test_marks_that_nothing_announced_are_sent_after_the_second_count(
     session: Session, sink: RecordingSink
 ) -> None:
     read_own(session, head=1, marks=5)
-    session.on_mark(marks=6, unread=1, body=b'"all":true')
     sink.take_all()
-    session.subscription.mark_stale()
-    read_own(session, head=1, marks=6)
-    assert sink.take_all() == []
 
-    session.subscription.mark_stale()
-    read_own(session, head=1, marks=8)
+    # The announcement may be on its way.
+    assert not session.on_count(count_of(session, 1, unread=2, marks=8))
+    assert sink.take_all() == [{"type": "unread", "unread": 2}]
+    assert session.on_count(count_of(session, 1, unread=2, marks=8))
 
     assert sink.take_all() == [
-        {"type": "read", "ids": None, "unread": 3, "marks_version": 8}
+        {"type": "read", "ids": None, "unread": 2, "marks_version": 8}
     ]
+    assert session.on_count(count_of(session, 1, unread=2, marks=8))
+    assert sink.take_all() == []
+
+
+def test_an_announcement_that_arrives_after_the_count_is_sent_as_it_is(
+    session: Session, sink: RecordingSink
+) -> None:
+    read_own(session, head=1, marks=5)
+    sink.take_all()
+    assert not session.on_count(count_of(session, 1, unread=2, marks=6))
+    session.on_mark(marks=6, body=b'"ids":["a"]')
+
+    assert session.on_count(count_of(session, 1, unread=2, marks=6))
+
+    assert sink.take_all() == [
+        {"type": "unread", "unread": 2},
+        {"type": "read", "ids": ["a"], "unread": 2, "marks_version": 6},
+    ]
+
+
+def test_marks_beyond_a_bound_are_sent_without_ids(
+    session: Session, sink: RecordingSink
+) -> None:
+    read_own(session, head=1)
+    sink.take_all()
+    for n in range(1, MARKS_UNSENT_MAX + 2):
+        session.on_mark(marks=n, body=b'"ids":["a"]')
+
+    assert session.on_count(count_of(session, 1, marks=MARKS_UNSENT_MAX + 1))
+
+    (read,) = sink.take_all()
+    assert read["ids"] is None
+    assert read["marks_version"] == MARKS_UNSENT_MAX + 1
 
 
 def test_a_mark_made_while_joining_is_not_lost(
     session: Session, sink: RecordingSink
 ) -> None:
+    asked = attach(session)
     read_from = session.subscription.begin_read()
-    session.on_mark(marks=6, unread=1, body=b'"all":true')
+    session.on_mark(marks=6, body=b'"all":true')
     history = History(position(1), position(1), [])
 
-    session.on_history(read_from, history, unread=3, marks=5)
+    session.on_history(read_from, history, count_of(session, 1, unread=3, marks=5))
 
-    assert session.subscription.state is State.REPLAYING
-    read_own(session, head=1, marks=6)
-    assert kinds(sink.take_all()) == ["hello", "read"]
+    assert kinds(sink.take_all()) == ["hello"]
+    assert asked[-1] == (OWN, True)
+    assert session.on_count(count_of(session, 1, unread=0, marks=6))
+    assert kinds(sink.take_all()) == ["read"]
+
+
+def test_a_mark_that_hello_includes_is_not_sent(
+    session: Session, sink: RecordingSink
+) -> None:
+    read_from = session.subscription.begin_read()
+    session.on_mark(marks=6, body=b'"all":true')
+    history = History(position(1), position(1), [])
+
+    session.on_history(read_from, history, count_of(session, 1, unread=0, marks=6))
+
+    (hello,) = sink.take_all()
+    assert (hello["unread"], hello["marks_version"]) == (0, 6)
 
 
 def test_history_larger_than_the_buffer_is_taken_in_portions(
@@ -449,7 +568,7 @@ def test_nothing_comes_after_the_end(session: Session, sink: RecordingSink) -> N
 
     session.offer(entry(1))
     read_own(session, entry(1), head=1)
-    session.on_mark(marks=1, unread=0, body=b'"all":true')
+    session.on_mark(marks=1, body=b'"all":true')
     session.tick(1_000, 1_000)
     session.reply("r", 1)
     session.fail("r", "why")
@@ -571,15 +690,63 @@ def test_an_sse_stream_has_the_same_events(sink: RecordingSink) -> None:
     assert bye.startswith(b"retry: 1500\nevent: bye\n")
 
 
-def test_the_first_entries_of_a_stream_are_counted_once(sink: RecordingSink) -> None:
+def test_hello_counts_as_of_its_cursor(sink: RecordingSink) -> None:
     session = make_session(sink, position(1))
 
     read_own(session, entry(2), entry(3), head=3, unread=5)
 
-    hello, *_, unread = sink.take_all()
-    # `hello` has counted these entries, and the client counts them again.
-    assert hello["unread"] == 5
+    hello, *notifications, unread = sink.take_all()
+    assert hello["unread"] == 3
+    assert kinds(notifications) == ["notification", "notification"]
+    # For a client that drops repeats without counting them.
     assert unread == {"type": "unread", "unread": 5}
+
+
+def test_replayed_entries_that_were_read_elsewhere_are_corrected_at_once(
+    sink: RecordingSink,
+) -> None:
+    session = make_session(sink, position(1))
+    read_from = session.subscription.begin_read()
+    history = History(position(1), position(3), [entry(2), entry(3)])
+
+    session.on_history(read_from, history, count_of(session, 3, unread=3, before=3))
+
+    hello, _, _, unread = sink.take_all()
+    assert hello["unread"] == 3
+    assert unread == {"type": "unread", "unread": 3}
+
+
+def test_hello_counts_an_audience_up_to_where_the_stream_begins(
+    sink: RecordingSink,
+) -> None:
+    session = make_session(sink, position(1))
+    (news,) = with_audiences(session, position(2))
+    counted = count_of(session, 1, unread=1, before=1, audiences={NEWS: 4})
+    counted = counted._replace(views={NEWS: View(NEWS, ZERO)})
+    read_from = session.subscription.begin_read()
+    session.on_history(read_from, History(position(1), position(1), []), counted)
+
+    read_audience(news, entry(3), entry(4), head=4)
+
+    hello, _, _, unread = sink.take_all()
+    assert hello["unread"] == 1 + 2
+    assert unread == {"type": "unread", "unread": 1 + 4}
+
+
+def test_an_audience_that_moves_while_the_stream_joins_is_counted_again(
+    session: Session, sink: RecordingSink
+) -> None:
+    asked = attach(session)
+    (news,) = with_audiences(session, Start.LATEST)
+    counted = count_of(session, 1, unread=1, before=1, audiences={NEWS: 2})
+    counted = counted._replace(views={NEWS: View(NEWS, ZERO)})
+    read_from = session.subscription.begin_read()
+    session.on_history(read_from, History(position(1), position(1), []), counted)
+
+    read_audience(news, head=3)
+
+    assert sink.take_all()[-1] == {"type": "unread", "unread": 1 + 3}
+    assert asked == [(OWN, True)]
 
 
 def test_a_stream_begins_after_the_first_read_of_every_log(
@@ -588,7 +755,7 @@ def test_a_stream_begins_after_the_first_read_of_every_log(
     news, everyone = with_audiences(session, Start.LATEST, Start.LATEST)
 
     read_audience(everyone, head=5)
-    read_own(session, head=4)
+    read_own(session, head=4, audiences={NEWS: 3})
     assert session.joining
     assert sink.take_all() == []
     read_audience(news, head=3)
@@ -688,7 +855,7 @@ def test_own_entries_that_arrive_before_the_read_follow_it(sink: RecordingSink) 
     session.offer(entry(3))
     history = History(position(1), position(2), [entry(2)])
 
-    session.on_history(read_from, history, unread=0, marks=0)
+    session.on_history(read_from, history)
     read_audience(news, head=1)
 
     assert offsets(sink.take_all()) == [2, 3]
@@ -717,9 +884,10 @@ def test_a_gap_in_an_audience_names_it_and_moves_only_its_position(
 
     read_audience(news, head=9, gap=Gap.TRIMMED)
 
-    hello, gap, notification, _ = sink.take_all()
+    hello, gap, unread, notification, *_ = sink.take_all()
     # A client that loses its connection in between resumes here and gets the gap.
     assert offsets_in(hello["cursor"]) == (4, 1, 0)
+    assert unread["type"] == "unread"
     assert (gap["type"], gap["reason"], gap["topic"]) == ("gap", "trimmed", "news")
     # Its own entry has not been sent yet.
     assert offsets_in(gap["cursor"]) == (4, 9, 0)
@@ -733,7 +901,8 @@ def test_a_gap_in_the_own_log_does_not_move_the_audiences(sink: RecordingSink) -
 
     read_own(session, head=9, gap=Gap.TRIMMED)
 
-    _, gap, notification, _ = sink.take_all()
+    _, gap, unread, notification, *_ = sink.take_all()
+    assert unread["type"] == "unread"
     assert "topic" not in gap
     assert offsets_in(gap["cursor"]) == (9, 1, 0)
     assert offsets([notification]) == [2]
@@ -751,7 +920,7 @@ def test_a_live_audiences_gap_precedes_the_entries_held(
     news.offer(entry(10))
 
     head = position(9)
-    news.on_history(read_from, History(head, head, [], Gap.AHEAD), unread=0, marks=0)
+    news.on_history(read_from, History(head, head, [], Gap.AHEAD))
 
     gap, notification = sink.take_all()
     assert offsets_in(gap["cursor"]) == (4, 9, 0)
@@ -803,9 +972,10 @@ def test_an_audiences_entries_before_the_player_joined_are_left_out(
     assert news.own_subscription().read_from == position(4)
 
 
-def test_a_withdrawal_is_sent_and_the_count_is_read_again_at_once(
+def test_a_withdrawal_is_sent_and_a_count_asked_for(
     session: Session, sink: RecordingSink
 ) -> None:
+    asked = attach(session)
     read_own(session, head=4, unread=3)
     sink.take_all()
 
@@ -817,14 +987,15 @@ def test_a_withdrawal_is_sent_and_the_count_is_read_again_at_once(
         "cursor": encode_position(position(5)),
         "id": entry(4).id,
     }
-    assert session.subscription.state is State.REPLAYING
-    read_own(session, head=5, unread=2)
+    assert asked == [(OWN, False)]
+    assert session.on_count(count_of(session, 5, unread=2))
     assert sink.take_all() == [{"type": "unread", "unread": 2}]
 
 
 def test_a_replacement_is_announced_before_the_notification(
     session: Session, sink: RecordingSink
 ) -> None:
+    asked = attach(session)
     read_own(session, head=4, unread=3)
     sink.take_all()
 
@@ -833,7 +1004,8 @@ def test_a_replacement_is_announced_before_the_notification(
     replaced, notification = sink.take_all()
     assert replaced == {"type": "replaced", "id": entry(4).id, "by": entry(5).id}
     assert notification["cursor"] == encode_position(position(5))
-    read_own(session, head=5, unread=3)
+    assert asked == [(OWN, False)]
+    assert session.on_count(count_of(session, 5, unread=3))
     assert sink.take_all() == [{"type": "unread", "unread": 3}]
 
 
@@ -853,43 +1025,98 @@ def test_an_ended_entry_is_left_out_but_its_replacement_is_announced(
     assert session.subscription.read_from == position(3)
 
 
-def test_the_count_is_corrected_after_the_same_difference_twice(
+def test_a_count_is_sent_if_it_is_another_than_the_clients(
     session: Session, sink: RecordingSink
 ) -> None:
     read_own(session, head=4, unread=3)
     sink.take_all()
 
-    def checked(unread: int) -> list[dict[str, Any]]:
-        session.subscription.mark_stale()
-        read_own(session, head=4, unread=unread)
-        return sink.take_all()
-
-    assert checked(3) == []
-    assert checked(5) == []  # An audience's entry may be on its way.
-    assert checked(3) == []
-    assert checked(5) == []
-    assert checked(6) == []  # And another.
-    assert checked(6) == [{"type": "unread", "unread": 6}]
-    assert checked(6) == []
+    assert session.on_count(count_of(session, 4, unread=3))
+    assert sink.take_all() == []
+    assert session.on_count(count_of(session, 4, unread=5))
+    assert sink.take_all() == [{"type": "unread", "unread": 5}]
 
 
-def test_a_difference_of_the_count_survives_new_entries(
+def test_a_count_waits_for_what_it_counts(
     session: Session, sink: RecordingSink
 ) -> None:
-    # One has expired. New entries do not delay the correction.
-    read_own(session, head=4, unread=3)
-    session.subscription.mark_stale()
-    read_own(session, head=4, unread=2)
+    (news,) = with_audiences(session, Start.LATEST)
+    read_own(session, head=4, unread=3, audiences={NEWS: 1})
+    read_audience(news, head=1)
+    sink.take_all()
+    counted = count_of(session, 4, unread=4, audiences={NEWS: 2})
+
+    assert not session.on_count(counted)
+    assert not session.on_count(count_of(session, 5, unread=4))
+    assert sink.take_all() == []
+
+    news.offer(entry(2))
+    assert session.on_count(counted)
+    assert kinds(sink.take_all()) == ["notification"]
+    assert session.unread == 4
+
+
+def test_what_was_delivered_beyond_a_count_is_added(
+    session: Session, sink: RecordingSink
+) -> None:
+    (news,) = with_audiences(session, Start.LATEST)
+    read_own(session, head=4, unread=3, audiences={NEWS: 1})
+    read_audience(news, head=1)
+    before = count_of(session, 4, unread=1, audiences={NEWS: 1})
     session.offer(entry(5))
-    session.subscription.mark_stale()
+    news.offer(entry(2))
+    news.offer(entry(3, b"")._replace(withdraws=entry(1).id))
     sink.take_all()
 
-    read_own(session, head=5, unread=3)
+    assert session.on_count(before)
 
-    assert sink.take_all() == [{"type": "unread", "unread": 3}]
+    assert sink.take_all() == [{"type": "unread", "unread": 1 + 2}]
 
 
-def test_the_count_is_not_checked_before_all_entries_have_come(
+def test_a_count_of_other_audiences_is_of_no_use(
+    session: Session, sink: RecordingSink
+) -> None:
+    other = count_of(session, 4)
+    with_audiences(session, Start.LATEST)
+    read_own(session, head=4)
+    sink.take_all()
+
+    assert not session.on_count(other)
+
+
+def test_a_stream_that_shows_no_count_needs_none(sink: RecordingSink) -> None:
+    class Silent(WebSocketCodec):
+        def unread(self, unread: int) -> bytes:
+            return b""
+
+    session = Session(
+        position(1), codec=Silent(), sink=sink, limits=LIMITS, pinged_at_s=0
+    )
+    asked = attach(session)
+    read_own(session, entry(2), head=2)
+    session.offer(entry(3)._replace(replaces=entry(2).id))
+
+    assert session.on_count(count_of(session, 9))
+
+    assert asked == []
+    assert kinds(sink.take_all())[:2] == ["hello", "notification"]
+
+
+def test_every_read_of_the_own_log_is_followed_by_a_count(
+    session: Session,
+) -> None:
+    # The announcement of a mark may have been lost with that of an entry.
+    asked = attach(session)
+    read_own(session, head=4)
+    assert asked == []
+    session.subscription.mark_stale()
+
+    read_own(session, head=4)
+
+    assert asked == [(OWN, False)]
+
+
+def test_a_count_waits_for_all_portions_of_a_read(
     session: Session, sink: RecordingSink
 ) -> None:
     read_own(session, head=0, unread=0)
@@ -897,26 +1124,26 @@ def test_the_count_is_not_checked_before_all_entries_have_come(
     sink.take_all()
 
     for done in range(0, 6, 2):
+        assert not session.on_count(count_of(session, 6, unread=6))
         read_own(session, entry(done + 1), entry(done + 2), head=6, unread=6)
 
+    assert session.on_count(count_of(session, 6, unread=6))
     assert kinds(sink.take_all()) == ["notification"] * 6
 
 
-def test_marks_of_a_lost_announcement_come_after_all_entries(
+def test_a_gap_of_an_open_stream_is_followed_by_the_number(
     session: Session, sink: RecordingSink
 ) -> None:
-    read_own(session, head=0, unread=0)
+    asked = attach(session)
+    read_own(session, head=4, unread=3)
     session.subscription.mark_stale()
     sink.take_all()
 
-    read_own(session, entry(1), head=2, unread=1, marks=1)
-    read_own(session, entry(2), head=2, unread=1, marks=1)
+    read_own(session, head=9, gap=Gap.TRIMMED, unread=3)
 
-    *_, read = sink.take_all()
-    assert (read["type"], read["unread"]) == ("read", 1)
-    session.subscription.mark_stale()
-    read_own(session, head=2, unread=1, marks=1)
-    assert sink.take_all() == []
+    assert (OWN, True) in asked
+    assert session.on_count(count_of(session, 9, unread=3))
+    assert kinds(sink.take_all()) == ["gap", "unread"]
 
 
 def test_entries_of_the_streams_own_topics_are_not_counted(
@@ -936,19 +1163,41 @@ def test_entries_of_the_streams_own_topics_are_not_counted(
     assert sink.take_all() == []
 
 
-def test_after_an_audiences_withdrawal_the_next_count_is_believed(
+def test_an_audiences_withdrawal_asks_for_a_count(
     session: Session, sink: RecordingSink
 ) -> None:
+    asked = attach(session)
     (news,) = with_audiences(session, Start.LATEST)
-    read_own(session, head=4, unread=3)
+    read_own(session, head=4, unread=3, audiences={NEWS: 1})
     read_audience(news, head=1)
+
     news.offer(entry(2, b"")._replace(withdraws=entry(1).id))
+
+    assert asked == [(OWN, False)]
     sink.take_all()
-    session.subscription.mark_stale()
-
-    read_own(session, head=4, unread=2)
-
+    assert session.on_count(count_of(session, 4, unread=2))
     assert sink.take_all() == [{"type": "unread", "unread": 2}]
+
+
+def test_a_topic_that_the_player_and_the_stream_have_is_told_by_number(
+    session: Session, sink: RecordingSink
+) -> None:
+    # The client does not know that the player is subscribed as well.
+    asked = attach(session)
+    session.topics = (Topic("news"),)
+    news = sub_of(session)
+    session.set_audiences((news,))
+    read_own(session, head=4, unread=3, audiences={NEWS: 1})
+    read_audience(news, head=1)
+    sink.take_all()
+
+    news.offer(entry(2))
+    news.deliver_next(entry(3), position(3))
+
+    assert session.unread == 3
+    assert asked == [(OWN, False)] * 2
+    assert session.on_count(count_of(session, 4, unread=5, audiences={NEWS: 3}))
+    assert kinds(sink.take_all()) == ["notification", "notification", "unread"]
 
 
 def test_an_audience_that_is_left_while_joining_is_not_waited_for(

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 
 from streamer.core.streams.audience_subscription import AudienceSubscription
+from streamer.core.streams.session import Session
 from streamer.core.streams.subscription import History
+from streamer.core.streams.unread_count import InboxCount
 from streamer.errors import StoreUnavailable
 from streamer.hub import Hub
 from streamer.model import ZERO, App, Log, Player, everyone_log
 from streamer.service.streams import position_check as module
+from streamer.service.streams.expiries import Expiries
 from streamer.service.streams.position_check import READ_EVERY, PositionCheck
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import keys_of
@@ -20,6 +23,7 @@ from streamer.store.logs.entries import Draft
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import LogSettings
 
+from ...clock import Clock
 from ...conftest import Until
 from ..conftest import Client
 
@@ -33,7 +37,8 @@ class World:
     def __init__(self, inbox: Inbox, make_client: Any, check_s: int = CHECK_S) -> None:
         self.inbox = inbox
         self.hub = Hub()
-        self.positions = PositionCheck(self.hub, inbox, check_s=check_s)
+        self.expiries = Expiries(self.hub, inbox)
+        self.positions = PositionCheck(self.hub, inbox, self.expiries, check_s=check_s)
         self._make_client = make_client
 
     async def attach(self, log: Log) -> Any:
@@ -50,7 +55,7 @@ class World:
         client.session.audience_subscriptions = (sub,)
         self.hub.attach_audience(sub)
         sub.own_subscription().begin_read()
-        sub.on_history(ZERO, History(ZERO, ZERO, []), unread=0, marks=0)
+        sub.on_history(ZERO, History(ZERO, ZERO, []))
         self.hub.needs_read.clear()
 
     async def read(self, log: Log) -> None:
@@ -60,9 +65,11 @@ class World:
                 reader.own_subscription().begin_read()
             read = await self.inbox.read_after(log, read_from, count=100)
             for reader in readers:
-                reader.on_history(
-                    read_from, read.history, unread=read.unread, marks=read.marks
-                )
+                counted = InboxCount(read.history.head, read.unread, read.marks, {}, {})
+                reader.on_history(read_from, read.history, counted)
+                # The second finds that nothing has announced a mark.
+                if isinstance(reader, Session) and not reader.on_count(counted):
+                    reader.on_count(counted)
         self.hub.needs_read.clear()
 
     async def stale_logs(self, rounds: int = 1) -> set[Log]:
@@ -131,67 +138,41 @@ async def test_a_missed_mark_is_found_in_one_round(
     assert await world.stale_logs(rounds=2) == set()
 
 
-async def test_an_entry_that_is_due_to_expire_is_found(
+async def test_an_expiry_that_is_to_come_is_noted(
     world: World, log: Log, inbox: Inbox
 ) -> None:
-    await inbox.append(log, [FRAGMENT])
     await world.attach(log)
-    await inbox.append(log, [Draft(FRAGMENT, expires_ms=1)])
-    await world.read(log)
-    assert await world.stale_logs() == {log}, "it was over when it came"
+    await inbox.append(log, [Draft(FRAGMENT, expires_ms=1_000_000_000_000_000)])
     await world.read(log)
 
-    assert await world.stale_logs(rounds=2) == set()
+    await world.stale_logs()
+
+    assert world.expiries._next_ms == {log: 1_000_000_000_000_000}
 
 
-async def test_an_entry_that_another_node_has_expired_is_found(
-    world: World, log: Log, redis: RedisConnection, make_client: type[Client]
+async def test_streams_count_again_when_another_node_has_ended_an_entry(
+    log: Log, redis: RedisConnection, make_client: type[Client], clock: Clock
 ) -> None:
-    now_ms = 1_000_000
-    world = World(
-        Inbox(redis, LogSettings(clock_us=lambda: now_ms * 1_000)), make_client
-    )
-    await world.inbox.append(log, [Draft(FRAGMENT, expires_ms=now_ms + 1_000)])
-    client = await world.attach(log)
-    assert await world.stale_logs(rounds=2) == set()
-    assert client.of("hello")[-1]["unread"] == 1
-
-    now_ms += 1_000
-    assert await world.stale_logs() == {log}, "it is due"
-    await world.inbox.page(log, count=1)
-    world.hub.needs_read.clear()
-    assert await world.stale_logs() == {log}, "it is over"
-    await world.read(log)
-    assert await world.stale_logs() == {log}, "the count is not the one that was sent"
-    await world.read(log)
-    assert client.of("unread")[-1]["unread"] == 0
-
-
-async def test_members_of_an_audience_that_has_shrunk_are_read_once(
-    world: World, log: Log, redis: RedisConnection, make_client: type[Client]
-) -> None:
-    now_ms = 1_000_000
-    inbox = Inbox(redis, LogSettings(clock_us=lambda: now_ms * 1_000))
+    inbox = Inbox(redis, LogSettings(clock_us=clock))
     world = World(inbox, make_client)
     everyone = everyone_log(log.app)
     member = await world.attach(log)
     stranger = Log(App("other"), Player("p"))
     await world.attach(stranger)
     world.attach_audience(member, everyone)
-    assert await world.stale_logs(rounds=2) == set()
-    await inbox.append(everyone, [Draft(FRAGMENT, expires_ms=now_ms + 1_000)])
-    assert await world.stale_logs(rounds=2) == {everyone}
+    await inbox.append(everyone, [Draft(FRAGMENT, expires_ms=clock.now_ms + 1_000)])
+    await world.stale_logs()
     await world.read(everyone)
+    world.hub.needs_count.clear()
 
-    now_ms += 1_000
+    clock.now_ms += 1_000
     await inbox.page(everyone, count=1)
-    assert await world.stale_logs(rounds=2) == {everyone, log}
-    for _ in range(3):
-        # The correction of a wrong count comes with the second read.
-        await world.read(everyone)
-        await world.read(log)
-        await world.stale_logs()
-    assert await world.stale_logs(rounds=2) == set()
+    await world.stale_logs()
+
+    assert list(world.hub.needs_count) == [log]
+    world.hub.needs_count.clear()
+    await world.stale_logs()
+    assert not world.hub.needs_count
 
 
 async def test_a_log_that_cannot_be_peeked_at_is_read(

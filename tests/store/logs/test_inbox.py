@@ -395,7 +395,7 @@ async def test_entries_are_announced_large_ones_without_fragment(
 
     assert [e.position for e in recorder.entries[:3]] == appended.stored
     assert [e.fragment for e in recorder.entries[:3]] == [small, b"", b"y" * INLINE_MAX]
-    assert [(marks, unread) for marks, unread, _ in recorder.reads] == [(1, 2), (2, 0)]
+    assert [marks for marks, _ in recorder.reads] == [1, 2]
     running.cancel()
     await asyncio.wait([running])
 
@@ -515,6 +515,21 @@ async def test_a_bare_id_reads_as_its_cursor_does(inbox: Inbox, log: Log) -> Non
 
     assert read.history.start == positions[0]
     assert [e.position for e in read.history.entries] == positions[1:]
+
+
+async def test_a_read_counts_the_unread_entries_before_it(
+    inbox: Inbox, log: Log
+) -> None:
+    positions = (await inbox.append(log, [b"1"] * 6)).stored
+    await inbox.mark_ids(log, [positions[1], positions[4]])
+
+    read = await inbox.read_after(log, positions[2], count=10)
+    far = await inbox.read_after(log, positions[2], count=10, replay_max=2)
+    latest = await inbox.read_after(log, Start.LATEST, count=10)
+
+    assert (read.unread, read.unread_before) == (4, 2)
+    assert (far.history.gap, far.unread_before) == (Gap.TOO_FAR, 2)
+    assert latest.unread_before == 4
 
 
 async def test_a_read_ends_at_its_size(inbox: Inbox, log: Log) -> None:

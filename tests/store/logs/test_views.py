@@ -22,12 +22,22 @@ from streamer.model import (
     topic_log,
 )
 from streamer.store.client.connection import RedisConnection
+from streamer.store.client.pubsub import PubSub
 from streamer.store.keys import keys_of
+from streamer.store.logs.entries import Draft
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import DAY_MS, LogSettings
-from streamer.store.logs.views import TOPICS_MAX, Change, FoundOffsets, Views
+from streamer.store.logs.views import (
+    TOPICS_MAX,
+    Change,
+    FoundOffsets,
+    PlayerCount,
+    Views,
+)
 
 from ...clock import Clock
+from ...conftest import Until
+from ..recording import RecordingHandler
 
 RETENTION_MS = 90 * DAY_MS
 APP = App("app")
@@ -447,3 +457,59 @@ async def agree(views: Views, log: Log, model: Model, floor: int, head: int) -> 
     done = [offset for offset in mine if offset in model.read_ms]
     (times,) = await views.read_at_ms(log, [(NEWS, done)])
     assert times == [model.read_ms[offset] for offset in done]
+
+
+async def test_an_inbox_is_counted_with_its_views_and_next_expiry(
+    views: Views, inbox: Inbox, clock: Clock, log: Log
+) -> None:
+    await views.join(log, NEWS, ZERO)
+    await views.join(log, EVERYONE, ZERO)
+    ends_ms = clock.now_ms + 1_000
+    drafts = [Draft(FRAGMENT), Draft(FRAGMENT), Draft(FRAGMENT, expires_ms=ends_ms)]
+    positions = (await inbox.append(log, drafts)).stored
+    marked = await inbox.mark_ids(log, positions[:1])
+
+    (count,) = await views.count_many([log])
+
+    assert isinstance(count, PlayerCount)
+    assert (count.head, count.unread) == (positions[-1], 2)
+    assert (count.marks, count.ends_at_ms) == (marked.marks, ends_ms)
+    assert count.views == await found(views, log)
+    clock.now_ms += 1_000
+    (later,) = await views.count_many([log])
+    assert isinstance(later, PlayerCount)
+    assert (later.unread, later.ends_at_ms) == (1, 0)
+
+
+async def test_the_count_of_an_unknown_player_is_empty(views: Views, log: Log) -> None:
+    (count,) = await views.count_many([log])
+
+    assert count == PlayerCount(ZERO, 0, 0, 0, [])
+
+
+async def test_a_count_that_fails_is_an_exception(
+    views: Views, redis: RedisConnection, log: Log
+) -> None:
+    await redis.call("SET", keys_of().views(log), "x", write=True)
+
+    (count,) = await views.count_many([log])
+
+    assert isinstance(count, Exception)
+
+
+async def test_a_deletion_is_announced_and_a_mark_here_is_not(
+    views: Views, redis: RedisConnection, store_url: str, log: Log, until: Until
+) -> None:
+    recorder = RecordingHandler()
+    pubsub = PubSub(store_url, recorder)
+    running = asyncio.create_task(pubsub.run())
+    await until(lambda: pubsub.connected)
+    await pubsub.subscribe(log)
+    await views.join(log, NEWS, ZERO, announce=False)
+
+    await views.change(log, NEWS, "ids", [1], epoch=1, floor=1)
+    await views.change(log, NEWS, "deleted", [2], epoch=1, floor=1)
+
+    await until(lambda: recorder.counted == [log])
+    running.cancel()
+    await asyncio.wait([running])

@@ -455,11 +455,11 @@ class Fan:
                 session.set_audiences((sub,))
                 self.hub.attach_audience(sub)
                 sub.own_subscription().begin_read()
-                sub.on_history(place, history, unread=0, marks=0)
+                sub.on_history(place, history)
                 player = Log(player.app, Player(f"p{i}"))
             self.hub.attach(player, session)
             session.subscription.begin_read()
-            session.on_history(place, history, unread=0, marks=0)
+            session.on_history(place, history)
         self.received()
 
     def received(self) -> set[bytes]:

@@ -164,13 +164,14 @@ local function open_inbox(i)
   return inbox, state, floor
 end
 
--- The number of entries in the log that are not done. O(kept / 8) bytes, at most 1.3 KB.
-local function count_unread(inbox, state, floor)
-  local from = math.max(floor, state.base)
-  if from > state.head then return 0 end
+-- The number of entries in the log, up to the offset `upto` if it is given, that are not
+-- done. O(kept / 8) bytes, at most 1.3 KB.
+local function count_unread(inbox, state, floor, upto)
+  local from, last = math.max(floor, state.base), math.min(upto or state.head, state.head)
+  if from > last then return 0 end
   local done = redis.call(
-    'BITCOUNT', inbox.done, int(from - state.base), int(state.head - state.base), 'BIT')
-  return state.head - from + 1 - done
+    'BITCOUNT', inbox.done, int(from - state.base), int(last - state.base), 'BIT')
+  return last - from + 1 - done
 end
 
 -- The item with that id and tag, or nil. All three are text.

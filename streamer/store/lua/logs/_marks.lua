@@ -12,15 +12,15 @@ local function trim_reads(inbox, state, floor)
   end
 end
 
--- Count a change of marks and announce it, with `count` unread entries in total.
-local function announce_marks(inbox, state, channel, count, body)
+-- Count a change of marks and announce it.
+local function announce_marks(inbox, state, channel, body)
   state.marks = redis.call('HINCRBY', inbox.state, 'marks', 1)
   if redis.call('PTTL', inbox.state) < 0 then
     -- The player has no log; its state expires as that of a log would.
     redis.call('PEXPIRE', inbox.state, int(2 * RETENTION_MS + 2 * 86400000))
   end
   expire_with_log(inbox)
-  publish(channel, table.concat({ 'read', int(state.marks), int(count), body }, ' '))
+  publish(channel, table.concat({ 'read', int(state.marks), body }, ' '))
 end
 
 -- Whether a position is one of this log: its epoch or none, an offset in the log, and the

@@ -66,6 +66,6 @@ end
 local after = count_unread(inbox, state, floor)
 if after < before then trim_reads(inbox, state, floor) end
 if after < before or force then
-  announce_marks(inbox, state, channel, after + elsewhere, body)
+  announce_marks(inbox, state, channel, body)
 end
 return with_refusal({ after + elsewhere, before - after, state.marks })

@@ -47,6 +47,6 @@ end
 
 local after = count_unread(inbox, state, floor)
 if count > 0 or force then
-  announce_marks(inbox, state, channel, after + elsewhere, body)
+  announce_marks(inbox, state, channel, body)
 end
 return with_refusal({ after + elsewhere, count, state.marks })

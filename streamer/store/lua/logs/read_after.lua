@@ -5,7 +5,8 @@
 --       tag of the position, maximum number of entries, maximum number of entries after the
 --       position (0: any), size in bytes after which to stop early (0: none)
 -- Returns reason of the gap ("" for none), resolved start (epoch, time, offset, tag), head
--- (the same), unread entries, version of the marks, items.
+-- (the same), unread entries, version of the marks, items, unread entries up to the position
+-- that was given or resolved, when the next entry expires in ms (0: none).
 --
 -- An epoch of 0 is not compared: it comes from a bare notification id. No entry is left
 -- out, so offsets ascend by one. Ended entries are returned without their fragment and with
@@ -87,4 +88,8 @@ if not reason and start ~= 'latest' and count > 0 and state.head >= tonumber(fro
   if tonumber(from[3]) >= floor then after = '(' .. from[2] .. '-' .. from[3] end
   items = items_after(after)
 end
-return { reason or '', from, head, count_unread(inbox, state, floor), state.marks, items }
+-- Where the log is another one than that of the position, all entries are newer.
+local before = tonumber(from[3])
+if reason == 'trimmed' or reason == 'too_far' then before = offset end
+return { reason or '', from, head, count_unread(inbox, state, floor), state.marks, items,
+  count_unread(inbox, state, floor, before), int(state.ends_at or 0) }

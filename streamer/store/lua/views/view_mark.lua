@@ -1,17 +1,18 @@
 #!lua flags=allow-oom
 -- Change a player's marks in an audience. The caller has found the offsets in the audience's
--- log. Nothing is announced here: the mark in the player's own log, which follows, does
--- that. If that one fails, the version of the player's pages has changed nevertheless.
+-- log. Marks are not announced here: the mark in the player's own log, which follows, does
+-- that. If that one fails, the version of the player's pages has changed nevertheless. A
+-- deletion follows its control entry in that log, and announces that the count has changed.
 --
 -- KEYS  views, state
--- ARGV  retention in ms, clock, name of the audience, epoch and lowest offset of its log;
---       then "ids", "unread" or "deleted" and offsets, or "upto" and an offset
+-- ARGV  retention in ms, clock, name of the audience, epoch and lowest offset of its log,
+--       channel of the player's streams; then "ids", "unread" or "deleted" and offsets, or "upto" and an offset
 -- Returns the offsets that changed.
 --
 -- Commands  HDEL HGET HKEYS HLEN HMGET HSET
 
 local views, name, epoch, floor = KEYS[1], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local mode = ARGV[6]
+local channel, mode = ARGV[6], ARGV[7]
 
 local fields = redis.call('HMGET', views, 'in ' .. name, 'base ' .. name,
   'done ' .. name, 'deleted ' .. name)
@@ -70,7 +71,7 @@ local changed, unread = {}, {}
 local first = math.max(floor, joined + 1)
 
 if mode == 'upto' then
-  local upto = tonumber(ARGV[7])
+  local upto = tonumber(ARGV[8])
   for offset = math.max(first, base), upto do
     if not is_done(offset) then changed[#changed + 1] = int(offset) end
   end
@@ -98,7 +99,7 @@ if mode == 'upto' then
   end
 else
   if floor - base >= 8192 then rebase(floor) end
-  for i = 7, #ARGV do
+  for i = 8, #ARGV do
     local offset = tonumber(ARGV[i])
     local read = 'read ' .. name .. ' ' .. ARGV[i]
     if offset < first or list_has(deleted, ARGV[i]) then
@@ -145,4 +146,6 @@ redis.call('HSET', views, 'base ' .. name, int(base), 'done ' .. name,
 for _, read in ipairs(unread) do redis.call('HDEL', views, read) end
 -- For deleted entries the player's log gets control entries, which change the version.
 if #changed > 0 and mode ~= 'deleted' then count_change(KEYS[2]) end
-return changed
+-- A count that followed the control entry may have preceded this.
+if mode == 'deleted' then publish(channel, 'count') end
+return with_refusal(changed)
