@@ -147,6 +147,8 @@ class Stream(AsyncIterator[Event]):
         self._device = device
         self._unread: int | None = None
         self._received_unread: int | None = None
+        self._put_unread: int | None = None
+        """The number at the last event that was put into the buffer."""
         self._marks_version: int | None = None
         self._seen = SeenIds()
         self._reconnect = Reconnect(
@@ -411,7 +413,9 @@ class Stream(AsyncIterator[Event]):
                     await self._put(event, len(text))
                 case Unread(unread) as event:
                     self._received_unread = unread
-                    await self._put(event)
+                    # After a replay the server confirms what was counted.
+                    if unread != self._put_unread:
+                        await self._put(event)
                 case Reply() | CommandError() as result:
                     self._commands.on_result(result)
                 case _:
@@ -426,25 +430,26 @@ class Stream(AsyncIterator[Event]):
         if hello.unread is None:
             return
         last_version, self._marks_version = self._marks_version, hello.marks_version
-        last_unread, self._received_unread = self._received_unread, hello.unread
+        self._received_unread = hello.unread
         if last_version is not None and hello.marks_version not in (None, last_version):
             assert hello.marks_version is not None
             # The server does not say which notifications were marked.
             await self._put(
                 Read(unread=hello.unread, marks_version=hello.marks_version)
             )
-        elif last_unread != hello.unread:
+        elif hello.unread != self._put_unread:
             await self._put(Unread(hello.unread))
 
     async def _on_notification(
         self, notification: Notification, cursor: str | None, size: int
     ) -> None:
+        # A repeat counts as well: the number of `hello` is as of its cursor.
+        if self._received_unread is not None and self._is_counted(notification, cursor):
+            self._received_unread += 1
         if self._seen.is_repeat(notification.id):
             self._received_cursor = cursor or self._received_cursor
             return
         self._reconnect.mark_proved()
-        if self._received_unread is not None and self._is_counted(notification, cursor):
-            self._received_unread += 1
         await self._put(msgspec.structs.replace(notification, cursor=cursor), size)
 
     def _is_counted(self, notification: Notification, cursor: str | None) -> bool:
@@ -462,7 +467,7 @@ class Stream(AsyncIterator[Event]):
     async def _put(self, event: Event, size: int = 0) -> None:
         cursor = getattr(event, "cursor", None) or self._received_cursor
         await self._buffer.put(_Buffered(event, cursor, self._received_unread), size)
-        self._received_cursor = cursor
+        self._received_cursor, self._put_unread = cursor, self._received_unread
 
 
 def _sender_of(socket: ClientConnection) -> Send:
