@@ -53,6 +53,13 @@ class Running:
         self.key = await apps.add_key(AppName("game"))
         await redis.close()
 
+    def sibling(self, store_url: str) -> Running:
+        """Return another node of the same app, not started yet."""
+        other = Running(store_url, {})
+        other._config = msgspec.structs.replace(self._config, port=0)
+        other._record, other.key = self._record, self.key
+        return other
+
     def token(
         self, player: str, *, ttl_s: int = 3600, topics: tuple[str, ...] = ()
     ) -> str:
