@@ -110,6 +110,9 @@ class Stream(OpenStream, Protocol):
     def doubt_count(self, *, at_once: bool = False, is_told: bool = False) -> None:
         """Ask for a count."""
 
+    def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
+        """End, and let the client reconnect after `delay_ms`."""
+
     def tick(self, now_s: float, unix_s: float) -> float | None:
         """Do what is due; return the seconds until more is, None for never."""
 

@@ -25,7 +25,7 @@ from itertools import islice
 from typing import Final
 
 from ...core.streams.unread_count import InboxCount
-from ...errors import Unavailable
+from ...errors import RESYNC, Unavailable
 from ...hub import Hub, Stream
 from ...model import Log, Position
 from ...store.client.faults import STORE_FAILURES, StoreFaults
@@ -204,7 +204,13 @@ class Recounts:
             raise unavailable
 
     def _deliver(self, log: Log, count: InboxCount) -> None:
-        outcomes = [stream.on_count(count) for stream in self._counting(log)]
+        outcomes = []
+        for stream in self._counting(log):
+            try:
+                outcomes.append(stream.on_count(count))
+            except Exception:  # Of this stream; the others go on.
+                _logger.exception("could not send a count to a stream, which is closed")
+                stream.end(RESYNC)
         if all(outcomes):
             self._vain.pop(log, None)
         else:

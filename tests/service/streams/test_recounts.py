@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from small_client import Badge
-from streamer.errors import StoreUnavailable
+from streamer.errors import RESYNC, StoreUnavailable
 from streamer.model import App, Log, Player, Topic, topic_log
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import keys_of
@@ -264,6 +264,37 @@ async def test_a_player_that_cannot_be_counted_delays_no_other(
         await until(lambda: number(client) == 0)
         await redis.call("DEL", state, write=True)
         await until(lambda: not world.catch_up._recounts.is_counting)
+
+
+async def test_a_stream_that_fails_on_its_count_ends_alone(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    until: Until,
+    make_client: type[Client],
+) -> None:
+    own = await world.publish(world.log)
+    client, broken = await world.follow(), make_client()
+    other = Log(world.log.app, Player("other"))
+
+    real = type(broken.session).on_count
+
+    def fail(count: object) -> bool:
+        raise KeyError("broken")
+
+    async with world.catch_up.stream_audiences.follow(other, broken.session):
+        await until(lambda: broken.begin is not None)
+        monkeypatch.setattr(
+            type(broken.session),
+            "on_count",
+            lambda self, count: (
+                fail(count) if self is broken.session else real(self, count)
+            ),
+        )
+        world.catch_up.hub.note_needs_count(other)
+        await until(lambda: broken.ended == RESYNC)
+
+        await world.inboxes.mark_ids(world.me, world.log.player, [own.id])
+        await until(lambda: number(client) == 0)
 
 
 async def test_an_unavailable_store_delays_a_count_and_loses_none(
