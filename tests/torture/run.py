@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -35,6 +36,10 @@ from .traffic import Backend, Cast, Http, PlayerActs
 
 SETTLE_S = 60.0
 """How long requests may remain unanswered once there are no faults."""
+
+
+RUN_S = 720.0
+"""How long a run may take, in which nothing is stuck."""
 
 
 @dataclass
@@ -153,8 +158,7 @@ class Run:
     def _make_readers(self) -> list[Reader]:
         readers: list[Reader] = []
         for number, player in enumerate(self.cast.players):
-            others = ("poll", "client") if number % 2 else ("client", "sse")
-            for transport in ("websocket", "sse", others[0]):
+            for transport in ("websocket", "sse", "poll" if number % 2 else "client"):
                 dice = chance(self.plan.seed, "reader", player, transport)
                 earliest = transport != "poll" and dice.random() < 0.5
                 name = f"{player}/{transport}"
@@ -178,6 +182,27 @@ class Run:
         )
 
     # The course.
+
+    async def course(self) -> bool:
+        """Run all rounds and the epilogue; return whether it came to the end."""
+        for faults in self.plan.rounds:
+            if not await self.round(faults):
+                return False
+            await self.quiet()
+        epilogue = Epilogue(
+            self.topology,
+            self.history,
+            self.cast,
+            self.admin,
+            self.backends[0],
+            self.players,
+        )
+        await epilogue.requests()
+        await epilogue.streams()
+        await self.quiet()
+        await self.end_readers()
+        await epilogue.slots()
+        return True
 
     @asynccontextmanager
     async def parts(self) -> AsyncIterator[None]:
@@ -263,8 +288,9 @@ class Run:
             task.result()
         return not pending
 
-    async def quiet(self, *, loses: bool) -> None:
+    async def quiet(self) -> None:
         """Wait until all has arrived, then check badges and pages."""
+        loses = self.topology.loses_unconfirmed
         last_end = max(
             (
                 one.acked_at + one.ttl_s
@@ -332,16 +358,6 @@ class Run:
                     )
                 )
 
-    def epilogue(self) -> Epilogue:
-        return Epilogue(
-            self.topology,
-            self.history,
-            self.cast,
-            self.admin,
-            self.backends[0],
-            self.players,
-        )
-
     async def _unread(self, player: str) -> int:
         path = f"/v1/players/{player}/notifications"
         answer = await self.admin.ask("GET", path, params={"limit": "1"})
@@ -397,24 +413,22 @@ async def torture(
         nodes=scale.nodes,
         position_check_s=plan.position_check_s,
     )
-    loses = topology.loses_unconfirmed
+    run = Run(topology, history, plan, scale)
+    complete = False
     async with topology.running():
         if meddle is not None:
             meddle(topology)
-        run = Run(topology, history, plan, scale)
-        complete = False
-        async with run.parts():
-            for faults in plan.rounds:
-                if not await run.round(faults):
-                    break
-                await run.quiet(loses=loses)
-            else:
-                epilogue = run.epilogue()
-                await epilogue.requests()
-                await epilogue.streams()
-                await run.quiet(loses=loses)
-                await run.end_readers()
-                await epilogue.slots()
-                complete = True
-    found = findings(history, loses=loses, further=run.troubles, complete=complete)
+        try:
+            async with asyncio.timeout(RUN_S), run.parts():
+                complete = await run.course()
+        except Exception as error:
+            # A failure says what led to it, whatever it is.
+            trace = traceback.format_exception(error)
+            history.trouble("stuck", f"the run ended: {' '.join(trace[-3:])}")
+    found = findings(
+        history,
+        loses=topology.loses_unconfirmed,
+        further=run.troubles,
+        complete=complete,
+    )
     return Outcome(plan, history, found, folder)
