@@ -37,6 +37,7 @@ class Epilogue:
         admin: Http,
         backend: Backend,
         players: Sequence[PlayerActs],
+        guard_s: float,
     ) -> None:
         self._topology = topology
         self._history = history
@@ -45,6 +46,7 @@ class Epilogue:
         self._backend = backend
         self._players = players
         self._topic = cast.topics[0]
+        self._guard_s = guard_s
 
     async def requests(self) -> None:
         """Make the requests whose effects the next check of the pages will judge."""
@@ -88,20 +90,20 @@ class Epilogue:
         """Resume from a message that has ended: the next one comes, without a gap."""
         player = self._cast.players[0]
         stream = await self._open(player, cursor=ended_id)
+        what = f"{player} resumed from the ended {ended_id}"
         try:
-            await stream.until("hello")
-            (next_one,) = await self._backend.publish(f"#{self._topic}", plain=True)
-            while (message := await stream.next()).kind != "notification":
-                if message.kind == "gap":
-                    self._history.trouble(
-                        "gap",
-                        f"{player} resumed from the ended {ended_id}: {message.data}",
-                    )
-                    return
-            if message.id != next_one.id:
-                self._history.trouble(
-                    "silent", f"{player} resumed from {ended_id}, got {message.id}"
-                )
+            async with asyncio.timeout(self._guard_s):
+                await stream.until("hello")
+                (sent,) = await self._backend.publish(f"#{self._topic}", plain=True)
+                while (message := await stream.next()).kind != "notification":
+                    if message.kind == "gap":
+                        self._history.trouble("gap", f"{what}: {message.data}")
+                        return
+        except (TimeoutError, StreamEnded) as error:
+            self._history.trouble("silent", f"{what}, and received nothing: {error!r}")
+        else:
+            if message.id != sent.id:
+                self._history.trouble("silent", f"{what}, and received {message.id}")
         finally:
             stream.cut()
 
@@ -115,17 +117,21 @@ class Epilogue:
                 await self._backend.publish(own(actor.player), plain=True)
             unread = (await actor.page(limit="1"))["unread"]
             stream = await self._open(actor.player, cursor=page["cursor"])
+            badges: list[int] = []
             try:
-                badges = [(await stream.until("hello")).data["unread"]]
-                while badges[-1] != unread or len(badges) < 3:
-                    message = await stream.next()
-                    if message.kind == "notification":
-                        badges.append(badges[-1] + 1)
-                    elif message.kind == "unread":
-                        badges.append(message.data["unread"])
+                async with asyncio.timeout(self._guard_s):
+                    badges.append((await stream.until("hello")).data["unread"])
+                    while badges[-1] != unread or len(badges) < 3:
+                        message = await stream.next()
+                        if message.kind == "notification":
+                            badges.append(badges[-1] + 1)
+                        elif message.kind == "unread":
+                            badges.append(message.data["unread"])
+            except (TimeoutError, StreamEnded):
+                pass
             finally:
                 stream.cut()
-            if max(badges) > unread:
+            if len(badges) < 3 or max(badges) > unread or badges[-1] != unread:
                 self._history.trouble(
                     "badge",
                     f"{actor.player} resumed with two to come, and its badge went "
@@ -141,7 +147,7 @@ class Epilogue:
             try:
                 token = self._cast.tokens[player]
                 opened.append(await WsStream.open(port, token, cursor=cursor))
-            except (StreamRefused, StreamEnded):
+            except (StreamRefused, StreamEnded, TimeoutError):
                 return False
             return True
 

@@ -196,6 +196,7 @@ class Run:
             self.admin,
             self.backends[0],
             self.players,
+            self.scale.arrival_s,
         )
         await epilogue.requests()
         await epilogue.streams()
