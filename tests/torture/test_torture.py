@@ -25,7 +25,7 @@ Tamper = Callable[[ProxiedConnection, bytes, bool], bytes]
 
 NIGHTLY_SEEDS = range(1, 7)
 SHORT = Scale(players=3, backends=2, rounds=1, round_s=8.0)
-LONG = Scale(players=6, rounds=4, round_s=10.0, nodes=3)
+LONG = Scale(players=6, backends=4, per_s=8.0, rounds=4, round_s=10.0, nodes=3)
 CONTROL = Scale(
     players=1, backends=1, rounds=1, round_s=3.0, nodes=1, arrival_s=4.0, badge_s=4.0
 )
