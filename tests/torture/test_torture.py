@@ -36,18 +36,8 @@ def chance(seeded: None) -> None:
     """Seed the choice of ports from the seed of the run."""
 
 
-PENDING = re.compile("badge: ")
-"""
-Troubles that the product is known to have, which the short run passes over.
-
-A badge is wrong after a withdrawal meets a publish, late after an expiry, and counts a
-replay twice. The long runs pass over nothing.
-"""
-
-
-def assert_clean(outcome: Outcome, *, but: re.Pattern[str] | None = None) -> None:
-    troubles = [f"{kind}: {what}" for kind, what in outcome.findings.troubles]
-    if not all(but and but.match(trouble) for trouble in troubles):
+def assert_clean(outcome: Outcome) -> None:
+    if outcome.findings.troubles:
         pytest.fail(outcome.explain(), pytrace=False)
 
 
@@ -59,7 +49,7 @@ async def test_a_short_run_accounts_for_every_effect(
 ) -> None:
     outcome = await torture(tmp_path, seed, OneStore, kinds=QUICK, scale=SHORT)
 
-    assert_clean(outcome, but=PENDING)
+    assert_clean(outcome)
     report(f"seed {seed}: {outcome.findings.figure}")
 
 

@@ -14,6 +14,7 @@ import pytest_asyncio
 from streamer.model import App
 from streamer.store.access.apps import Apps
 from streamer.store.client.connection import RedisConnection
+from streamer.store.deployment import enter_deployment
 
 from ..conftest import Mint, OpenEvents, Server, Start
 from ..event_stream import EventStream
@@ -72,6 +73,7 @@ async def redis(redis: RedisConnection) -> Any:
     names in every test.
     """
     await redis.call("FLUSHALL", write=True)
+    await enter_deployment(redis)
     return redis
 
 
