@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import Error
+from ..transports.web.requests import refuse_misspelled
 from .operation import Operation
 
 __all__ = ["Endpoint", "Endpoints", "Handler", "bind", "bind_websocket"]
@@ -33,6 +34,7 @@ class Endpoints(Generic[C]):
     Args:
         identify: Returns the caller of a request, in the form the handlers take.
         refuse: Returns the surface's response to an error.
+        misspelled: Whether to refuse parameters of the query that are misspelled.
 
     """
 
@@ -40,16 +42,28 @@ class Endpoints(Generic[C]):
         self,
         identify: Callable[[Request], Awaitable[C]],
         refuse: Callable[[Error, Request], Response],
+        *,
+        misspelled: bool = False,
     ) -> None:
         self._identify = identify
         self._refuse = refuse
+        self._misspelled = misspelled
 
     def bind(self, *bound: tuple[Operation, Handler[C]]) -> list[BaseRoute]:
         """Return the routes of operations, in the order of matching."""
         return bind(
-            (operation, Endpoint(self._identify, handler, self._refuse))
+            (
+                operation,
+                Endpoint(self._identify, handler, self._refuse, self._known(operation)),
+            )
             for operation, handler in bound
         )
+
+    def _known(self, operation: Operation) -> frozenset[str]:
+        """Return the names that a misspelled parameter may have been meant to be."""
+        if not self._misspelled:
+            return frozenset()
+        return frozenset(it.name for it in operation.parameters if it.where == "query")
 
 
 class Endpoint(Generic[C]):
@@ -60,22 +74,27 @@ class Endpoint(Generic[C]):
     wrappers cost a publish 5 % of its time, and would do nothing here.
     """
 
-    __slots__ = ("_handler", "_identify", "_refuse")
+    __slots__ = ("_handler", "_identify", "_known", "_refuse")
 
     def __init__(
         self,
         identify: Callable[[Request], Awaitable[C]],
         handler: Handler[C],
         refuse: Callable[[Error, Request], Response],
+        known: frozenset[str] = frozenset(),
     ) -> None:
         self._identify = identify
         self._handler = handler
         self._refuse = refuse
+        self._known = known
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
-            response = await self._handler(request, await self._identify(request))
+            caller = await self._identify(request)
+            if self._known and scope["query_string"]:
+                refuse_misspelled(request.query_params, self._known)
+            response = await self._handler(request, caller)
         except Error as error:
             response = self._refuse(error, request)
         await response(scope, receive, send)

@@ -313,8 +313,9 @@ async def test_a_ticket_requires_the_right_to_open_streams(
 # Streams by ticket.
 
 
+@pytest.mark.parametrize("polyfill", [False, True])
 async def test_a_ticket_opens_one_event_stream_and_its_reconnects(
-    site: Site, mint: Mint, backend_key: str
+    site: Site, mint: Mint, backend_key: str, polyfill: bool
 ) -> None:
     ticket = await site.ticket(mint("alice"))
 
@@ -322,7 +323,10 @@ async def test_a_ticket_opens_one_event_stream_and_its_reconnects(
     begun = await first.until("hello")
     again = await site.sse(ticket=ticket)
     await publish(site, backend_key, "while it was away")
-    resumed = await site.sse(ticket=ticket, headers={"Last-Event-ID": begun["id"]})
+    if polyfill:
+        resumed = await site.sse(ticket=ticket, lastEventId=begun["id"])
+    else:
+        resumed = await site.sse(ticket=ticket, headers={"Last-Event-ID": begun["id"]})
 
     assert (first.status, again.status, resumed.status) == (200, 401, 200)
     await again.response.aread()

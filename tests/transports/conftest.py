@@ -83,6 +83,12 @@ class RawClient:
         head = await self.read_until(b"\r\n\r\n")
         return int(head.split(b" ", 2)[1])
 
+    async def body(self) -> bytes:
+        """Return the body of the next response, which has a Content-Length."""
+        head = await self.read_until(b"\r\n\r\n")
+        _, _, length = head.lower().partition(b"content-length: ")
+        return await self.read(int(length.split(b"\r\n")[0]))
+
     async def exchange(self, request: bytes) -> bytes:
         self.send(request)
         return await self.read_to_end()
@@ -372,7 +378,8 @@ class World:
 
 
 def _refuse(error: Error) -> Response:
-    return Response(status_code=409 if isinstance(error, LimitReached) else 403)
+    status = 409 if isinstance(error, LimitReached) else 403
+    return Response(str(error), status)
 
 
 MakeWorld = Callable[..., Awaitable[World]]

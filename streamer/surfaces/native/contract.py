@@ -110,7 +110,15 @@ STREAM: Final = Operation(
             Literal["stream"],
             "Receive errors as events of the stream instead of HTTP errors.",
         ),
-        header("Last-Event-ID", Cursor, "Takes precedence over `cursor`."),
+        query(
+            "lastEventId",
+            Cursor,
+            "What polyfills of EventSource send instead of `Last-Event-ID`; also as "
+            "`last_event_id`. Takes precedence over `cursor`.",
+        ),
+        header(
+            "Last-Event-ID", Cursor, "Takes precedence over `lastEventId` and `cursor`."
+        ),
     ),
     responses=(
         ResponseSpec(

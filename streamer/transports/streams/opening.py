@@ -43,7 +43,7 @@ from ...service.inboxes.inbox import InboxOperations, parse_cursor
 from ...service.inboxes.receipts import ReceiptOperations
 from ...service.streams.admission import Admission, Connection
 from ..server.handle import Handle
-from ..web.requests import header_of
+from ..web.requests import header_of, refuse_misspelled
 
 __all__ = [
     "FINAL_RETRY_MS",
@@ -67,6 +67,19 @@ UNSUPPORTED_SERVER: Final = "streams need the server that `streamer serve` start
 """The refusal of an ASGI server without the extension of `server.handle`."""
 
 _INSTANCE: Final = re.compile(r"[A-Za-z0-9_.-]{0,64}", re.ASCII)
+
+PARAMETERS: Final = frozenset(
+    {"cursor", "device", "instance", "lastEventId", "refusals", "ticket", "topics"}
+)
+"""The parameters of a stream, each in the spelling that the protocol prefers."""
+
+_LAST_EVENT_ID: Final = {"lasteventid", "evslasteventid"}
+"""
+Names under which polyfills of EventSource send what they cannot put into a header.
+
+In lower case, without dashes and underscores: ``lastEventId``, ``last_event_id``,
+``Last-Event-ID``, ``evs_last_event_id``.
+"""
 
 _DISCONNECTS: Final = {
     Limit.LISTENERS_PER_PLAYER: errors.TOO_MANY_LISTENERS,
@@ -166,7 +179,7 @@ class Opening(NamedTuple):
     The parameters of a request for a stream.
 
     `resuming` is whether the request has the header ``Last-Event-ID``, which an
-    EventSource sends when it reconnects.
+    EventSource sends when it reconnects, or the parameter of its polyfills.
     """
 
     read_from: Cursor | Start
@@ -184,18 +197,22 @@ class Opening(NamedTuple):
         """
         Parse the query, and the header that EventSource sends when it reconnects.
 
-        ``Last-Event-ID`` takes precedence over ``cursor``, since EventSource repeats
-        its first URL.
+        ``Last-Event-ID`` takes precedence over ``lastEventId``, and that over
+        ``cursor``, since EventSource and its polyfills repeat their first URL.
 
         Raises:
-            Invalid: A parameter is invalid.
+            Invalid: A parameter is invalid, or misspelled.
 
         """
         last_event_id = header_of(connection, b"last-event-id", "")
         if not connection.scope["query_string"] and not last_event_id:
             return cls(Start.LATEST, "")  # Most first requests have neither.
         # The last value of a name counts.
-        query = dict(connection.query_params.multi_items())
+        query = {
+            _canonical(name): value
+            for name, value in connection.query_params.multi_items()
+        }
+        refuse_misspelled(query, PARAMETERS)
         if query.get("refusals", "stream") != "stream":
             raise Invalid(FieldError(("query", "refusals"), "must be 'stream'"))
         ticket = query.get("ticket", "")
@@ -203,22 +220,33 @@ class Opening(NamedTuple):
         device = _label(query, "device")
         if ticket and not instance:
             instance = instance_of(ticket)
-        cursor = query.get("cursor", "")
         read_from: Cursor | Start
         if last_event_id:
             read_from = parse_cursor(last_event_id, "header", "Last-Event-ID")
-        elif cursor in ("", "earliest"):
-            read_from = Start.EARLIEST if cursor else Start.LATEST
         else:
-            read_from = parse_cursor(cursor, "query", "cursor")
+            read_from = _read_from(query)
         return cls(
             read_from,
             instance,
             ticket,
-            resuming=bool(last_event_id),
+            resuming=bool(last_event_id or query.get("lastEventId")),
             device=device,
             topics=_topics(connection.query_params),
         )
+
+
+def _canonical(name: str) -> str:
+    plain = name.lower().replace("-", "").replace("_", "")
+    return "lastEventId" if plain in _LAST_EVENT_ID else name
+
+
+def _read_from(query: Mapping[str, str]) -> Cursor | Start:
+    """Return where the query says that the stream begins. Raises Invalid."""
+    name = "lastEventId" if query.get("lastEventId") else "cursor"
+    cursor = query.get(name, "")
+    if cursor in ("", "earliest"):
+        return Start.EARLIEST if cursor else Start.LATEST
+    return parse_cursor(cursor, "query", name)
 
 
 def _label(query: Mapping[str, str], parameter: str) -> str:

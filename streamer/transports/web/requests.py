@@ -8,7 +8,7 @@ Knows nothing of any surface.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -38,6 +38,7 @@ __all__ = [
     "header_of",
     "media_type_of",
     "read_body",
+    "refuse_misspelled",
     "require_origin",
     "tag_matches",
     "until_disconnect",
@@ -47,6 +48,12 @@ T = TypeVar("T")
 
 JSON: Final = "application/json"
 FORM: Final = "application/x-www-form-urlencoded"
+
+TYPOS_MAX: Final = 2
+"""Edits up to which an unknown parameter is a known one, misspelled."""
+
+UNKNOWN_CHECKED_MAX: Final = 32
+"""Unknown parameters that are compared; bounds what a long query costs."""
 
 _MSGSPEC_PATH: Final = re.compile(r"(.*) - at `(?:key in )?\$(.*)`", re.DOTALL)
 _PATH_STEP: Final = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
@@ -177,6 +184,46 @@ def tag_matches(if_none_match: str, etag: str) -> bool:
     """Whether a value of ``If-None-Match`` matches `etag`; see `etag_matches`."""
     tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
     return "*" in tags or etag.removeprefix("W/") in tags
+
+
+def refuse_misspelled(names: Iterable[str], known: Collection[str]) -> None:
+    """
+    Refuse parameters of a query that are misspelled; other unknown ones are ignored.
+
+    A newer client may meet an older server, so an unknown parameter is no error. One
+    within `TYPOS_MAX` edits of a known one is: ignored, ``curser=`` would lose
+    notifications without a word.
+
+    Raises:
+        Invalid: Names are misspelled; has each of them, with the known one.
+
+    """
+    unknown = [name for name in dict.fromkeys(names) if name not in known]
+    problems = []
+    for name in unknown[:UNKNOWN_CHECKED_MAX]:
+        distance, meant = min(
+            (_edit_distance(name.casefold(), other.casefold()), other)
+            for other in known
+        )
+        if distance <= TYPOS_MAX:
+            problem = f"is not a parameter; did you mean {meant!r}?"
+            problems.append(FieldError(("query", name), problem))
+    if problems:
+        raise Invalid(*problems)
+
+
+def _edit_distance(one: str, other: str) -> int:
+    """Return the Levenshtein distance, or any number above `TYPOS_MAX` if it is."""
+    if abs(len(one) - len(other)) > TYPOS_MAX:
+        return TYPOS_MAX + 1
+    row = list(range(len(other) + 1))
+    for i, char in enumerate(one, 1):
+        before, row[0] = row[0], i
+        for j, other_char in enumerate(other, 1):
+            replaced = before + (char != other_char)
+            before = row[j]
+            row[j] = min(replaced, row[j] + 1, row[j - 1] + 1)
+    return row[-1]
 
 
 async def until_disconnect(receive: Receive) -> None:

@@ -154,6 +154,24 @@ async def test_an_invalid_filter_is_named(
         assert [error["query"] for error in answer.json()["errors"]] == [name]
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("limt", "limit"), ("Before", "before"), ("read", "unread"), ("types", "type")],
+)
+async def test_a_misspelled_parameter_is_refused(
+    backend: Backend, name: str, meant: str
+) -> None:
+    answer = await backend.page(**{name: "1"})
+
+    assert answer.status_code == 400
+    problem = f"is not a parameter; did you mean {meant!r}?"
+    assert answer.json()["errors"] == [{"query": name, "problem": problem}]
+
+
+async def test_an_unknown_parameter_is_ignored(backend: Backend) -> None:
+    assert (await backend.page(_="17", utm_source="mail")).status_code == 200
+
+
 async def test_before_requires_newest_first(backend: Backend, mixed: list[str]) -> None:
     answer = await backend.page(order="oldest", before=mixed[2])
 

@@ -63,6 +63,101 @@ async def test_an_event_stream_delivers_history_then_live_entries(world: World) 
     assert b'"title":"live"' in await client.event()
 
 
+# Where a stream begins.
+
+
+NAMES = ["lastEventId", "last_event_id", "Last-Event-ID", "evs_last_event_id"]
+
+
+async def titles_after_hello(stream: Any, count: int) -> list[str]:
+    """Return the titles of the next events of a stream that is not a WebSocket."""
+    assert b"event: hello" in await stream.event()
+    events = [await stream.event() for _ in range(count)]
+    return [json.loads(it.partition(b"data: ")[2])["title"] for it in events]
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_polyfill_resumes_by_a_parameter(world: World, name: str) -> None:
+    for title in ("one", "two"):
+        await world.publish(title)
+    first = await world.event_stream(cursor="earliest")
+    await first.event()
+    seen = (await first.event()).partition(b"id: ")[2].partition(b"\n")[0].decode()
+
+    # It repeats its first URL, and so the cursor that it began with.
+    resumed = await world.event_stream(cursor="earliest", **{name: seen})
+
+    assert await titles_after_hello(resumed, 1) == ["two"]
+
+
+async def test_the_header_overrides_the_parameter_of_a_polyfill(world: World) -> None:
+    for title in ("one", "two", "three"):
+        await world.publish(title)
+    first = await world.event_stream(cursor="earliest")
+    await first.event()
+    ids = [
+        (await first.event()).partition(b"id: ")[2].partition(b"\n")[0]
+        for _ in range(2)
+    ]
+
+    client = await world.connect()
+    request = world.request(lastEventId=ids[0].decode())
+    client.send(request[:-2] + b"Last-Event-ID: %b\r\n\r\n" % ids[1])
+    assert await client.status() == 200
+    await client.event()
+
+    assert await titles_after_hello(client, 1) == ["three"]
+
+
+async def test_a_websocket_resumes_by_the_parameter_of_a_polyfill(world: World) -> None:
+    await world.publish("one")
+    first = await world.websocket(cursor="earliest")
+    await first.message()
+    cursor = (await first.message())["cursor"]
+    await world.publish("two")
+
+    resumed = await world.websocket(cursor="earliest", lastEventId=cursor)
+
+    assert (await notification(resumed))["title"] == "two"
+
+
+async def test_an_empty_parameter_of_a_polyfill_leaves_the_cursor(world: World) -> None:
+    await world.publish("one")
+    stream = await world.event_stream(cursor="earliest", lastEventId="")
+    assert await titles_after_hello(stream, 1) == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ({"curser": "earliest"}, "curser: is not a parameter; did you mean 'cursor'?"),
+        ({"Cursor": "earliest"}, "Cursor: is not a parameter; did you mean 'cursor'?"),
+        ({"topic": "news"}, "topic: is not a parameter; did you mean 'topics'?"),
+        (
+            {"lastEvntId": "x", "instnace": "y"},
+            "lastEvntId: is not a parameter; did you mean 'lastEventId'?; "
+            "instnace: is not a parameter; did you mean 'instance'?",
+        ),
+        (
+            {"lastEventId": "not a cursor"},
+            "lastEventId: must be a cursor or a notification id",
+        ),
+    ],
+)
+async def test_a_misspelled_parameter_of_a_stream_is_refused(
+    world: World, query: dict[str, str], problem: str
+) -> None:
+    client = await world.connect()
+    client.send(world.request(**query))
+    assert (await client.body()).decode().replace("query.", "") == problem
+
+
+async def test_an_unknown_parameter_of_a_stream_is_ignored(world: World) -> None:
+    await world.publish("one")
+    stream = await world.event_stream(cursor="earliest", compression="none", _="17")
+    assert await titles_after_hello(stream, 1) == ["one"]
+
+
 async def test_long_messages_arrive_complete(world: World) -> None:
     socket = await world.websocket()
     await socket.message()

@@ -31,7 +31,9 @@ T = TypeVar("T")
 
 def endpoints(callers: Callers) -> Endpoints[Caller]:
     """Return endpoints whose handlers take a `Caller`."""
-    return Endpoints(callers.of, lambda error, _: problems.problem(error))
+    return Endpoints(
+        callers.of, lambda error, _: problems.problem(error), misspelled=True
+    )
 
 
 def player_of(request: Request, caller: Caller) -> Player:
