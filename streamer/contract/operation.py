@@ -31,6 +31,7 @@ __all__ = [
     "NO_STORE",
     "PLAYER",
     "REPLAYED",
+    "STREAMED",
     "TIME",
     "UUID",
     "Body",
@@ -188,6 +189,11 @@ REPLAYED: Final = Header(
 )
 NO_STORE: Final = Header(
     "Cache-Control", "The response must not be cached.", Literal["no-store"]
+)
+STREAMED: Final = Header(
+    "Cache-Control",
+    "The response must not be cached, nor compressed on its way.",
+    Literal["no-store, no-transform"],
 )
 CACHED: Final = (
     Header("ETag", "Version of the response, for `If-None-Match`."),

@@ -314,7 +314,9 @@ async def test_a_full_node_refuses_streams_and_serves_pages(
 
 
 async def test_connecting_too_fast_is_refused(make_server: MakeServer) -> None:
-    server = await make_server(connects_per_s_max=5).start()
+    server = await make_server(
+        connects_per_s_max=5, listeners_per_player_max=100
+    ).start()
     token = await server.token("p")
     answers = await asyncio.gather(
         *(attempt(opener, server.port, token) for opener in 20 * OPENERS)

@@ -198,15 +198,19 @@ class WebSocketCodec(_CachingCodec):
 
 class SseCodec(_CachingCodec):
     """
-    Events as blocks of ``text/event-stream``.
+    Events as blocks of ``text/event-stream``, each with data.
 
     A notification has no event name, so that ``EventSource.onmessage`` gets it; every
     other event has one. An event that moves the reader has an ``id:``.
     """
 
     def retry(self, delay_ms: int) -> bytes:
-        """Write the delay after which EventSource reconnects."""
-        return b"retry: %d\n\n" % delay_ms
+        """
+        Write the delay after which EventSource reconnects, as the beginning of a block.
+
+        Not as a block of its own: some parsers dispatch one without data.
+        """
+        return b"retry: %d\n" % delay_ms
 
     def hello(self, hello: Hello) -> bytes:
         return b"id: %b\nevent: hello\ndata: %b\n\n" % (
@@ -235,8 +239,10 @@ class SseCodec(_CachingCodec):
         return b"event: replaced\ndata: %b\n\n" % fields
 
     def cursor(self, cursor: str) -> bytes:
-        # Without data EventSource stores the id and dispatches no event.
-        return b"id: %b\n\n" % cursor.encode()
+        # With a name and data: for a block with only an id some parsers dispatch an
+        # empty message.
+        text = cursor.encode()
+        return b'id: %b\nevent: cursor\ndata: {"cursor":"%b"}\n\n' % (text, text)
 
     def gap(self, gap: Gap, cursor: str, audience: Log | None) -> bytes:
         return b"id: %b\nevent: gap\ndata: %b\n\n" % (
@@ -255,7 +261,7 @@ class SseCodec(_CachingCodec):
 
     def bye(self, disconnect: Disconnect, delay_ms: int) -> bytes:
         # Without a delay the one sent at the start stays in force.
-        retry = self.retry(delay_ms).removesuffix(b"\n") if delay_ms else b""
+        retry = self.retry(delay_ms) if delay_ms else b""
         return b"%bevent: bye\ndata: %b\n\n" % (
             retry,
             _encode(_bye(disconnect, delay_ms)),

@@ -14,6 +14,7 @@ from starlette.datastructures import Headers
 
 from ...contract.operation import (
     NO_STORE,
+    STREAMED,
     Body,
     Event,
     Operation,
@@ -133,7 +134,7 @@ STREAM: Final = Operation(
             200,
             "The frames of the stream.",
             Event,
-            (NO_STORE,),
+            (STREAMED,),
             media="text/event-stream",
         ),
     ),

@@ -62,7 +62,7 @@ class Detached(RawSocket, Successor):
     Args:
         connection: The stream's slot and lease; left when the connection is lost.
         batch_writer: Frames events; shared by all streams of a kind.
-        preamble: An event to be written before those of the session, if not empty.
+        preamble: Begins the session's first event, if not empty.
 
     """
 

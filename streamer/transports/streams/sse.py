@@ -52,7 +52,9 @@ After how long EventSource reconnects; random, to spread the clients of a node.
 
 _HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
+    # Otherwise Node's `compression`, which development servers have, keeps events until
+    # its buffer is full.
+    (b"cache-control", b"no-store, no-transform"),
     # Otherwise nginx delays events until its buffer is full.
     (b"x-accel-buffering", b"no"),
     # Otherwise EventSource reconnects on the same connection, to the node that has just
@@ -67,7 +69,7 @@ class StreamRequest(NamedTuple):
     """
     A parsed request for a stream: the caller, the parameters, and the surface's codec.
 
-    `preamble` is an event to be sent before all others, if not empty.
+    `preamble` begins the first event, if not empty.
     """
 
     caller: Caller

@@ -90,6 +90,7 @@ def parse_sse(stream: bytes) -> list[Block]:
     for line in lines:
         if not line:
             assert dirty, "an empty block"
+            assert data, "a block without data, which some parsers dispatch"
             blocks.append(Block(event, "\n".join(data), last_id, retry))
             event, data, last_id, retry, dirty = "", [], None, None, False
             continue
@@ -252,10 +253,10 @@ def test_bye_tells_event_source_when_to_reconnect() -> None:
     assert parse_sse(SseCodec().bye(errors.DRAINING, 0))[0].retry is None
 
 
-def test_retry_dispatches_nothing() -> None:
-    (block,) = parse_sse(SseCodec().retry(2_000))
+def test_retry_is_part_of_the_event_that_follows() -> None:
+    (block,) = parse_sse(SseCodec().retry(2_000) + SseCodec().ping())
 
-    assert block == Block("", "", None, 2_000)
+    assert block == Block("ping", "{}", None, 2_000)
 
 
 @pytest.mark.parametrize("codec", [SseCodec(), WebSocketCodec()])
@@ -287,10 +288,10 @@ def test_a_withdrawal_names_the_withdrawn_notification() -> None:
     }
 
 
-def test_a_cursor_alone_moves_event_source_and_dispatches_nothing() -> None:
+def test_a_cursor_moves_event_source_and_is_an_event() -> None:
     (block,) = parse_sse(SseCodec().cursor("c"))
 
-    assert block == Block("", "", "c", None)
+    assert block == Block("cursor", '{"cursor":"c"}', "c", None)
     assert json.loads(WebSocketCodec().cursor("c")) == {"type": "cursor", "cursor": "c"}
 
 

@@ -85,7 +85,8 @@ async def test_a_polyfill_resumes_by_a_parameter(world: World, name: str) -> Non
     seen = (await first.event()).partition(b"id: ")[2].partition(b"\n")[0].decode()
 
     # It repeats its first URL, and so the cursor that it began with.
-    resumed = await world.event_stream(cursor="earliest", **{name: seen})
+    query: dict[str, Any] = {"cursor": "earliest", name: seen}
+    resumed = await world.event_stream(**query)
 
     assert await titles_after_hello(resumed, 1) == ["two"]
 
@@ -104,7 +105,6 @@ async def test_the_header_overrides_the_parameter_of_a_polyfill(world: World) ->
     request = world.request(lastEventId=ids[0].decode())
     client.send(request[:-2] + b"Last-Event-ID: %b\r\n\r\n" % ids[1])
     assert await client.status() == 200
-    await client.event()
 
     assert await titles_after_hello(client, 1) == ["three"]
 
@@ -145,7 +145,7 @@ async def test_an_empty_parameter_of_a_polyfill_leaves_the_cursor(world: World) 
     ],
 )
 async def test_a_misspelled_parameter_of_a_stream_is_refused(
-    world: World, query: dict[str, str], problem: str
+    world: World, query: dict[str, Any], problem: str
 ) -> None:
     client = await world.connect()
     client.send(world.request(**query))
@@ -156,6 +156,12 @@ async def test_an_unknown_parameter_of_a_stream_is_ignored(world: World) -> None
     await world.publish("one")
     stream = await world.event_stream(cursor="earliest", compression="none", _="17")
     assert await titles_after_hello(stream, 1) == ["one"]
+
+
+async def test_the_first_event_says_when_to_reconnect(world: World) -> None:
+    stream = await world.event_stream()
+    first = await stream.event()
+    assert re.match(rb"retry: [0-9]{4}\nid: .*\nevent: hello\ndata: ", first)
 
 
 async def test_long_messages_arrive_complete(world: World) -> None:
@@ -362,6 +368,7 @@ async def test_a_head_request_gets_the_head_and_holds_nothing(
     answer = await client.exchange(world.request(method="HEAD"))
 
     assert re.match(rb"HTTP/1.1 200 .*text/event-stream.*\r\n\r\n$", answer, re.DOTALL)
+    assert b"\r\ncache-control: no-store, no-transform\r\n" in answer
     await until(lambda: world.admission.open == 0)
 
 
