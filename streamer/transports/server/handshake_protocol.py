@@ -151,6 +151,9 @@ class Handshake(asyncio.Protocol, Detachable):
 
     def _accept_by_library(self, headers: _RawHeaders) -> None:
         """Validate a handshake with `websockets`, and send its response if invalid."""
+        if not self._is_version_supported(headers):
+            self._refuse(http.HTTPStatus.UPGRADE_REQUIRED)
+            return
         fields = Headers()
         for name, value in headers:
             fields[name.decode("latin-1")] = value.decode("latin-1")
@@ -166,6 +169,17 @@ class Handshake(asyncio.Protocol, Detachable):
             self._accept = response.headers["Sec-WebSocket-Accept"]
         else:
             self._respond(response.serialize())
+
+    def _is_version_supported(self, headers: _RawHeaders) -> bool:
+        """
+        Whether the versions of HTTP and WebSocket are ours, or missing.
+
+        In HTTP/1.0 an upgrade is ignored (RFC 9110 section 7.8), and what is left of a
+        handshake then needs one.
+        """
+        versions = [v.strip() for k, v in headers if k == b"sec-websocket-version"]
+        is_http_1_1 = self._request["http_version"] == "1.1"
+        return is_http_1_1 and (not versions or b"13" in versions)
 
     def _scope(self, url: URL, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
         request = self._request

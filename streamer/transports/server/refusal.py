@@ -7,7 +7,7 @@ from __future__ import annotations
 import http
 from typing import Final
 
-__all__ = ["LINGER_S", "encode_refusal"]
+__all__ = ["LINGER_S", "WEBSOCKET_REQUIRED", "encode_refusal"]
 
 LINGER_S: Final = 1.0
 """
@@ -18,8 +18,23 @@ and a reset destroys a response that the client has not read yet.
 """
 
 
+WEBSOCKET_REQUIRED: Final = (
+    (b"upgrade", b"websocket"),
+    (b"sec-websocket-version", b"13"),
+)
+"""
+The headers of a 426: what the client has to send (RFC 6455 section 4.2.2).
+
+The header ``Connection`` has to name ``Upgrade``, too (RFC 9110 section 7.8).
+"""
+
+
 def encode_refusal(status: http.HTTPStatus) -> bytes:
     """Return a whole response with `status`; the connection is closed after it."""
+    fields: tuple[tuple[bytes, bytes], ...] = ((b"connection", b"close"),)
+    if status is http.HTTPStatus.UPGRADE_REQUIRED:
+        fields = ((b"connection", b"close, upgrade"), *WEBSOCKET_REQUIRED)
+    head = b"".join(b"%b: %b\r\n" % field for field in fields)
     body = b'{"type":"about:blank","title":"%b","status":%d}' % (
         status.phrase.encode(),
         status,
@@ -28,5 +43,5 @@ def encode_refusal(status: http.HTTPStatus) -> bytes:
         b"HTTP/1.1 %d %b\r\n"
         b"content-type: application/problem+json\r\n"
         b"content-length: %d\r\n"
-        b"connection: close\r\n\r\n%b"
-    ) % (status, status.phrase.encode(), len(body), body)
+        b"%b\r\n%b"
+    ) % (status, status.phrase.encode(), len(body), head, body)

@@ -43,6 +43,7 @@ from ...service.inboxes.inbox import InboxOperations, parse_cursor
 from ...service.inboxes.receipts import ReceiptOperations
 from ...service.streams.admission import Admission, Connection
 from ..server.handle import Handle
+from ..server.refusal import WEBSOCKET_REQUIRED
 from ..web.requests import header_of, refuse_misspelled
 
 __all__ = [
@@ -51,9 +52,11 @@ __all__ = [
     "Opening",
     "StreamComponents",
     "disconnect_for",
+    "has_lost_upgrade",
     "reconnect_delay_ms",
     "refuses_in_stream",
     "unsupported_server",
+    "upgrade_required",
 ]
 
 FINAL_RETRY_MS: Final = (300_000, 600_000)
@@ -65,6 +68,11 @@ The server cannot make an EventSource stop, only delay it.
 
 UNSUPPORTED_SERVER: Final = "streams need the server that `streamer serve` starts"
 """The refusal of an ASGI server without the extension of `server.handle`."""
+
+LOST_UPGRADE: Final = (
+    "this is the handshake of a WebSocket without its upgrade, which a proxy has "
+    "removed: let it pass on the headers Upgrade and Connection, over HTTP/1.1"
+)
 
 _INSTANCE: Final = re.compile(r"[A-Za-z0-9_.-]{0,64}", re.ASCII)
 
@@ -309,12 +317,36 @@ def disconnect_for(error: Error) -> Disconnect:
 
 def unsupported_server() -> Response:
     """Return a problem document with status 501 and detail `UNSUPPORTED_SERVER`."""
-    status = http.HTTPStatus.NOT_IMPLEMENTED
+    return _problem(http.HTTPStatus.NOT_IMPLEMENTED, UNSUPPORTED_SERVER)
+
+
+def has_lost_upgrade(connection: HTTPConnection) -> bool:
+    """
+    Whether a plain request was a WebSocket's handshake until a proxy changed it.
+
+    The client would get events in a format that it cannot read, and hold a slot.
+    """
+    for name, value in connection.scope["headers"]:
+        if name.startswith(b"sec-websocket-"):
+            return True
+        if name == b"upgrade" and b"websocket" in value.lower():
+            return True
+    return False
+
+
+def upgrade_required() -> Response:
+    """Return a problem document with status 426 and detail `LOST_UPGRADE`."""
+    response = _problem(http.HTTPStatus.UPGRADE_REQUIRED, LOST_UPGRADE)
+    response.raw_headers += [(b"connection", b"upgrade"), *WEBSOCKET_REQUIRED]
+    return response
+
+
+def _problem(status: http.HTTPStatus, detail: str) -> Response:
     problem = {
         "type": "about:blank",
         "title": status.phrase,
         "status": status,
-        "detail": UNSUPPORTED_SERVER,
+        "detail": detail,
     }
     return JSONResponse(problem, status, media_type="application/problem+json")
 

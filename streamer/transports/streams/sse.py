@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, NamedTuple
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -38,9 +38,11 @@ from .opening import (
     Opening,
     StreamComponents,
     disconnect_for,
+    has_lost_upgrade,
     reconnect_delay_ms,
     refuses_in_stream,
     unsupported_server,
+    upgrade_required,
 )
 
 __all__ = ["SseStream", "StreamRequest"]
@@ -109,6 +111,9 @@ class SseStream:
         handle = find_handle(scope)
         if handle is None:
             await unsupported_server()(scope, receive, send)
+            return
+        if self._parse is None and has_lost_upgrade(HTTPConnection(scope)):
+            await upgrade_required()(scope, receive, send)
             return
         try:
             with self._components.admission.admit() as connection:

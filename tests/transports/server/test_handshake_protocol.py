@@ -54,7 +54,11 @@ async def test_a_valid_handshake_is_accepted(
         (b"GET", b"POST", 405),
         (b"GET /", b"GET http://here", 400),
         (b"GET /", b"GET ?", 400),
-        (b"Version: 13", b"Version: 12", 400),
+        (b"Version: 13", b"Version: 12", 426),
+        (b"Version: 13", b"Version: 14", 426),
+        (b"Version: 13", b"Version: ", 426),
+        (b"Sec-WebSocket-Version: 13\r\n", b"", 400),
+        (b"HTTP/1.1", b"HTTP/1.0", 426),
         (b"Key: dGhlIHNhbXBsZSBub25jZQ==", b"Key: short", 400),
         (b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", b"", 400),
         (
@@ -83,6 +87,22 @@ async def test_an_invalid_handshake_is_refused_without_the_app(
     assert await client.status() == status
     await client.read_to_end()
     assert app.scopes == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b"Version: 13", b"Version: 12"), (b"HTTP/1.1", b"HTTP/1.0")]
+)
+async def test_an_unsupported_version_is_told_the_supported_one(
+    serve: Serve, app: RecordingApp, old: bytes, new: bytes
+) -> None:
+    head = await answer(serve, app, upgrade().replace(old, new))
+
+    assert head.startswith(b"http/1.1 426 ")
+    assert {
+        b"upgrade: websocket",
+        b"connection: close, upgrade",
+        b"sec-websocket-version: 13",
+    } < set(head.split(b"\r\n"))
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,33 @@ async def test_the_first_event_says_when_to_reconnect(world: World) -> None:
     assert re.match(rb"retry: [0-9]{4}\nid: .*\nevent: hello\ndata: ", first)
 
 
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+@pytest.mark.parametrize(
+    "removed",
+    [
+        [b"Connection: Upgrade\r\n"],
+        [b"Upgrade: websocket\r\n"],
+        [b"Connection: Upgrade\r\n", b"Upgrade: websocket\r\n"],
+    ],
+)
+async def test_a_websocket_that_lost_its_upgrade_is_told(
+    world: World, version: str, removed: list[bytes]
+) -> None:
+    client = await world.connect()
+    request = world.request(upgrade=True, version=version, refusals="stream")
+    for line in removed:
+        assert line in request
+        request = request.replace(line, b"")
+
+    client.send(request)
+    head = (await client.read_until(b"\r\n\r\n")).lower()
+
+    assert head.startswith(b"http/1.1 426 ")
+    assert b"\r\nupgrade: websocket\r\n" in head
+    assert b"\r\nsec-websocket-version: 13\r\n" in head
+    assert world.admission.open == 0
+
+
 async def test_long_messages_arrive_complete(world: World) -> None:
     socket = await world.websocket()
     await socket.message()
