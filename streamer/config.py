@@ -228,6 +228,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     first_request_s: Seconds = 10
     header_timeout_s: Seconds = 10
     body_timeout_s: Seconds = 30
+    keep_alive_s: Seconds = 75
+    """
+    How long an idle connection is kept for the next request. Longer than proxies keep
+    theirs (nginx and load balancers 60 s): the side that sends must close first, or a
+    request may meet a connection that is being closed.
+    """
     allowed_origins: tuple[str, ...] = ()
     """
     Origins whose pages may open a WebSocket or read responses, e.g.

@@ -424,5 +424,6 @@ def _uvicorn_config(app: ASGIApp, config: Config) -> uvicorn.Config:
         forwarded_allow_ips=[],
         workers=1,
         backlog=BACKLOG,
+        timeout_keep_alive=config.keep_alive_s,
         timeout_graceful_shutdown=FINISH_S,
     )

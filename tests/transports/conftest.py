@@ -191,7 +191,8 @@ async def serve() -> AsyncIterator[Serve]:
     running: list[tuple[Served, asyncio.Task[None]]] = []
 
     async def start(app: ASGIApp, **settings: Any) -> Served:
-        config = msgspec.structs.replace(Config(port=0), **settings)
+        # Many tests read until the server closes the connection.
+        config = msgspec.structs.replace(Config(port=0, keep_alive_s=1), **settings)
 
         async def drain() -> None:
             pass

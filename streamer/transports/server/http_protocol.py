@@ -12,7 +12,7 @@ One deadline runs at a time. It depends on the state of the connection::
                     first byte of a head           head complete
       WAITING ---------------------------> HEAD --------------------> BODY
       first_request_s,                     header_timeout_s           body_timeout_s
-      later keep-alive                                                  |
+      later keep_alive_s                                                |
           ^                                                             | complete
           |                 response complete                           v
           +---------------------------------------------------------- RESPONDING

@@ -532,6 +532,18 @@ def hurried_when_idle(protocol: HttpProtocol) -> float | None:
     return 0.1 if protocol.cycle and protocol.cycle.response_complete else None
 
 
+async def test_an_idle_connection_is_kept_for_as_long_as_the_setting_says(
+    serve: Serve, app: RecordingApp
+) -> None:
+    served = await serve(app, keep_alive_s=1_000)
+    (protocol,) = await connected_protocols(served, GET)
+    await until(lambda: protocol.cycle.response_complete)
+
+    assert protocol._deadline is not None
+    left_s = protocol._deadline.when() - asyncio.get_running_loop().time()
+    assert 900 < left_s <= 1_000
+
+
 async def test_a_deadline_ends_with_its_connection(
     serve: Serve, app: RecordingApp
 ) -> None:
