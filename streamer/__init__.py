@@ -69,6 +69,7 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
 
     errors, model    the error tree and close codes; notification, entry, position, ids
     store_url        the URL of an external store, and its options
+    origins          web origins, and which are allowed
     config           the settings; the only reader of the environment
     compiled/        IN C: the fan-out loop, and entries as JSON; their twins in Python
     core/            DECIDES. Values in, values out
@@ -114,7 +115,7 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      uvicorn), websocket_input, handle, refusal, sockets
       streams/       opening, sse, websocket, longpoll; detached and detached_websocket
                      (streams that have left ASGI), framing, inbound, commands
-      web/           requests, callers, routing, access_log
+      web/           requests, callers, routing, access_log, forwarded (by proxies)
     contract/        DECLARES. operation (how a surface declares one), binding (routes
                      from declarations), document and pages (OpenAPI, /docs),
                      fallbacks, responses, refusals, query_fields, schemas
@@ -130,9 +131,9 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
     cli/             serve, scheduler, store, app, key, token, publish, tail, trim,
                      doctor
 
-Imports run one way: errors, model, store_url <- compiled <- core <- store, hub <-
-service <- transports <- contract, metrics <- surfaces <- components, openapi <- app <-
-server, workers <- bench <- cli. Every layer but core and store may read `config`.
+Imports run one way: errors, model, origins, store_url <- compiled <- core <- store, hub
+<- service <- transports <- contract, metrics <- surfaces <- components, openapi <- app
+<- server, workers <- bench <- cli. Every layer but core and store may read `config`.
 Constructors receive their dependencies; there are no module globals to look things up
 in. `tests/test_layout.py` enforces all of this.
 

@@ -56,6 +56,7 @@ from .surfaces.teak.routes import Teak
 from .surfaces.walletwerk.campaign_sends import CampaignSends
 from .surfaces.walletwerk.routes import WalletWerk
 from .transports.web.access_log import AccessLog
+from .transports.web.forwarded import TrustedProxies
 from .transports.web.requests import AnyText
 from .transports.web.routing import Application
 
@@ -84,6 +85,8 @@ class App:
             components.counters,
             lines=components.config.access_log,
         )
+        if components.config.trusted_proxies:
+            self.asgi = TrustedProxies(self.asgi, components.config.trusted_proxies)
 
     async def run(self) -> None:
         """Run the tasks of a node until cancelled. Raises if one of them fails."""
@@ -198,7 +201,7 @@ def _asgi(app: App, components: Components) -> Starlette:
             *Pages(document).routes(),
             *_vendors(components),
         ],
-        middleware=_middleware(components.config),
+        middleware=_middleware(components),
         refuse=fallbacks.no_route,
         fail=fallbacks.failed,
     )
@@ -289,29 +292,18 @@ def _vendors(components: Components) -> list[BaseRoute]:
     return [route for surface in surfaces for route in surface.routes()]
 
 
-def _middleware(config: Config) -> list[Middleware]:
-    if not config.allowed_origins:
+def _middleware(components: Components) -> list[Middleware]:
+    if not components.origins:
         return []
     cors = Middleware(
         CORSMiddleware,
-        allow_origins=config.allowed_origins,
+        allow_origins=components.origins,
         allow_credentials=True,
-        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=[
-            "Authorization",
-            "Content-Type",
-            "Idempotency-Key",
-            "If-None-Match",
-            "Last-Event-ID",
-            "X-Auth-Token",
-            "X-Session-Token",
-            # LootLocker's SDK adds these to each request of a game in a browser.
-            "LL-Request-Id",
-            "LL-Version",
-            "SDK-Version",
-            "User-Instance-Identifier",
-            "X-Request-Id",
-        ],
+        allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+        # Whatever a page of an allowed origin sends: its libraries add headers of their
+        # own, such as those of tracing.
+        allow_headers=["*"],
+        allow_private_network=True,
         expose_headers=["ETag", "Retry-After", "Idempotent-Replayed", "X-Request-Id"],
         max_age=3600,
     )

@@ -12,6 +12,7 @@ from .config import Config
 from .core.counters import Counters
 from .core.quotas import QuotaLimits
 from .core.streams.session import SessionLimits
+from .origins import AllowedOrigins
 from .service.access.authenticator import Authenticator
 from .service.access.key_sets import KeySets
 from .service.access.revocation import RevocationCheck
@@ -70,7 +71,7 @@ class Components:
         self.log_settings = settings = LogSettings(
             retention_ms=config.retention_days * DAY_MS, entries_max=config.entries_max
         )
-        self.origins = frozenset(config.allowed_origins)
+        self.origins = AllowedOrigins(config.allowed_origins)
 
         self.counters = Counters()
         address = FixedAddress(store_url)

@@ -9,6 +9,7 @@ contradictory settings are errors at start; one message lists all problems.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import sys
@@ -31,6 +32,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from .errors import Error
+from .origins import origin_problem
 from .store_url import (
     NAMESPACE,
     NAMESPACE_CHARS,
@@ -76,7 +78,6 @@ TOKEN_CHARS_MIN: Final = 16
 # The syntax of a token after "Bearer" (RFC 6750, section 2.1).
 _TOKEN: Final = re.compile(rf"[A-Za-z0-9._~+/-]{{{TOKEN_CHARS_MIN},}}=*", re.ASCII)
 _DEPLOYMENT: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_ORIGIN: Final = re.compile(r"https?://[^/?#@\s,]+")
 _NO_HOME: Final = (
     "the data directory is unknown: HOME is not set, and the system knows no home "
     "directory of user {uid}. Set data_dir: --data-dir PATH or STREAMER_DATA_DIR"
@@ -97,6 +98,10 @@ _ORDERED: Final = (
     ("workers", "connects_per_s_max", "the workers share that limit"),
     ("workers", "requests_in_flight_max", "the workers share that limit"),
 )
+
+
+_LISTS: Final = ("allowed_origins", "trusted_proxies")
+"""Settings that are lists, which the environment writes with commas."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -234,10 +239,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     theirs (nginx and load balancers 60 s): the side that sends must close first, or a
     request may meet a connection that is being closed.
     """
+    trusted_proxies: tuple[str, ...] = ()
+    """
+    Addresses of proxies (CIDR, or ``unix``) that may say whom a request comes from, and
+    for which host: ``10.0.0.0/8``. Empty ignores ``X-Forwarded-*``.
+    """
     allowed_origins: tuple[str, ...] = ()
     """
-    Origins whose pages may open a WebSocket or read responses, e.g.
-    ``https://game.example``. Empty allows only pages that this host serves.
+    Origins whose pages may read responses and act with cookies: ``https://game.example``,
+    ``https://*.game.example``, ``capacitor://localhost``, ``null``. Empty allows only
+    pages that this host serves.
     """
 
 
@@ -391,7 +402,7 @@ def _convert(
     converted = {}
     for name, (value, source, typed) in values.items():
         kind = _TYPES[name]
-        if name == "allowed_origins" and isinstance(value, str) and not typed:
+        if name in _LISTS and isinstance(value, str) and not typed:
             value = [part.strip() for part in value.split(",") if part.strip()]
         if name == "store_memory" and type(value) is int:
             value = str(value)
@@ -445,10 +456,16 @@ def _contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[str]
         )
     yield from _metrics_problems(config, sources)
     for origin in config.allowed_origins:
-        if not _ORIGIN.fullmatch(origin):
+        if problem := origin_problem(origin):
             yield (
-                f"allowed_origins ({sources['allowed_origins']}) contains {origin!r}, "
-                "expected a scheme, a host and optionally a port: https://game.example"
+                f"allowed_origins ({sources['allowed_origins']}) contains {origin!r}: "
+                f"{problem}"
+            )
+    for network in config.trusted_proxies:
+        if problem := _network_problem(network):
+            yield (
+                f"trusted_proxies ({sources['trusted_proxies']}) contains {network!r}: "
+                f"{problem}"
             )
     for low, high, why in _ORDERED:
         # The default of one setting must not forbid a value of the other.
@@ -474,6 +491,17 @@ def _memory_problems(config: Config, sources: Mapping[str, str]) -> Iterator[str
             f"redis ({sources['redis']}) and store_memory ({sources['store_memory']}) "
             "cannot be combined: an external store has a limit of its own, maxmemory"
         )
+
+
+def _network_problem(text: str) -> str:
+    """Return what is wrong with an element of ``trusted_proxies``, "" if nothing is."""
+    if text == "unix":
+        return ""
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as exc:
+        return f"{exc}; expected an address, a network such as 10.0.0.0/8, or unix"
+    return ""
 
 
 def _metrics_problems(config: Config, sources: Mapping[str, str]) -> Iterator[str]:

@@ -177,11 +177,17 @@ def test_keys_begin_with_the_namespace_of_the_settings_by_default() -> None:
     assert Config().namespace == keys_of().namespace
 
 
-@pytest.mark.parametrize("origin", ["*", "game.example", "https://game.example/path"])
-def test_an_origin_is_a_scheme_and_a_host(origin: str) -> None:
-    (problem,) = problems(environ={"STREAMER_ALLOWED_ORIGINS": origin})
+def test_an_origin_that_matches_nothing_is_refused() -> None:
+    (problem,) = problems(environ={"STREAMER_ALLOWED_ORIGINS": "null,https://g.a/x"})
 
-    assert origin in problem
+    assert "'https://g.a/x': expected a scheme, a host" in problem
+
+
+@pytest.mark.parametrize("network", ["10.0.0.1/8", "proxy.internal", "10.0.0.0/40"])
+def test_a_trusted_proxy_is_an_address_or_a_network(network: str) -> None:
+    (problem,) = problems(environ={"STREAMER_TRUSTED_PROXIES": f"unix,{network}"})
+
+    assert network in problem
 
 
 def test_explicit_settings_must_not_contradict_each_other() -> None:
@@ -237,7 +243,7 @@ def test_every_default_is_a_valid_value() -> None:
     defaults = {
         f"STREAMER_{name.upper()}": str(getattr(Config(), name)).lower()
         for name in Config.__struct_fields__
-        if name != "allowed_origins"
+        if name not in ("allowed_origins", "trusted_proxies")
     }
 
     config = load({}, defaults)

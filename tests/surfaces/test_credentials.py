@@ -747,6 +747,25 @@ async def test_a_page_of_another_origin_is_refused_before_a_stream_opens(
     assert refused.value.response.status_code == 403
 
 
+async def test_a_page_of_any_origin_may_use_a_credential_that_it_has(
+    site: Site, mint: Mint
+) -> None:
+    origin = {"Origin": "https://evil.example"}
+    header = site.bearer(mint("alice")) | origin
+
+    ticket = await site.ticket(mint("alice"))
+    by_header = await site.sse(headers=header)
+    by_ticket = await site.sse(ticket=ticket, headers=origin)
+
+    assert (by_header.status, by_ticket.status) == (200, 200)
+    for sent in (header, origin):
+        socket = await site.websocket(headers=sent)
+        if sent is origin:
+            first = {"type": "auth", "token": mint("alice")}
+            await socket.send(json.dumps(first))
+        assert json.loads(await socket.recv())["type"] == "hello"
+
+
 async def test_refusals_accepts_no_other_value(site: Site, mint: Mint) -> None:
     headers = site.bearer(mint("alice"))
 

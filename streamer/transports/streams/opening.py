@@ -10,7 +10,7 @@ from __future__ import annotations
 import http
 import random
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from time import monotonic
 from typing import Final, NamedTuple
 
@@ -105,7 +105,7 @@ class StreamComponents(msgspec.Struct, frozen=True):
     tickets: Tickets
     receipts: ReceiptOperations
     limits: SessionLimits
-    allowed_origins: frozenset[str]
+    allowed_origins: Collection[str]
     auth_timeout_s: float
 
     async def redeem_ticket(

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ...core.access.rights import Caller
 from ...core.streams.codec import Codec, SseCodec
@@ -63,7 +63,6 @@ _HEADERS: Final = [
     # closed the stream, and stops for good at the first status that is not 200.
     (b"connection", b"close"),
 ]
-_START: Final = {"type": "http.response.start", "status": 200, "headers": _HEADERS}
 _END: Final = {"type": "http.response.body", "body": b""}
 
 
@@ -155,13 +154,13 @@ class SseStream:
             return
         if request.method == "HEAD":
             # The same head as for GET. The stream leaves when this returns.
-            await send(_START)
+            await send(_start())
             await send(_END)
             return
         await stream.first_write()
         if not chunked:
             handle.disable_chunking()
-        await send(_START)
+        await send(_start())
         if not handle.hand_over(stream):
             await send(_END)
 
@@ -182,9 +181,7 @@ class SseStream:
         credentials = Credentials.from_headers(request.headers.raw)
         if credentials.from_cookie and "origin" in request.headers:
             # EventSource sends no Origin to its own origin.
-            require_origin(
-                request.headers, self._components.allowed_origins, from_cookie=True
-            )
+            require_origin(request, self._components.allowed_origins)
         return await self._components.authenticator.caller(credentials)
 
     async def _join(
@@ -200,5 +197,10 @@ class SseStream:
         events = self._codec.bye(disconnect, delay_ms)
         if not delay_ms:
             events = self._codec.retry(random.randint(*FINAL_RETRY_MS)) + events
-        await send(_START)
+        await send(_start())
         await send({"type": "http.response.body", "body": events})
+
+
+def _start() -> Message:
+    # A new one each time: middleware changes it.
+    return {"type": "http.response.start", "status": 200, "headers": _HEADERS}

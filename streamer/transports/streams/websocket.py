@@ -128,11 +128,9 @@ class WebSocketStream:
             if error.defect is not Defect.MISSING:
                 raise
             credentials = None
-        require_origin(
-            headers,
-            self._components.allowed_origins,
-            from_cookie=credentials is not None and credentials.from_cookie,
-        )
+        if credentials is not None and credentials.from_cookie:
+            # Other credentials are the page's own, which no other page can send.
+            require_origin(websocket, self._components.allowed_origins)
         if opening.ticket:
             return await self._components.redeem_ticket(opening, headers, connection)
         if credentials is None:

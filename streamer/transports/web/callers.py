@@ -46,14 +46,13 @@ class Callers:
         """
         credentials = Credentials.from_headers(request.headers.raw)
         caller = await self._authenticator.caller(credentials)
-        from_cookie = credentials.from_cookie
+        # Only a cookie is sent by a browser itself, for a page that need not know it.
         # Browsers send no Origin with a GET request to the page's own origin. A foreign
         # page cannot read the response, but could use up its visitor's limits, such as
         # the number of connections.
         reads = request.method in ("GET", "HEAD")
-        from_page = header_of(request, b"origin", None) is not None
-        if (from_cookie and from_page) if reads else (from_cookie or from_page):
-            require_origin(
-                request.headers, self._allowed_origins, from_cookie=from_cookie
-            )
+        if credentials.from_cookie and not (
+            reads and header_of(request, b"origin", None) is None
+        ):
+            require_origin(request, self._allowed_origins)
         return caller

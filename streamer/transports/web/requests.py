@@ -10,11 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 from starlette.convertors import PathConvertor
-from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Receive
@@ -27,6 +25,7 @@ from ...errors import (
     TooLarge,
     Unsupported,
 )
+from ...origins import parse_origin
 
 __all__ = [
     "FORM",
@@ -51,6 +50,9 @@ FORM: Final = "application/x-www-form-urlencoded"
 
 TYPOS_MAX: Final = 2
 """Edits up to which an unknown parameter is a known one, misspelled."""
+
+ORIGIN_SHOWN_MAX: Final = 100
+"""Characters of an origin, and of a host, that a refusal shows."""
 
 UNKNOWN_CHECKED_MAX: Final = 32
 """Unknown parameters that are compared; bounds what a long query costs."""
@@ -232,25 +234,26 @@ async def until_disconnect(receive: Receive) -> None:
         pass
 
 
-def require_origin(
-    headers: Headers, allowed: Collection[str], *, from_cookie: bool
-) -> None:
+def require_origin(connection: HTTPConnection, allowed: Collection[str]) -> None:
     """
-    Refuse requests from pages of foreign origins.
+    Refuse a request whose credential is a cookie, unless its page may use it.
 
-    A request without ``Origin`` does not come from a page, and is accepted unless its
-    credential is a cookie, which browsers add by themselves.
+    Browsers add cookies by themselves, to requests of any page.
 
     Raises:
-        ForeignOrigin: The origin is neither the request's own host nor allowed.
+        ForeignOrigin: The origin is neither the request's own host nor allowed, or
+            there is none.
 
     """
-    origin = headers.get("origin")
-    if origin is None:
-        if from_cookie:
-            raise ForeignOrigin("an Origin header where a cookie is the credential")
-        return
-    if origin in allowed:
-        return
-    if urlsplit(origin).netloc != headers.get("host") or origin == "null":
-        raise ForeignOrigin("an allowed origin; see the setting allowed_origins")
+    text = header_of(connection, b"origin", None)
+    if text is None:
+        raise ForeignOrigin("an Origin header where a cookie is the credential")
+    host = header_of(connection, b"host", "")
+    origin = parse_origin(text)
+    is_tls = connection.scope["scheme"] in ("https", "wss")
+    is_own = origin is not None and origin.is_own("https" if is_tls else "http", host)
+    if not is_own and text not in allowed:
+        raise ForeignOrigin(
+            f"an allowed origin: {text[:ORIGIN_SHOWN_MAX]!r} is neither that of this "
+            f"host ({host[:ORIGIN_SHOWN_MAX]!r}) nor in the setting allowed_origins"
+        )

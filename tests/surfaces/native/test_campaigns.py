@@ -223,7 +223,10 @@ async def test_a_campaign_of_another_app_is_not_found(
     assert good(await foreign.ask("GET", "/v1/campaigns"))["campaigns"] == []
 
 
-async def test_a_page_of_another_origin_is_refused(backend: Backend) -> None:
+async def test_a_page_of_another_origin_cannot_write_with_a_cookie(
+    backend: Backend,
+) -> None:
     backend.headers["Origin"] = "https://elsewhere.example"
+    backend.headers["Cookie"] = "Authorization=" + backend.headers.pop("Authorization")
 
     assert (await backend.ask("PUT", URL, {})).status_code == 403

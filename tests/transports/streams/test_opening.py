@@ -13,10 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Message, Scope
 
 from ...conftest import Until
-from ..conftest import MakeWorld, World
+from ..conftest import MakeWorld, Serve, World
 from ..server.test_websocket_protocol import (
     BINARY,
     CLOSE,
@@ -156,6 +157,25 @@ async def test_an_unknown_parameter_of_a_stream_is_ignored(world: World) -> None
     await world.publish("one")
     stream = await world.event_stream(cursor="earliest", compression="none", _="17")
     assert await titles_after_hello(stream, 1) == ["one"]
+
+
+async def test_a_stream_does_not_get_the_headers_of_another(
+    world: World, serve: Serve
+) -> None:
+    world.served = await serve(
+        CORSMiddleware(world, allow_origins=["http://a.example"])
+    )
+
+    async def head(origin: bytes) -> bytes:
+        client = await world.connect()
+        client.send(world.request()[:-2] + b"Origin: %b\r\n\r\n" % origin)
+        return await client.read_until(b"\r\n\r\n")
+
+    first, second = await head(b"http://a.example"), await head(b"http://b.example")
+
+    assert b"access-control-allow-origin: http://a.example\r\n" in first
+    assert b"access-control-allow-origin" not in second
+    assert second.count(b"Origin") == 1
 
 
 async def test_the_first_event_says_when_to_reconnect(world: World) -> None:
