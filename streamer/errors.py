@@ -168,6 +168,7 @@ class Defect(enum.Enum):
     SIGNATURE = "the token's signature does not match"
     VERSION = "the token's version is not supported"
     CLAIM = "a claim of the token is missing or invalid"
+    LIFETIME = "the token is valid for more than a day after its iat"
     EXPIRED = "the token has expired"
     UNKNOWN_KEY = "the backend key is unknown"
     REVOKED = "the credential has been revoked"
@@ -175,7 +176,12 @@ class Defect(enum.Enum):
 
 
 class Unauthenticated(Rejected):
-    """No credential, or an invalid one. `detail` names the claim, if any."""
+    """
+    No credential, or an invalid one.
+
+    `detail` names the claim, if any. Where there is no credential it may say what to
+    do.
+    """
 
     def __init__(self, defect: Defect, detail: str = "") -> None:
         self.defect = defect

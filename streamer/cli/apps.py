@@ -7,7 +7,6 @@ a change within seconds.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -141,7 +140,7 @@ def rotate(name: str, grace: int, file: str | None, **flags: str | None) -> None
     """
     record = run(_rotate(resolve(file, **flags).config, app_name(name), grace))
     click.echo(f"the old secret of app {name} stays valid for {grace} s", err=True)
-    click.echo(_encoded_secret(record))
+    click.echo(_printed_secret(record))
 
 
 @app.command()
@@ -151,14 +150,15 @@ def secret(name: str, file: str | None, **flags: str | None) -> None:
     """
     Print the HS256 secret of the app NAME, as base64url.
 
-    A backend that has it can sign tokens itself.
+    A backend that has it can sign tokens itself: with the text as it is printed, or
+    with the bytes that it stands for.
     """
     record = run(_get(resolve(file, **flags).config, app_name(name)))
     if record.algorithm != "HS256":
         raise click.ClickException(
             f"app {name} has no secret: {record.issuer} issues its tokens"
         )
-    click.echo(_encoded_secret(record))
+    click.echo(_printed_secret(record))
 
 
 @app.command(name="list")
@@ -202,8 +202,10 @@ def _public_keys(path: Path) -> str:
         raise click.UsageError(f"cannot use {path}: {exc}") from exc
 
 
-def _encoded_secret(record: AppRecord) -> str:
-    return base64.urlsafe_b64encode(record.secret).rstrip(b"=").decode()
+def _printed_secret(record: AppRecord) -> str:
+    from ..core.access.signatures import print_secret
+
+    return print_secret(record.secret)
 
 
 async def _create(config: Config, name: App, settings: dict[str, str]) -> None:

@@ -373,8 +373,19 @@ async def test_the_query_accepts_only_tickets_as_credentials(
 ) -> None:
     for other in (backend_key, mint("alice"), "tk_", "tk_" + "A" * 43, "x" * 2_000):
         assert (await site.sse(ticket=other)).status == 401
-    for name in ("token", "access_token", "key", "Authorization"):
-        assert (await site.sse(None, **{name: mint("alice")})).status == 401
+    for name in ("token", "access_token", "key", "Authorization", "anything"):
+        stream = await site.sse(None, **{name: mint("alice")})
+        await stream.response.aread()
+        assert stream.status == 401
+        assert "a ticket from POST /v1/tickets" in stream.response.json()["detail"]
+        with pytest.raises(InvalidStatus) as refused:
+            await site.websocket(query=f"{name}={mint('alice')}")
+        assert refused.value.response.status_code == 401
+    stream = await site.sse(ticket=mint("alice"))
+    await stream.response.aread()
+    assert "get a ticket" in stream.response.json()["detail"]
+    page = await site.http.get(f"/v1/players/me/notifications?token={mint('alice')}")
+    assert "in the header Authorization" in page.json()["detail"]
 
 
 async def test_a_ticket_beside_another_credential_is_ambiguous(
@@ -386,12 +397,23 @@ async def test_a_ticket_beside_another_credential_is_ambiguous(
         site.bearer(mint("alice")),
         site.bearer(mint("bob")),
         {"x-auth-token": mint("alice")},
-        {"Cookie": f"Authorization=bearer {mint('alice')}"},
     ):
         stream = await site.sse(ticket=ticket, headers=headers)
         await stream.response.aread()
         assert (stream.status, stream.response.json()["defect"]) == (401, "ambiguous")
-    assert (await site.sse(ticket=ticket)).status == 200
+    # A browser adds the cookies of the site by itself.
+    cookie = {"Cookie": "Authorization=of another application"}
+    assert (await site.sse(ticket=ticket, headers=cookie)).status == 200
+
+
+async def test_a_cookie_of_another_application_leaves_room_for_the_first_message(
+    site: Site, mint: Mint
+) -> None:
+    socket = await site.websocket(headers={"Cookie": "Authorization=something else"})
+
+    await socket.send(json.dumps({"type": "auth", "token": mint("alice")}))
+
+    assert json.loads(await socket.recv())["type"] == "hello"
 
 
 async def test_a_refused_stream_leaves_the_ticket_valid(

@@ -23,7 +23,13 @@ import msgspec
 from ...model import App
 from ..quotas import QuotaOverrides
 from .rights import TokenProof
-from .signatures import Algorithm, KeySet, parse_key_set, secret_key
+from .signatures import (
+    Algorithm,
+    KeySet,
+    parse_key_set,
+    printed_secret_key,
+    secret_key,
+)
 
 __all__ = [
     "DEFAULT_ISSUER",
@@ -101,6 +107,11 @@ class AppRecord(msgspec.Struct, frozen=True):
         return secret_key(self.secret).name
 
     @property
+    def has_foreign_issuer(self) -> bool:
+        """Whether another party issues the app's tokens, with its own set of claims."""
+        return self.algorithm != "HS256" or self.issuer != DEFAULT_ISSUER
+
+    @property
     def expected_audience(self) -> str:
         """The ``aud`` that tokens must have."""
         return self.audience or self.name
@@ -135,7 +146,12 @@ class AppRecord(msgspec.Struct, frozen=True):
             assert self.public_keys, "a key set elsewhere has to be fetched"
             return parse_key_set(self.public_keys.encode())
         retired = [old.secret for old in self.retired if now_s < old.until_s]
-        return KeySet(map(secret_key, (self.secret, *retired)))
+        secrets = (self.secret, *retired)
+        return KeySet(
+            form(secret)
+            for form in (secret_key, printed_secret_key)
+            for secret in secrets
+        )
 
     def accepts(
         self, proof: TokenProof, keys: KeySet, *, not_before_s: int = 0

@@ -13,6 +13,7 @@ public key cannot be used as a shared secret: it is never among the keys for HS2
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 import warnings
@@ -34,6 +35,8 @@ __all__ = [
     "KeySet",
     "names_algorithm",
     "parse_key_set",
+    "print_secret",
+    "printed_secret_key",
     "read_public_keys",
     "secret_key",
     "sign",
@@ -103,13 +106,15 @@ class KeySet:
         Return the keys that may have signed a token which names `key_id`.
 
         Keys without an id match any. Returns none if more than `KEYS_TRIED_MAX` keys
-        match, so that a token without an id cannot cause many verifications.
+        match, so that a token without an id cannot cause many verifications. The two
+        forms of a secret count as one.
         """
         keys = [key for key in self.keys if key.algorithm == algorithm]
         if key_id is not None:
             named = [key for key in keys if key.id == key_id]
             keys = named or [key for key in keys if key.id is None]
-        return tuple(keys) if len(keys) <= KEYS_TRIED_MAX else ()
+        names = {(key.id, key.name) for key in keys}
+        return tuple(keys) if len(names) <= KEYS_TRIED_MAX else ()
 
     def has(self, algorithm: Algorithm, name: str) -> bool:
         """Whether the set has the key of that name."""
@@ -126,6 +131,23 @@ def secret_key(secret: bytes) -> Key:
     """Return a shared secret as a key for HS256. Its id does not reveal the secret."""
     key_id = hashlib.sha256(b"streamer key id\0" + secret).hexdigest()[:16]
     return Key("HS256", key_id, key_id, OctKey.import_key(secret))
+
+
+@lru_cache(maxsize=256)
+def printed_secret_key(secret: bytes) -> Key:
+    """
+    Return a shared secret as it is printed, used as a key without decoding it.
+
+    Libraries take the key as text, and people paste what they were given. It has the
+    name of the secret: it is another form of the same key.
+    """
+    name = secret_key(secret).name
+    return Key("HS256", name, name, OctKey.import_key(print_secret(secret)))
+
+
+def print_secret(secret: bytes) -> str:
+    """Return a shared secret as it is printed: base64url without padding."""
+    return base64.urlsafe_b64encode(secret).rstrip(b"=").decode()
 
 
 def sign(signed: bytes, key: Key) -> bytes:

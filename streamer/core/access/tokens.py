@@ -21,11 +21,11 @@ The last step has two parts, for callers that see a token repeatedly:
 `verify_without_times` checks what holds for as long as the record and the keys are the
 same, and `VerifiedToken.claims_at` what depends on the time.
 
-The format is stricter than RFC 7519. Every claim is required, numbers are integers, the
-lifetime is at most a day, and a duplicate member name makes the token invalid, because
-parsers disagree about which one wins. Tokens of other issuers need exactly the same
-claims: ``sub``, ``aud`` (one string), ``iss``, ``iat``, ``exp``, ``ver`` and
-``permissions``.
+The format is stricter than RFC 7519. Every claim is required, the lifetime is at most a
+day, and a duplicate member name makes the token invalid, because parsers disagree about
+which one wins. Tokens of other issuers need the same claims: ``sub``, ``aud`` (a string
+or a list), ``iss``, ``iat``, ``exp`` and ``permissions``; only ``ver`` is theirs to
+define.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from .rights import TokenProof, parse_permissions
 from .signatures import Key, KeySet, names_algorithm, secret_key, sign
 
 __all__ = [
+    "AUDIENCES_MAX",
     "LEEWAY_S",
     "SECRET_BYTES_MIN",
     "TOKEN_BYTES_MAX",
@@ -73,6 +74,9 @@ TTL_MAX_S: Final = 86_400
 LEEWAY_S: Final = 30
 """How much the clocks of a studio's backend and of this server may differ."""
 
+AUDIENCES_MAX: Final = 16
+"""Elements of ``aud``; each may cost a read of the store."""
+
 VERSION: Final = 1
 """The version of the set of claims, in the claim ``ver``."""
 
@@ -80,7 +84,7 @@ _SEGMENT = rb"([A-Za-z0-9_-]*)"
 _JWS = re.compile(rb"(%b\.%b)\.%b" % (_SEGMENT, _SEGMENT, _SEGMENT))
 _TYPES: Final = {"jwt", "at+jwt", "application/at+jwt"}
 _REFUSED_IN_HEADER: Final = ("crit", "b64", "jwk", "jku", "x5u", "x5c")
-_INTEGER_MAX: Final = 2**53 - 1  # Exact in every JSON parser.
+_NUMBER_MAX: Final = 2**53 - 1  # Exact in every JSON parser.
 
 
 class Claims(NamedTuple):
@@ -103,17 +107,19 @@ class UnverifiedToken(NamedTuple):
     claims: dict[str, Any]  # Any JSON.
 
     @property
-    def audience(self) -> str:
+    def audiences(self) -> tuple[str, ...]:
         """
-        The ``aud``, which names the app that the token is for.
+        The ``aud``: a string or a list, one of which names the app.
 
         Raises:
-            Unauthenticated: It is not a string, or no app can have it.
+            Unauthenticated: It is neither, has more than `AUDIENCES_MAX` elements, or
+                has one that no app can have.
         """
-        audience = self.claims.get("aud")
-        if not _is_name(audience):
+        claim = self.claims.get("aud")
+        audiences = claim if isinstance(claim, list) else [claim]
+        if not 0 < len(audiences) <= AUDIENCES_MAX or not all(map(_is_name, audiences)):
             raise Unauthenticated(Defect.CLAIM, "aud")
-        return str(audience)
+        return tuple(dict.fromkeys(audiences))
 
     @property
     def issuer(self) -> str:
@@ -162,8 +168,8 @@ class VerifiedToken(NamedTuple):
         Return ``iat`` and ``exp`` if the token is valid at `now_s` and not revoked.
 
         Raises:
-            Unauthenticated: CLAIM (`detail` names it), EXPIRED or REVOKED, checked in
-                this order.
+            Unauthenticated: CLAIM (`detail` names it), LIFETIME, EXPIRED or REVOKED,
+                checked in this order.
         """
         issued_at_s, expires_at_s = _check_times(self.token.claims, now_s)
         if issued_at_s < self.record.not_before_s:
@@ -232,7 +238,7 @@ def verify(
 
     Raises:
         Unauthenticated: SIGNATURE (with ``alg``), KEY_ID, SIGNATURE, VERSION, CLAIM
-            (`detail` names it), EXPIRED or REVOKED, checked in this order.
+            (`detail` names it), LIFETIME, EXPIRED or REVOKED, checked in this order.
     """
     if keys is None:
         keys = record.own_keys(now_s)
@@ -252,10 +258,8 @@ def verify_without_times(
     require_algorithm(token, record)
     key = _check_signature(token, record, keys)
     claims = token.claims
-    version = _integer(claims, "ver")
-    if version != VERSION:
-        raise Unauthenticated(Defect.VERSION, str(version))
-    if token.audience != record.expected_audience:
+    _check_version(claims, record)
+    if record.expected_audience not in token.audiences:
         raise Unauthenticated(Defect.CLAIM, "aud")
     if claims.get("iss") != record.issuer:
         raise Unauthenticated(Defect.CLAIM, "iss")
@@ -349,19 +353,30 @@ def _check_signature(token: UnverifiedToken, record: AppRecord, keys: KeySet) ->
     raise Unauthenticated(Defect.SIGNATURE)
 
 
+def _check_version(claims: dict[str, Any], record: AppRecord) -> None:
+    """Check ``ver``, which other issuers may omit, or define as a text."""
+    if record.has_foreign_issuer and isinstance(claims.get("ver", ""), str):
+        return
+    version = _number(claims, "ver")
+    if version != VERSION:
+        raise Unauthenticated(Defect.VERSION, str(version))
+
+
 def _check_times(claims: dict[str, Any], now_s: int) -> tuple[int, int]:
     """Return ``iat`` and ``exp`` if the token is valid at `now_s`."""
-    issued_at = _integer(claims, "iat")
-    expires_at = _integer(claims, "exp")
+    issued_at = _number(claims, "iat")
+    expires_at = _number(claims, "exp")
     if issued_at > now_s + LEEWAY_S:
         raise Unauthenticated(Defect.CLAIM, "iat")
-    if "nbf" in claims and _integer(claims, "nbf") > now_s + LEEWAY_S:
+    if "nbf" in claims and _number(claims, "nbf") > now_s + LEEWAY_S:
         raise Unauthenticated(Defect.CLAIM, "nbf")
-    if not 0 < expires_at - issued_at <= TTL_MAX_S:
+    if expires_at <= issued_at:
         raise Unauthenticated(Defect.CLAIM, "exp")
+    if expires_at - issued_at > TTL_MAX_S:
+        raise Unauthenticated(Defect.LIFETIME)
     if now_s >= expires_at + LEEWAY_S:
         raise Unauthenticated(Defect.EXPIRED)
-    return issued_at, expires_at
+    return int(issued_at), int(expires_at)
 
 
 def _is_name(value: object) -> bool:
@@ -373,10 +388,13 @@ def _is_name(value: object) -> bool:
     )
 
 
-def _integer(claims: dict[str, Any], name: str) -> int:
+def _number(claims: dict[str, Any], name: str) -> int | float:
+    """Return a NumericDate (RFC 7519 section 2), which may have a fraction."""
     value = claims.get(name)
-    # Not `isinstance`: True is an int in Python, but not a number in JSON.
-    if type(value) is not int or not 0 <= value <= _INTEGER_MAX:
+    # True is an int in Python, but not a number in JSON.
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise Unauthenticated(Defect.CLAIM, name)
+    if not 0 <= value <= _NUMBER_MAX:
         raise Unauthenticated(Defect.CLAIM, name)
     return value
 

@@ -5,7 +5,9 @@ Knows which headers carry a credential, how a backend key differs from a token, 
 app a token belongs to, and how long the records that verify credentials are cached.
 Knows nothing of rights: `Caller` has them.
 
-A credential is in one of three headers; if it is in several, all must be equal:
+A credential is in one of three headers. If both of the first two have one, they must
+be equal. A cookie counts only without them: the browser adds it, and another
+application of the site may have set it.
 
     Authorization: Bearer CREDENTIAL
     x-auth-token: CREDENTIAL
@@ -20,7 +22,8 @@ Verified tokens are cached with the record and the keys that verified them; with
 other record or keys they are verified again. Each request checks the times of its
 token, and whether the player's tokens were revoked. Rejected tokens are not cached.
 
-A token belongs to the app whose issuer and audience it names. For most apps the
+A token belongs to the app whose issuer and audience it names; of a list of audiences,
+to the first that names an app of that issuer. For most apps the
 audience is the app's name. A foreign issuer may use another one, so there is an index
 of the pairs. Neither is trusted: the keys of the app that is found must have signed the
 token, and its record must have the same issuer and audience.
@@ -33,6 +36,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Final, Generic, NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -108,14 +112,17 @@ class Credentials(NamedTuple):
             _strip_scheme(_only(carried.get(b"authorization", []))),
             _only(carried.get(b"x-auth-token", [])).strip(),
         }
-        cookies = set(map(_strip_scheme, _cookies(carried.get(b"cookie", []))))
-        candidates = (header_values | cookies) - {b""}
+        header_values.discard(b"")
+        from_cookie = not header_values
+        candidates = header_values
+        if from_cookie:
+            cookies = _cookies(carried.get(b"cookie", []))
+            candidates = set(map(_strip_scheme, cookies)) - {b""}
         if not candidates:
             raise Unauthenticated(Defect.MISSING)
         if len(candidates) > 1:
             raise Unauthenticated(Defect.AMBIGUOUS)
-        token = candidates.pop()
-        return cls(token, from_cookie=token not in header_values)
+        return cls(candidates.pop(), from_cookie=from_cookie)
 
     @classmethod
     def from_header(
@@ -216,7 +223,7 @@ class Authenticator:
         digest = hashlib.sha256(token).digest()
         verified, caller = self._verified.get(digest, (None, None))
         unverified = tokens.parse(token) if verified is None else verified.token
-        record = await self._find_app(unverified.issuer, unverified.audience)
+        record = await self._find_app(unverified.issuer, unverified.audiences)
         tokens.require_algorithm(unverified, record)
         now_s = int(self._clock())
         keys = await self._key_sets.keys_of(record, unverified.key_id, now_s=now_s)
@@ -233,24 +240,28 @@ class Authenticator:
             await self._require_current(caller)
         return caller
 
-    async def _find_app(self, issuer: str, audience: str) -> AppRecord:
+    async def _find_app(self, issuer: str, audiences: Iterable[str]) -> AppRecord:
         """
-        Return the app with this issuer and audience.
+        Return the app with this issuer and one of the audiences, the first that has.
 
         Raises:
-            Unauthenticated: CLAIM with ``aud``: no app has this audience.
+            Unauthenticated: CLAIM with ``aud``: no app has such an audience.
         """
-        name = parse_app(audience)
-        record = await self._record(name) if name else None
-        if record and (record.issuer, record.expected_audience) == (issuer, audience):
-            return record
-        pair = issuer, audience
-        other = await self._names.find(pair, lambda: self._apps.find_name(*pair))
+        named: AppRecord | None = None
+        for audience in audiences:
+            name = parse_app(audience)
+            record = await self._record(name) if name else None
+            pair = issuer, audience
+            if record and (record.issuer, record.expected_audience) == pair:
+                return record
+            named = named or record
+            other = await self._names.find(pair, partial(self._apps.find_name, *pair))
+            if other and (record := await self._record(other)):
+                return record
         # With no match, the app of that name determines the defect.
-        record = (await self._record(other) if other else None) or record
-        if record is None:
+        if named is None:
             raise Unauthenticated(Defect.CLAIM, "aud")
-        return record
+        return named
 
     async def _record(self, name: App) -> AppRecord | None:
         return await self._app_records.find(name, lambda: self._apps.get(name))

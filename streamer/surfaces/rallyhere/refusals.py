@@ -61,6 +61,7 @@ _DEFECTS: Final = {
         "auth_token_invalid_claim",
         "Token contained invalid claim value: {}",
     ),
+    Defect.LIFETIME: ("auth_token_invalid_claim", "Token contained invalid claim: {}"),
     Defect.EXPIRED: ("auth_token_expired", "Token is expired"),
     Defect.UNKNOWN_KEY: (
         "auth_invalid_key_id",

@@ -121,6 +121,11 @@ class StreamComponents(msgspec.Struct, frozen=True):
         """
         if _has_credentials(headers):
             raise Unauthenticated(Defect.AMBIGUOUS)
+        if opening.ticket.startswith(("sk_", "eyJ")):
+            raise Unauthenticated(
+                Defect.TICKET,
+                "this is a credential; get a ticket from POST /v1/tickets",
+            )
         ticket = await self.tickets.open(opening.ticket, resuming=opening.resuming)
         close = self.tickets.close_soon
         connection.on_leave = lambda opened: close(ticket, opened=opened)
@@ -352,8 +357,10 @@ def _problem(status: http.HTTPStatus, detail: str) -> Response:
 
 
 def _has_credentials(headers: Headers) -> bool:
+    """Whether there is a credential that the browser has not added by itself."""
+    sent = [it for it in headers.raw if it[0] != b"cookie"]
     try:
-        Credentials.from_headers(headers.raw)
+        Credentials.from_headers(sent)
     except Unauthenticated as error:
         return error.defect is not Defect.MISSING
     return True

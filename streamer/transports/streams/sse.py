@@ -27,9 +27,9 @@ from ...core.access.rights import Caller
 from ...core.streams.codec import Codec, SseCodec
 from ...core.streams.session import Sink
 from ...errors import Error
-from ...service.access.authenticator import Credentials
 from ...service.streams.admission import Connection
 from ..server.handle import Handle, find_handle
+from ..web.callers import credentials_of
 from ..web.requests import require_origin, until_disconnect
 from .detached import BatchWriter, EventStream
 from .framing import chunk, unframed
@@ -178,7 +178,7 @@ class SseStream:
         return StreamRequest(caller, opening, self._codec, retry)
 
     async def _authenticate(self, request: Request) -> Caller:
-        credentials = Credentials.from_headers(request.headers.raw)
+        credentials = credentials_of(request)
         if credentials.from_cookie and "origin" in request.headers:
             # EventSource sends no Origin to its own origin.
             require_origin(request, self._components.allowed_origins)

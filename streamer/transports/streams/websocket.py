@@ -31,6 +31,7 @@ from ...errors import Defect, Disconnect, Error, Unauthenticated
 from ...service.access.authenticator import Credentials
 from ...service.streams.admission import Connection
 from ..server.handle import Handle, find_handle
+from ..web.callers import credentials_of
 from ..web.requests import require_origin
 from .commands import Commands
 from .detached import CLOSE_TIMEOUT_S
@@ -121,18 +122,14 @@ class WebSocketStream:
     async def _authenticate(
         self, websocket: WebSocket, opening: Opening, connection: Connection
     ) -> Caller:
-        headers = websocket.headers
-        try:
-            credentials = Credentials.from_headers(headers.raw)
-        except Unauthenticated as error:
-            if error.defect is not Defect.MISSING:
-                raise
-            credentials = None
+        credentials = None if opening.ticket else _credentials_of(websocket)
         if credentials is not None and credentials.from_cookie:
             # Other credentials are the page's own, which no other page can send.
             require_origin(websocket, self._components.allowed_origins)
         if opening.ticket:
-            return await self._components.redeem_ticket(opening, headers, connection)
+            return await self._components.redeem_ticket(
+                opening, websocket.headers, connection
+            )
         if credentials is None:
             credentials = await self._first_message(websocket)
         return await self._components.authenticator.caller(credentials)
@@ -159,6 +156,27 @@ class WebSocketStream:
         with contextlib.suppress(WebSocketDisconnect):
             await websocket.send_text(bye.decode())
         await _close(websocket, handle, disconnect)
+
+
+def _credentials_of(websocket: WebSocket) -> Credentials | None:
+    """
+    Return the credential of a handshake; None if the first message will have it.
+
+    A cookie that is not in our form belongs to another application of the site. One in
+    the URL does not count, and a client that sends it there sends no first message.
+    """
+    try:
+        return credentials_of(websocket)
+    except Unauthenticated as error:
+        if error.detail:
+            raise
+        headers = [it for it in websocket.headers.raw if it[0] != b"cookie"]
+        try:
+            return Credentials.from_headers(headers)
+        except Unauthenticated as other:
+            if other.defect is Defect.MISSING:
+                return None
+            raise
 
 
 async def _refuse_unsupported(websocket: WebSocket) -> None:

@@ -7,15 +7,55 @@ Starlette's requests and the authenticator. Knows nothing of rights, nor of any 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
+from typing import Final
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from ...core.access.rights import Caller
+from ...errors import Defect, Unauthenticated
 from ...service.access.authenticator import Authenticator, Credentials
 from .requests import header_of, require_origin
 
-__all__ = ["Callers"]
+__all__ = ["Callers", "credentials_of"]
+
+URL_HINT: Final = (
+    "URLs are logged, so a credential in one does not count: send it in the header "
+    "Authorization, or open a stream with a ticket from POST /v1/tickets"
+)
+"""What to do instead, where a credential is in the URL."""
+
+_URL_NAMES: Final = {
+    *("token", "access_token", "auth_token", "auth", "authorization", "bearer", "jwt"),
+    *("key", "api_key", "apikey"),
+}
+_CREDENTIAL: Final = re.compile(r"sk_.+|eyJ[^.]*\.[^.]*\.[^.]*", re.DOTALL)
+
+
+def credentials_of(connection: HTTPConnection) -> Credentials:
+    """
+    Return the credential of a request.
+
+    Raises:
+        Unauthenticated: MISSING, AMBIGUOUS or SCHEME. Says what to do if there is none
+            but one in the URL.
+
+    """
+    try:
+        return Credentials.from_headers(connection.scope["headers"])
+    except Unauthenticated as error:
+        if error.defect is Defect.MISSING and has_credential_in_url(connection):
+            raise Unauthenticated(Defect.MISSING, URL_HINT) from None
+        raise
+
+
+def has_credential_in_url(connection: HTTPConnection) -> bool:
+    """Whether the query has what looks like a token or a key, or is named so."""
+    return bool(connection.scope["query_string"]) and any(
+        name.lower() in _URL_NAMES or _CREDENTIAL.fullmatch(value)
+        for name, value in connection.query_params.multi_items()
+    )
 
 
 class Callers:
@@ -44,7 +84,7 @@ class Callers:
             StoreUnavailable: The credential cannot be verified now.
 
         """
-        credentials = Credentials.from_headers(request.headers.raw)
+        credentials = credentials_of(request)
         caller = await self._authenticator.caller(credentials)
         # Only a cookie is sent by a browser itself, for a page that need not know it.
         # Browsers send no Origin with a GET request to the page's own origin. A foreign

@@ -102,8 +102,8 @@ def test_noise_as_a_location_never_crashes(place: str) -> None:
 def test_a_retired_secret_is_valid_until_its_time() -> None:
     record = msgspec.structs.replace(DEMO, retired=(RetiredSecret(bytes(32), 100),))
 
-    assert len(record.own_keys(99).keys) == 2
-    assert len(record.own_keys(100).keys) == 1
+    assert len({it.name for it in record.own_keys(99).keys}) == 2
+    assert len({it.name for it in record.own_keys(100).keys}) == 1
     assert record.own_keys(99).keys[0].name == record.key_id
 
 

@@ -245,20 +245,31 @@ SIGNATURE: list[Row] = [
 
 VERSION: list[Row] = [
     (f"ver {version}", with_claims(ver=version), Defect.VERSION, str(version))
-    for version in (0, 2, 1_000_000)
+    for version in (0, 2, 1.5, 1_000_000)
 ]
 
 _CLAIM_VALUES: dict[str, list[Any]] = {
     "sub": [ABSENT, None, "", "me", 7, ["p1"], {"id": "p1"}, "x" * 129, "a\nb", "\x7f"],
-    "aud": [ABSENT, None, "", "nobody", "DEMO", 1, ["demo"], ["demo", "x"], "a/b"],
-    "iss": [ABSENT, None, "", "Streamer", "streamer ", ["streamer"], 1],
-    "iat": [ABSENT, None, NOW_S + 31, NOW_S + 0.5, str(NOW_S), -1, True, 10**300],
-    "exp": [
-        *(ABSENT, None, "9999999999", 1e308, NOW_S + 0.5, 10**300, -1, True),
-        *(NOW_S - 10, NOW_S - 11, NOW_S - 10 + 86_401, 2**53),
+    "aud": [
+        *(ABSENT, None, "", "nobody", "DEMO", 1, "a/b", [], ["x"], ["demo", 1]),
+        *(
+            [["demo"]],
+            ["demo", ""],
+            {"demo": 1},
+            [f"a{i}" for i in range(16)] + ["demo"],
+        ),
     ],
-    "nbf": [NOW_S + 31, NOW_S + 0.5, "0", None, -1],
-    "ver": [ABSENT, None, "1", 1.0, True, [1], -1],
+    "iss": [ABSENT, None, "", "Streamer", "streamer ", ["streamer"], 1],
+    "iat": [
+        *(ABSENT, None, NOW_S + 31, NOW_S + 30.5, str(NOW_S), -1, -0.5, True, 10**300),
+        1e308,
+    ],
+    "exp": [
+        *(ABSENT, None, "9999999999", 1e308, 10**300, -1, True),
+        *(NOW_S - 10, NOW_S - 11, NOW_S - 10.5, 2**53),
+    ],
+    "nbf": [NOW_S + 31, NOW_S + 30.5, "0", None, -1],
+    "ver": [ABSENT, None, "1", "2.0", True, [1], -1],
     "permissions": [
         *(ABSENT, None, "notification:player:*", {"notification:player:*": True}, 1),
         *(
@@ -291,9 +302,15 @@ EXPIRED: list[Row] = [
     ]
 ]
 
+LIFETIME: list[Row] = [
+    (f"valid for {seconds} s", with_claims(exp=NOW_S - 10 + seconds), defect, "")
+    for defect in [Defect.LIFETIME]
+    for seconds in (86_401, 86_400.5, 10 * 86_400)
+]
+
 CORPUS = [
     *(NOT_JWT + MALFORMED + UNREADABLE + KEY_ID),
-    *(SIGNATURE + VERSION + CLAIM + EXPIRED),
+    *(SIGNATURE + VERSION + CLAIM + LIFETIME + EXPIRED),
 ]
 
 
@@ -372,7 +389,7 @@ def test_two_spellings_of_a_player_are_the_same() -> None:
 def test_the_audience_is_readable_before_verification() -> None:
     token = tokens.parse(signed(HEADER, CLAIMS, secret=OTHER_SECRET))
 
-    assert token.audience == "demo"
+    assert token.audiences == ("demo",)
 
 
 def test_a_token_is_not_valid_in_another_app() -> None:
@@ -502,10 +519,12 @@ def test_an_invalid_issuer_selects_no_app(issuer: Any) -> None:
     assert tokens.parse(with_claims(iss=issuer)).issuer == ""
 
 
-@pytest.mark.parametrize("audience", [ABSENT, None, 7, "", "x" * 256, "\ud800", ["a"]])
+@pytest.mark.parametrize(
+    "audience", [ABSENT, None, 7, "", "x" * 256, "\ud800", [], [7]]
+)
 def test_an_invalid_audience_is_refused_at_once(audience: Any) -> None:
     with pytest.raises(Unauthenticated, match="aud"):
-        _ = tokens.parse(with_claims(aud=audience)).audience
+        _ = tokens.parse(with_claims(aud=audience)).audiences
 
 
 @pytest.mark.parametrize("kid", [None, 7, "", "x" * 256, "\ud800", ["a"], {"a": 1}])
@@ -738,9 +757,58 @@ def test_an_invalid_foreign_token_is_refused_with_its_defect(
     assert (refused.value.defect, refused.value.detail) == (defect, detail)
 
 
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"iat": NOW_S - 10.25, "exp": NOW_S + 900.75},
+        {"iat": NOW_S - 10.0, "exp": 1e9 + 900.0 + (NOW_S - 1e9), "nbf": NOW_S - 0.5},
+        {"iat": NOW_S - 0.5, "exp": NOW_S - 0.5 + 86_400},
+        {"aud": ["demo"]},
+        {"aud": ["https://id.example/userinfo", "demo", "demo"]},
+        {"ver": 1.0},
+    ],
+)
+def test_numbers_may_have_fractions_and_audiences_be_a_list(
+    claims: dict[str, Any],
+) -> None:
+    assert read(with_claims(**claims)).player == GOOD_CLAIMS["sub"]
+
+
+@pytest.mark.parametrize("version", [ABSENT, "1.0", "2.0", "", 1])
+def test_another_issuer_may_define_ver_itself(version: Any) -> None:
+    claims = {**GOOD_CLAIMS, "ver": version}
+    if version is ABSENT:
+        del claims["ver"]
+    token = signed_by(_KEYS["ES256"], "ES256", {"alg": "ES256"}, claims)
+
+    assert read(token, record=foreign_record("ES256")).app == "demo"
+
+
+def test_the_printed_secret_is_a_key_as_text() -> None:
+    pasted = base64.urlsafe_b64encode(SECRET).rstrip(b"=")
+
+    for header in ({"alg": "HS256"}, {"alg": "HS256", "kid": RECORD.key_id}):
+        token = signed(json.dumps(header).encode(), CLAIMS, secret=pasted)
+        assert read(token).app == "demo"
+
+
+def test_a_retired_secret_is_a_key_as_text_until_it_ends() -> None:
+    record = AppRecord(
+        App("demo"),
+        OTHER_SECRET,
+        "streamer",
+        0,
+        retired=tuple(RetiredSecret(it, NOW_S + 10) for it in (SECRET, b"x" * 32)),
+    )
+    pasted = base64.urlsafe_b64encode(SECRET).rstrip(b"=")
+    token = signed(b'{"alg":"HS256"}', CLAIMS, secret=pasted)
+
+    assert read(token, record=record).app == "demo"
+
+
 @pytest.mark.parametrize("algorithm", ASYMMETRIC)
 def test_foreign_tokens_require_every_claim(algorithm: str) -> None:
-    for name in ("sub", "aud", "iss", "iat", "exp", "ver", "permissions"):
+    for name in ("sub", "aud", "iss", "iat", "exp", "permissions"):
         claims = {key: value for key, value in GOOD_CLAIMS.items() if key != name}
         token = signed_by(_KEYS[algorithm], algorithm, {"alg": algorithm}, claims)
 

@@ -87,6 +87,18 @@ FOUND: list[tuple[str, Headers, bytes, bool]] = [
         False,
     ),
     (
+        "the cookie of another application beside a header",
+        [(b"authorization", b"Bearer abc"), (b"cookie", b"Authorization=bearer abd")],
+        b"abc",
+        False,
+    ),
+    (
+        "a cookie of another form beside the own header",
+        [(b"x-auth-token", b"abc"), (b"cookie", b"Authorization=abd; Authorization=x")],
+        b"abc",
+        False,
+    ),
+    (
         "empty ones beside it",
         [
             (b"authorization", b""),
@@ -137,11 +149,6 @@ REFUSED: list[tuple[str, Headers, Defect]] = [
     (
         "header and own header",
         [(b"authorization", b"Bearer abc"), (b"x-auth-token", b"abd")],
-        Defect.AMBIGUOUS,
-    ),
-    (
-        "header and cookie",
-        [(b"authorization", b"Bearer abc"), (b"cookie", b"Authorization=bearer abd")],
         Defect.AMBIGUOUS,
     ),
     (
@@ -717,6 +724,22 @@ async def test_a_foreign_token_belongs_to_the_app_of_its_issuer_and_audience(
     assert (caller.app, second.app) == ("game", "second")
     assert isinstance(caller.proof, TokenProof)
     assert (caller.proof.issuer, caller.proof.audience) == (ISSUER, "urn:game")
+
+
+async def test_one_of_several_audiences_selects_the_app(world: World) -> None:
+    await add_foreign(world)
+    await world.apps.create(App("account"))
+
+    for audiences in (
+        ["urn:game"],
+        ["https://id.example/userinfo", "urn:game"],
+        ["account", "urn:game"],  # an app's name, but not of this issuer
+    ):
+        caller = await world.caller(foreign_token(NOW_S, aud=audiences))
+        assert caller.app == "game"
+
+    with pytest.raises(Unauthenticated, match="aud"):
+        await world.caller(foreign_token(NOW_S, aud=["urn:other", "urn:second"]))
 
 
 async def test_the_audience_selects_an_app_and_proves_nothing(
