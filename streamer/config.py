@@ -57,6 +57,12 @@ FILE_VARIABLE: Final = "STREAMER_CONFIG"
 """Names the TOML file if ``--config`` does not."""
 FOREIGN_PREFIXES: Final = ("STREAMER_CLI_", "STREAMER_TEST_")
 """Variables of the command-line client and of the tests, which are not settings."""
+_SERVICE_LINK: Final = re.compile(
+    r"STREAMER(_[A-Z0-9_]+)?_"
+    r"(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?"
+    r"|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_SERVICE_PORT: Final = re.compile(r"(tcp|udp|sctp)://\S+")
 DEFAULT: Final = "default"
 """Source of a setting that no source sets."""
 
@@ -366,7 +372,7 @@ def _read_environ(
     for variable, text in sorted(environ.items()):
         if not variable.startswith(PREFIX) or variable == FILE_VARIABLE:
             continue
-        if variable.startswith(FOREIGN_PREFIXES):
+        if variable.startswith(FOREIGN_PREFIXES) or _is_service_link(variable, text):
             continue
         name = variable.removeprefix(PREFIX).lower()
         if name in Config.__struct_fields__ and variable == PREFIX + name.upper():
@@ -375,6 +381,18 @@ def _read_environ(
             suggestion = _suggestion(name, lambda name: PREFIX + name.upper())
             problems.append(f"{variable} is not a setting{suggestion}")
     return values
+
+
+def _is_service_link(variable: str, text: str) -> bool:
+    """
+    Whether Kubernetes has set a variable for a Service named ``streamer`` or so.
+
+    It tells every pod of the namespace where each Service is, in the variables of
+    Docker's links: ``STREAMER_PORT=tcp://10.0.0.7:8080``.
+    """
+    if _SERVICE_LINK.fullmatch(variable):
+        return True
+    return variable.endswith("_PORT") and bool(_SERVICE_PORT.fullmatch(text))
 
 
 def _read_flags(

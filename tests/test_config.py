@@ -190,6 +190,50 @@ def test_a_trusted_proxy_is_an_address_or_a_network(network: str) -> None:
     assert network in problem
 
 
+@pytest.mark.parametrize(
+    "service", ["STREAMER", "STREAMER_REDIS", "STREAMER_METRICS_2"]
+)
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+def test_the_variables_of_a_kubernetes_service_are_no_settings(
+    service: str, protocol: str
+) -> None:
+    address = f"{protocol.lower()}://10.96.0.7:9000"
+    port = f"{service}_PORT_9000_{protocol}"
+
+    config = load(
+        {},
+        {
+            f"{service}_SERVICE_HOST": "10.96.0.7",
+            f"{service}_SERVICE_PORT": "9000",
+            f"{service}_SERVICE_PORT_HTTP": "9000",
+            f"{service}_PORT": address,
+            port: address,
+            f"{port}_PROTO": protocol.lower(),
+            f"{port}_PORT": "9000",
+            f"{port}_ADDR": "10.96.0.7",
+        },
+    )
+
+    assert config == load({}, {})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("STREAMER_PORT", "http://10.96.0.7"),
+        ("STREAMER_PORT", "tcp:9000"),
+        ("STREAMER_REDIS_PORT", "6379"),
+        ("STREAMER_SERVICE", "10.96.0.7"),
+    ],
+)
+def test_a_variable_that_only_looks_like_that_of_a_service_is_a_mistake(
+    variable: str, value: str
+) -> None:
+    (problem,) = problems(environ={variable: value})
+
+    assert variable in problem
+
+
 def test_explicit_settings_must_not_contradict_each_other() -> None:
     environ = {"STREAMER_ENTRIES_MAX": "10", "STREAMER_REPLAY_MAX": "11"}
 
