@@ -190,8 +190,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Entries to replay; a reader that missed more gets a gap and reads pages."""
 
     # Connections and requests.
-    listeners_per_player_max: Count = 5
-    """Open streams and held polls of a player, on all nodes together."""
+    listeners_per_player_max: Count = 10
+    """
+    Open streams and held polls of a player, on all nodes together: tabs and devices.
+    """
     connections_max: Count = 10_000
     """Open streams and held polls on this node."""
     connects_per_s_max: Count = 1_500

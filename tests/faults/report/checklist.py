@@ -141,7 +141,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
     (
         "any number of streams; streams of other players",
         [
-            f"{STREAMS}::test_a_player_can_have_five_streams",
+            f"{STREAMS}::test_a_player_can_have_ten_streams",
             f"{STREAMS}::test_a_full_node_refuses_streams_and_serves_pages",
             f"{RIGHTS}::test_a_stream_is_for_a_player_that_may_read",
         ],
