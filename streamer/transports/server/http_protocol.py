@@ -271,7 +271,11 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
         self._check_framing(*self.headers[-1])
 
     def on_headers_complete(self) -> None:
-        self._check_version(self.parser.get_http_version())
+        version = self.parser.get_http_version()
+        self._check_version(version)
+        if version == "1.0":
+            # RFC 9110 section 10.1.1: the client could not read a 100.
+            self.expect_100_continue = False
         super().on_headers_complete()
         # After an upgrade request `cycle` still belongs to the request before, if any.
         if self.cycle is not None and self.cycle.transport is self.transport:

@@ -532,6 +532,22 @@ def hurried_when_idle(protocol: HttpProtocol) -> float | None:
     return 0.1 if protocol.cycle and protocol.cycle.response_complete else None
 
 
+@pytest.mark.parametrize(("version", "lines"), [("1.0", 1), ("1.1", 2)])
+async def test_an_expectation_is_met_in_http_1_1_alone(
+    serve: Serve, app: RecordingApp, version: str, lines: int
+) -> None:
+    client = await (await serve(app)).connect()
+
+    answer = await client.exchange(
+        b"POST / HTTP/%b\r\nHost: here\r\nConnection: close\r\n"
+        b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\nab" % version.encode()
+    )
+
+    assert answer.count(b"HTTP/1.1 ") == lines
+    assert (b" 100 " in answer) is (version == "1.1")
+    assert answer.endswith(b"2 bytes")
+
+
 async def test_an_idle_connection_is_kept_for_as_long_as_the_setting_says(
     serve: Serve, app: RecordingApp
 ) -> None:
