@@ -348,7 +348,7 @@ def resolve(
 def _read_file(path: Path, problems: list[str]) -> dict[str, _SourcedValue]:
     try:
         path = path.expanduser()
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except RuntimeError:
         problems.append(f"cannot read {path}: the home directory is unknown")
         return {}

@@ -262,6 +262,9 @@ def test_a_missing_or_invalid_file_is_an_error(toml: Path) -> None:
     toml.write_text("port =\n")
     assert "is not valid TOML" in problems(file=toml)[0]
 
+    toml.write_bytes(b"\xef\xbb\xbfport = 9000\n")  # as an editor of Windows does
+    assert load({}, {}, file=str(toml)).port == 9000
+
     toml.write_bytes(b"\xff")
     assert "is not valid TOML" in problems(file=toml)[0]
 

@@ -228,6 +228,6 @@ def _json(value: object) -> str:
 
 def _parse_json(text: str) -> Any:
     try:
-        return msgspec.json.decode(text)
+        return msgspec.json.decode(text.removeprefix("\ufeff"))
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise click.BadParameter(str(error), param_hint="--data") from error

@@ -275,7 +275,7 @@ async def test_a_player_can_have_ten_streams(
 async def test_a_late_authentication_over_the_limit_gets_a_close_code(
     server: ServerProcess, token: str
 ) -> None:
-    streams, _ = await open_until_refused(WsStream, server.port, token, 5)
+    streams, _ = await open_until_refused(WsStream, server.port, token, 10)
     late = await WsStream.open(server.port, None)
     await late.send(type="auth", token=token)
     assert (await late.end()).code == 4101

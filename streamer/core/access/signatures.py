@@ -14,6 +14,7 @@ public key cannot be used as a shared secret: it is never among the keys for HS2
 from __future__ import annotations
 
 import base64
+import codecs
 import hashlib
 import re
 import warnings
@@ -190,7 +191,7 @@ def parse_key_set(document: bytes) -> KeySet:
         ValueError: It is not a key set, or has no such key.
     """
     try:
-        jwks = _decode_set(document).keys
+        jwks = _decode_set(document.removeprefix(codecs.BOM_UTF8)).keys
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ValueError(f"not a JSON Web Key Set: {exc}") from exc
     keys = [key for raw in jwks[:KEYS_MAX] if (key := _parse_jwk(bytes(raw)))]

@@ -89,7 +89,7 @@ _decode: Final = msgspec.json.Decoder(Command | Ping | Pong).decode
 def parse_message(text: str) -> Command | Ping | Pong | None:
     """Return a client's message, or None if it is not in the protocol."""
     try:
-        message: Command | Ping | Pong = _decode(text)
+        message: Command | Ping | Pong = _decode(text.removeprefix("\ufeff"))
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     if isinstance(message, MarkRead) and not _is_one_mark(message):

@@ -31,6 +31,7 @@ from ...service.inboxes.numbered import NumberedInbox
 from ...service.node.in_flight import InFlight
 from ...transports.streams.opening import Opening, StreamComponents
 from ...transports.streams.sse import SseStream, StreamRequest
+from ...transports.web.requests import list_header_of
 from . import contract, refusals, wire
 from .frames import GatewayCodec
 
@@ -116,7 +117,7 @@ class Gateway:
 
     async def _parse(self, request: Request) -> StreamRequest:
         caller, player = await self._player(request)
-        kinds = request.headers.get("accept", "").lower().split(",")
+        kinds = (list_header_of(request, b"accept") or "").lower().split(",")
         if "text/event-stream" not in (kind.split(";")[0].strip() for kind in kinds):
             raise Unsupported("Accept", "text/event-stream")
         codec = GatewayCodec(Log(caller.app, player), self._clock)

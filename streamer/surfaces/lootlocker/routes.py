@@ -28,6 +28,7 @@ from ...service.inboxes.inbox import InboxOperations
 from ...service.inboxes.numbered import NumberedInbox, NumberedPage
 from ...service.node.in_flight import InFlight
 from ...service.publishing.publisher import Publisher
+from ...transports.web.requests import single_header_of
 from . import contract, wire
 from .refusals import failed, no_route, refusal, request_id
 from .server_sessions import SESSION_PREFIX, ServerSessions
@@ -117,7 +118,7 @@ class LootLocker:
                 caller,
                 [player],
                 [notification],
-                idempotency_key=request.headers.get("idempotency-key"),
+                idempotency_key=single_header_of(request, b"idempotency-key"),
             )
         return json_response(b"{}", replayed=published.replayed)
 

@@ -30,7 +30,11 @@ from ...service.publishing.publisher import Publisher
 from ...service.streams.admission import Admission
 from ...transports.streams.longpoll import wait_for_entry
 from ...transports.web.callers import Callers
-from ...transports.web.requests import etag_matches
+from ...transports.web.requests import (
+    etag_matches,
+    list_header_of,
+    single_header_of,
+)
 from . import contract, wire
 from .refusals import no_route, refusal
 from .wire import PageQuery, PollQuery
@@ -71,7 +75,7 @@ class RallyHere:
         player = _player_of(request, caller)
         caller.require_read(player)
         query = PageQuery.parse(request.query_params)
-        if_none_match = request.headers.get("if-none-match", "")
+        if_none_match = list_header_of(request, b"if-none-match") or ""
         with self._in_flight.track(Log(caller.app, player)):
             page = await self._inboxes.page(
                 caller,
@@ -117,7 +121,7 @@ class RallyHere:
                 caller,
                 [player],
                 notifications,
-                idempotency_key=request.headers.get("idempotency-key"),
+                idempotency_key=single_header_of(request, b"idempotency-key"),
             )
         ((_, positions),) = published.positions
         return json_response(

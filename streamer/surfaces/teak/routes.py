@@ -21,7 +21,13 @@ from ...core.access.rights import Caller
 from ...errors import Error, Unauthenticated
 from ...service.access.authenticator import Authenticator, Credentials
 from ...store.access.apps import KEY_PREFIX
-from ...transports.web.requests import FORM, JSON, media_type_of, read_body
+from ...transports.web.requests import (
+    FORM,
+    JSON,
+    media_type_of,
+    read_body,
+    single_header_of,
+)
 from . import contract, refusals, wire
 from .deliveries import Deliveries
 from .wire import (
@@ -62,7 +68,7 @@ class Teak:
             message=parameters.message,
             due_ms=parameters.due_ms,
             source=wire.SOURCE,
-            idempotency_key=request.headers.get("idempotency-key"),
+            idempotency_key=single_header_of(request, b"idempotency-key"),
         )
         return json_response(wire.encode_ids(ids), replayed=replayed)
 

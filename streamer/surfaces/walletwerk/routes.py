@@ -22,6 +22,7 @@ from ...core.schedule import Schedule, ScheduleState
 from ...errors import TooLate
 from ...service.access.authenticator import Authenticator
 from ...transports.web.callers import Callers
+from ...transports.web.requests import single_header_of
 from . import contract, wire
 from .campaign_sends import CampaignSends
 from .refusals import no_route, refusal
@@ -66,7 +67,7 @@ class WalletWerk:
             caller,
             campaign,
             body.notification(),
-            idempotency_key=request.headers.get("idempotency-key"),
+            idempotency_key=single_header_of(request, b"idempotency-key"),
         )
         return _created(schedule, scheduled=False, replayed=replayed)
 
@@ -79,7 +80,7 @@ class WalletWerk:
             campaign,
             body.notification(),
             due_ms=body.due_ms(),
-            idempotency_key=request.headers.get("idempotency-key"),
+            idempotency_key=single_header_of(request, b"idempotency-key"),
         )
         return _created(schedule, scheduled=True, replayed=replayed)
 

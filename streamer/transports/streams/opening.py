@@ -44,7 +44,7 @@ from ...service.inboxes.receipts import ReceiptOperations
 from ...service.streams.admission import Admission, Connection
 from ..server.handle import Handle
 from ..server.refusal import WEBSOCKET_REQUIRED
-from ..web.requests import header_of, refuse_misspelled
+from ..web.requests import refuse_misspelled, single_header_of
 
 __all__ = [
     "FINAL_RETRY_MS",
@@ -217,7 +217,7 @@ class Opening(NamedTuple):
             Invalid: A parameter is invalid, or misspelled.
 
         """
-        last_event_id = header_of(connection, b"last-event-id", "")
+        last_event_id = single_header_of(connection, b"last-event-id") or ""
         if not connection.scope["query_string"] and not last_event_id:
             return cls(Start.LATEST, "")  # Most first requests have neither.
         # The last value of a name counts.

@@ -7,6 +7,7 @@ Knows nothing of any surface.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, TypeVar
@@ -35,10 +36,12 @@ __all__ = [
     "decode_body",
     "etag_matches",
     "header_of",
+    "list_header_of",
     "media_type_of",
     "read_body",
     "refuse_misspelled",
     "require_origin",
+    "single_header_of",
     "tag_matches",
     "until_disconnect",
 ]
@@ -100,6 +103,8 @@ async def read_body(
     """
     Return the body of a request, of one of `media_types` and without compression.
 
+    A byte-order mark, which editors and libraries of Windows write, is left out.
+
     Raises:
         Unsupported: The body is of another type, or compressed.
         TooLarge: The body exceeds the limit; no more than the limit was read.
@@ -108,7 +113,8 @@ async def read_body(
     """
     if media_type_of(request) not in media_types:
         raise Unsupported("Content-Type", " or ".join(media_types))
-    if header_of(request, b"content-encoding", "identity").lower() != "identity":
+    encodings = list_header_of(request, b"content-encoding") or "identity"
+    if set(map(str.strip, encodings.lower().split(","))) != {"identity"}:
         raise Unsupported("Content-Encoding", "identity")
     declared = header_of(request, b"content-length", "")
     if declared.isdecimal() and int(declared) > limit_bytes:
@@ -125,7 +131,7 @@ async def read_body(
             raise TooLarge(limit_bytes)
         parts.append(part)
         more = message.get("more_body", False)
-    return b"".join(parts)
+    return b"".join(parts).removeprefix(codecs.BOM_UTF8)
 
 
 def header_of(request: HTTPConnection, name: bytes, default: T) -> str | T:
@@ -137,9 +143,36 @@ def header_of(request: HTTPConnection, name: bytes, default: T) -> str | T:
     return default
 
 
+def list_header_of(request: HTTPConnection, name: bytes) -> str | None:
+    """
+    Return a header whose value is a list, None without one.
+
+    Several lines of one name are one list (RFC 9110 section 5.3).
+    """
+    values = [value for key, value in request.scope["headers"] if key == name]
+    return str(b", ".join(values), "latin-1") if values else None
+
+
+def single_header_of(request: HTTPConnection, name: bytes) -> str | None:
+    """
+    Return a header whose value is no list, None without one.
+
+    Raises:
+        Invalid: It occurs more than once: a proxy may have read the other one.
+
+    """
+    values = [value for key, value in request.scope["headers"] if key == name]
+    if len(values) > 1:
+        shown = name.decode().title().removesuffix("-Id")
+        shown += "-ID" if name.endswith(b"-id") else ""
+        raise Invalid(FieldError(("header", shown), "must not occur more than once"))
+    return str(values[0], "latin-1") if values else None
+
+
 def media_type_of(request: Request) -> str:
     """Return the media type of a request's body, JSON if it has no Content-Type."""
-    media_type = header_of(request, b"content-type", JSON)
+    # Of two, which is not allowed, the result is no type.
+    media_type = list_header_of(request, b"content-type") or JSON
     return media_type.partition(";")[0].strip().lower()
 
 
@@ -178,7 +211,7 @@ def field_error(text: str) -> FieldError:
 
 def etag_matches(request: Request, etag: str) -> bool:
     """Whether ``If-None-Match`` matches `etag`, weakly (RFC 9110 section 13.1.2)."""
-    if_none_match = request.headers.get("if-none-match")
+    if_none_match = list_header_of(request, b"if-none-match")
     return if_none_match is not None and tag_matches(if_none_match, etag)
 
 
@@ -245,7 +278,7 @@ def require_origin(connection: HTTPConnection, allowed: Collection[str]) -> None
             there is none.
 
     """
-    text = header_of(connection, b"origin", None)
+    text = list_header_of(connection, b"origin")  # Two are no origin.
     if text is None:
         raise ForeignOrigin("an Origin header where a cookie is the credential")
     host = header_of(connection, b"host", "")

@@ -151,6 +151,18 @@ async def test_the_accept_header_must_name_event_streams(
         assert '"status":"error"' in stream.text
 
 
+async def test_several_accept_headers_are_one_list(
+    open_stream: OpenStream, token: str
+) -> None:
+    stream = await open_stream(
+        {
+            "x-auth-token": token,
+            "accept": "application/json\r\nAccept: text/event-stream",
+        }
+    )
+    assert stream.status == 200
+
+
 async def test_a_stream_without_the_right_is_the_same_401(
     open_stream: OpenStream,
     mint: Mint,

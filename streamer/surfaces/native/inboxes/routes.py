@@ -27,7 +27,7 @@ from ....service.inboxes.receipts import ReceiptOperations
 from ....service.inboxes.search import EntryFilter, InboxSearch, SearchPage
 from ....service.node.in_flight import InFlight
 from ....transports.web.callers import Callers
-from ....transports.web.requests import RawResponse, tag_matches
+from ....transports.web.requests import RawResponse, list_header_of, tag_matches
 from ..common import names
 from ..common.endpoints import cursor_in, endpoints, player_of
 from ..common.parameters import LIMIT
@@ -85,7 +85,7 @@ class NativeInboxes:
     async def page(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
         query = _page_request(request.scope["query_string"])
-        if_none_match = request.headers.get("if-none-match", "")
+        if_none_match = list_header_of(request, b"if-none-match") or ""
         version = ""
         if if_none_match:
             version = _known_version(if_none_match, query.etag_suffix)

@@ -24,7 +24,7 @@ from ....service.node.in_flight import InFlight
 from ....service.publishing.publisher import Publisher
 from ....service.scheduling.schedules import Schedules
 from ....transports.web.callers import Callers
-from ....transports.web.requests import header_of, read_body
+from ....transports.web.requests import read_body, single_header_of
 from ..common import names
 from ..common.endpoints import endpoints
 from ..common.parameters import LIMIT
@@ -70,7 +70,7 @@ class NativePublishing:
     async def publish(self, request: Request, caller: Caller) -> Response:
         body = await read_body(request, wire.PUBLISH_BYTES_MAX)
         requests, many = wire.decode_publish(caller.app, body)
-        key = header_of(request, b"idempotency-key", None)
+        key = single_header_of(request, b"idempotency-key")
         with self._in_flight.track_app(caller.app):
             try:
                 if many:
