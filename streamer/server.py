@@ -13,9 +13,10 @@ or SIGTERM::
 Clients that have connected are served: connections in a socket's queue are accepted
 before the socket is closed, and a connection that has sent nothing yet gets time for
 its first request. Kept-alive connections are served during the drain, while streams are
-closed one by one, since a request may be on its way. A second signal skips the drain. A
-background task that fails ends the process in the same way, and `run` raises its error:
-a server that answers and delivers nothing is worse than one that restarts.
+closed one by one, since a request may be on its way. A second signal skips the drain.
+SIGHUP ends nothing, unless the terminal of the process was closed. A background task
+that fails ends the process in the same way, and `run` raises its error: a server that
+answers and delivers nothing is worse than one that restarts.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from .app import build
 from .config import Config
 from .metrics.scraping import Collect, scraping
 from .store.client.faults import StoreFaults
+from .transports.server.hangup import Hangup, HangupMeaning
 from .transports.server.http_protocol import HttpProtocol, http_protocol
 from .transports.server.sockets import BACKLOG, base_url, listen
 from .transports.server.websocket_protocol import WebSocketProtocol
@@ -68,7 +70,7 @@ Arguments of `gc.set_threshold`.
 The oldest generation, which holds all connections, is collected rarely.
 """
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS: Final[tuple[signal.Signals, ...]] = (signal.SIGINT, signal.SIGTERM)
 _ENDED: Final = "the background tasks ended by themselves"
 
 
@@ -249,12 +251,27 @@ async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
 @contextlib.contextmanager
 def _on_signals(stop: Callable[[], None]) -> Generator[None, None, None]:
     loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, stop)
+    hangup = Hangup()
+
+    def on_hangup() -> None:
+        match hangup.meaning():
+            case HangupMeaning.RELOAD:
+                logger.warning(
+                    "SIGHUP: nothing to reload; restart the server, or start it with "
+                    "--workers 2 or more, which SIGHUP replaces one by one"
+                )
+            case HangupMeaning.STOP:
+                stop()
+
+    handlers = dict.fromkeys(_SIGNALS, stop)
+    if hasattr(signal, "SIGHUP"):
+        handlers[signal.SIGHUP] = on_hangup
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
     try:
         yield
     finally:
-        for number in _SIGNALS:
+        for number in handlers:
             loop.remove_signal_handler(number)
 
 

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from streamer.config import Config
 from streamer.server import DRAIN_GRACE_S, Host, run_app
+from streamer.transports.server.hangup import Hangup, HangupMeaning
 from streamer.transports.server.http_protocol import NEW_CONNECTION_S
 
 GUARD_S = 20
@@ -465,6 +466,36 @@ async def test_a_signal_drains_and_then_ends_the_background_task(
     running = await run(app)
 
     os.kill(os.getpid(), number)
+
+    await running.end()
+    assert app.log == ["drain", "drained", "background ended"]
+
+
+async def test_a_hangup_ends_nothing(
+    run: Serve, app: FakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.deliverable.set()
+    running = await run(app)
+
+    os.kill(os.getpid(), signal.SIGHUP)
+    async with asyncio.timeout(GUARD_S):
+        while "nothing to reload" not in caplog.text:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+    assert app.log == []
+    terminate()
+    await running.end()
+    assert app.log == ["drain", "drained", "background ended"]
+
+
+async def test_a_closed_terminal_drains_and_ends(
+    run: Serve, app: FakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Hangup, "meaning", lambda self: HangupMeaning.STOP)
+    app.deliverable.set()
+    running = await run(app)
+
+    os.kill(os.getpid(), signal.SIGHUP)
 
     await running.end()
     assert app.log == ["drain", "drained", "background ended"]

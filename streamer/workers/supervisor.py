@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 from asyncio import FIRST_COMPLETED
 from collections.abc import Callable, Generator
@@ -27,6 +26,7 @@ from typing import Any
 from ..config import Config
 from ..metrics.exposition import Family, gauge, merge
 from ..metrics.scraping import scraping
+from ..transports.server.hangup import Hangup, HangupMeaning
 from .control_channel import StartMessage, share
 from .port import Port
 from .process import Workers
@@ -62,7 +62,7 @@ class Supervisor:
         ]
         self._stopping = asyncio.Event()
         self._replace_all_requested = asyncio.Event()
-        self._had_terminal = _has_terminal()
+        self._hangup = Hangup()
 
     async def run(self, *, announce: Callable[[str], None]) -> None:
         """
@@ -161,19 +161,11 @@ class Supervisor:
         self._stopping.set()
 
     def _on_hangup(self) -> None:
-        # SIGHUP is also what a closed terminal sends.
-        if self._had_terminal and not _has_terminal():
-            self._stop()
-        else:
-            self._replace_all_requested.set()
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
+        match self._hangup.meaning():
+            case HangupMeaning.RELOAD:
+                self._replace_all_requested.set()
+            case HangupMeaning.STOP:
+                self._stop()
 
 
 async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:

@@ -19,7 +19,7 @@ import pytest
 from streamer.bench.usage import measure
 
 from .processes import KEY, TOKEN, ServerProcess, eventually
-from .readers import TRANSPORTS, Api, RawStream
+from .readers import TRANSPORTS, Api, RawStream, SseStream
 
 MakeServer = Callable[..., ServerProcess]
 
@@ -118,6 +118,19 @@ async def test_a_signal_stops_it_cleanly(
     assert not is_running(store)
     assert server.complaints == ""
     assert "Traceback" not in server.printed
+
+
+async def test_a_hangup_disconnects_nobody(make_server: MakeServer) -> None:
+    server = await make_server().start()
+    stream = await SseStream.open(server.port, await server.token("p"))
+    await stream.until("hello")
+    server.send_signal(signal.SIGHUP)
+    await eventually(lambda: "nothing to reload" in server.logged)
+    async with Api(server.port, await server.key()) as backend:
+        (id,) = await backend.published("p", title="live")
+    assert (await stream.until("notification")).id == id
+    stream.cut()
+    assert await server.stop() == 0
 
 
 async def test_a_signal_during_the_start_leaves_nothing_behind(
