@@ -79,6 +79,7 @@ Milliseconds: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 Durability: TypeAlias = Literal["always", "everysec", "replicated", "none"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
+UNIX_PATH_BYTES_MAX: Final = 103  # on macOS; Linux has 107
 TOKEN_CHARS_MIN: Final = 16
 """Least length of a random token that cannot be guessed."""
 # The syntax of a token after "Bearer" (RFC 6750, section 2.1).
@@ -120,6 +121,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     # Addresses and places.
     host: str = "127.0.0.1"
+    """
+    Names and addresses to listen on, with commas, and ``unix:/PATH`` for a Unix socket.
+    ``::`` and the empty text stand for every address of both families.
+    """
     port: Port = 8080
     data_dir: str = ""
     """Directory of the embedded store; empty means the user's data directory."""
@@ -474,6 +479,7 @@ def _contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[str]
             f"durability ({sources['durability']}) is replicated, but the embedded "
             "store has no replicas: set redis to an external store"
         )
+    yield from _host_problems(config, sources)
     yield from _metrics_problems(config, sources)
     for origin in config.allowed_origins:
         if problem := origin_problem(origin):
@@ -511,6 +517,26 @@ def _memory_problems(config: Config, sources: Mapping[str, str]) -> Iterator[str
             f"redis ({sources['redis']}) and store_memory ({sources['store_memory']}) "
             "cannot be combined: an external store has a limit of its own, maxmemory"
         )
+
+
+def _host_problems(config: Config, sources: Mapping[str, str]) -> Iterator[str]:
+    hosts = [host.strip() for host in config.host.split(",")]
+    for host in hosts if len(hosts) > 1 or hosts[0] else []:
+        path = host.removeprefix("unix:")
+        if not host:
+            problem = "an empty element"
+        elif path != host and not path.startswith("/"):
+            problem = f"{host!r}; a Unix socket is unix: and an absolute path"
+        elif path != host and len(os.fsencode(path)) > UNIX_PATH_BYTES_MAX:
+            problem = (
+                f"{host!r}; the path of a Unix socket has at most "
+                f"{UNIX_PATH_BYTES_MAX} bytes"
+            )
+        elif path == host and "/" in host:
+            problem = f"{host!r}, which is no host; a Unix socket is unix:/PATH"
+        else:
+            continue
+        yield f"host ({sources['host']}) contains {problem}"
 
 
 def _network_problem(text: str) -> str:

@@ -39,7 +39,13 @@ from .metrics.scraping import Collect, scraping
 from .store.client.faults import StoreFaults
 from .transports.server.hangup import Hangup, HangupMeaning
 from .transports.server.http_protocol import HttpProtocol, http_protocol
-from .transports.server.sockets import BACKLOG, base_url, listen
+from .transports.server.sockets import (
+    BACKLOG,
+    SocketFiles,
+    base_urls,
+    hosts_of,
+    listen,
+)
 from .transports.server.websocket_protocol import WebSocketProtocol
 
 __all__ = ["App", "Host", "run", "run_app", "run_background"]
@@ -121,17 +127,21 @@ class Host:
         Listen and serve until `stop`. Cancelling it has the effect of a second `stop`.
 
         Args:
-            started: Called once, with the base URL, when connections are accepted.
+            started: Called once, when connections are accepted, with the base URLs
+                in the form of `base_urls`.
 
         Raises:
             OSError: The host has no such address, or the port is in use.
 
         """
-        sockets = self._sockets
+        sockets, hosts = self._sockets, self._config.host
         if sockets is None:
-            sockets = await listen(self._config.host, self._config.port)
-        url = base_url(self._config.host, sockets)
-        self._server.on_started = lambda: started(url)
+            sockets = await listen(hosts, self._config.port)
+            files = SocketFiles(sockets)
+        else:
+            hosts, files = hosts_of(sockets), SocketFiles(())
+        urls = base_urls(hosts, sockets)
+        self._server.on_started = lambda: started(urls)
         serving = asyncio.create_task(self._server.serve(sockets), name="uvicorn")
         try:
             await asyncio.shield(serving)
@@ -143,6 +153,7 @@ class Host:
         finally:
             for sock in sockets:
                 sock.close()
+            files.remove()
 
     def stop(self) -> None:
         """Stop; a second call skips the drain. May be called by a signal handler."""
@@ -154,6 +165,7 @@ async def run(
     store_url: str,
     *,
     announce: Callable[[str], None],
+    stopping: Callable[[], None] = lambda: None,
     sockets: list[socket.socket] | None = None,
     report: Callable[[Collect], None] | None = None,
     faults: StoreFaults | None = None,
@@ -164,7 +176,8 @@ async def run(
     Args:
         config: The settings.
         store_url: The URL of the store, embedded or not.
-        announce: Called once, with the base URL, when `/readyz` would return 200.
+        announce: Called once, with the base URLs, when `/readyz` would return 200.
+        stopping: Called when a signal has begun to stop the process.
         sockets: As for `Host`.
         report: Called once with a function that returns this process's metrics, for a
             supervisor to collect. Without it they are served on `metrics_bind`.
@@ -183,7 +196,9 @@ async def run(
         else:
             scraped = scraping(config.metrics_bind, app.metrics.collect)
             await stack.enter_async_context(scraped)
-        await run_app(app, config, announce=announce, sockets=sockets)
+        await run_app(
+            app, config, announce=announce, stopping=stopping, sockets=sockets
+        )
 
 
 def _tune_garbage_collector() -> None:
@@ -204,11 +219,17 @@ async def run_app(
     config: Config,
     *,
     announce: Callable[[str], None],
+    stopping: Callable[[], None] = lambda: None,
     sockets: list[socket.socket] | None = None,
 ) -> None:
     """Run the app's background tasks and its host; see `run`."""
     host = Host(app.asgi, config, drain=app.drain, sockets=sockets)
-    with _on_signals(host.stop):
+
+    def stop() -> None:
+        stopping()
+        host.stop()
+
+    with _on_signals(stop):
         await _run_tasks(app, host, announce)
 
 
@@ -339,8 +360,27 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        # uvicorn's own treats every socket that it is given as one of TCP.
+        loop = asyncio.get_running_loop()
+        self.servers = []
+        for sock in sockets or []:
+            create: Any = loop.create_server
+            if sock.family == getattr(socket, "AF_UNIX", None):
+                create = loop.create_unix_server
+            self.servers.append(
+                await create(self._protocol, sock=sock, backlog=BACKLOG)
+            )
+        self.started = True
         self.on_started()
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol: Any = self.config.http_protocol_class
+        connection: asyncio.Protocol = protocol(
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        return connection
 
     async def main_loop(self) -> None:
         # uvicorn's own polls ten times per second. Its tick updates the Date header.

@@ -62,17 +62,23 @@ async def prepare(url: str, config: Config) -> Demo | None:
     return Demo(token, key)
 
 
-def greeting(demo: Demo | None, address: str, options: Mapping[str, str]) -> str:
+def greeting(demo: Demo | None, addresses: str, options: Mapping[str, str]) -> str:
     """
-    Return the text to print when the server at `address` is ready.
+    Return the text to print when the server at `addresses` is ready.
 
     Args:
         demo: Credentials of the demo, if the store has that app.
-        address: URL without a final slash.
+        addresses: URLs without a final slash, or ``unix:`` and a path; separated by
+            spaces. Commands use the first.
         options: Settings that select the store, unless they have their defaults.
 
     """
-    lines = [f"streamer is ready at {address}", ""]
+    first, *others = addresses.split()
+    lines = [f"streamer is ready at {' and '.join([first, *others])}", ""]
+    # The command-line form of the address: options of curl, and a URL.
+    address = first
+    if path := _unix_path(first):
+        address = f"--unix-socket {shlex.quote(path)} http://localhost"
     if demo is None:
         return "\n".join(
             [*lines[:1], "  create credentials: `streamer key`, `streamer token`"]
@@ -105,6 +111,11 @@ def _curl_commands(address: str, token: str, key: str) -> list[str]:
         f"curl -H 'Authorization: Bearer {token}' "
         f"{address}/v1/players/me/notifications",
     ]
+
+
+def _unix_path(address: str) -> str:
+    _, is_path, path = address.partition("unix:")
+    return path if is_path else ""
 
 
 def _program() -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -24,6 +25,7 @@ import click
 from ..config import DEFAULT
 from .limits import fit_connections, raise_fd_limit
 from .logs import log_to_stderr
+from .service_manager import READY, STOPPING, notify
 from .settings import (
     embedded_password,
     enter,
@@ -51,7 +53,11 @@ PASSWORD_WAIT_S: Final = 10.0
 
 
 @click.command()
-@click.option("--host", help="Address to listen on. Default: 127.0.0.1.")
+@click.option(
+    "--host",
+    help="Addresses to listen on, with commas; unix:/PATH for a Unix socket. "
+    "Default: 127.0.0.1.",
+)
 @click.option("--port", type=int, help="Port to listen on. Default: 8080.")
 @click.option(
     "--workers",
@@ -112,32 +118,51 @@ def _run(work: Coroutine[Any, Any, None], config: Config) -> None:
 
 
 async def _serve(config: Config, explicit: Sequence[str]) -> None:
+    from ..transports.server.sockets import inherited_sockets
     from .demo import greeting, prepare
 
+    sockets = inherited_sockets(os.environ)
     faults = _faults(config)
     async with _store(config, faults) as (url, embedded):
         demo = await prepare(url, config) if embedded else None
         # What selects the store, for the commands that are printed.
         options = {name: str(getattr(config, name)) for name in explicit}
 
-        def announce(address: str) -> None:
-            click.echo(greeting(demo, _reachable(address), options))
+        def announce(addresses: str) -> None:
+            click.echo(greeting(demo, addresses, options))
+            notify(READY)
 
-        await _while_alive(embedded, _run_server(config, url, announce, faults))
+        await _while_alive(
+            embedded, _run_server(config, url, announce, faults, sockets)
+        )
 
 
 async def _run_server(
-    config: Config, url: str, announce: Callable[[str], None], faults: StoreFaults
+    config: Config,
+    url: str,
+    announce: Callable[[str], None],
+    faults: StoreFaults,
+    sockets: list[socket.socket],
 ) -> None:
+    def stopping() -> None:
+        notify(STOPPING)
+
     if config.workers == 1:
         from .. import server
 
-        config = fit_connections(config)
-        await server.run(config, url, announce=announce, faults=faults)
+        await server.run(
+            fit_connections(config),
+            url,
+            announce=announce,
+            stopping=stopping,
+            sockets=sockets or None,
+            faults=faults,
+        )
     else:
         from ..workers.supervisor import Supervisor
 
-        await Supervisor(config, url).run(announce=announce)
+        supervisor = Supervisor(config, url, sockets=sockets, stopping=stopping)
+        await supervisor.run(announce=announce)
 
 
 async def _work(
@@ -262,13 +287,6 @@ async def _ignore_signals_after(work: Coroutine[Any, Any, None]) -> None:
         # only make its next start slower.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-
-
-def _reachable(address: str) -> str:
-    """Return `address` with a loopback address in place of "every interface"."""
-    for anywhere in ("//0.0.0.0", "//[::]"):
-        address = address.replace(anywhere, "//127.0.0.1")
-    return address.rstrip("/")
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

@@ -10,7 +10,8 @@ connections in its queue, and their clients are refused. So it stays open: the
 supervisor holds it, too, and lends it to the worker's replacement, which continues with
 the queue even if the worker was killed. Only if no worker starts, the socket is closed,
 and the others get its share of connections. On macOS the socket opened last would get
-all connections; there the workers share a single socket.
+all connections; there the workers share a single socket. So they do with a Unix socket,
+and with sockets that a service manager has opened.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ import socket
 import sys
 from typing import Final
 
-from ..transports.server.sockets import base_url, listen
+from ..transports.server.sockets import (
+    UNIX_PREFIX,
+    SocketFiles,
+    base_urls,
+    hosts_of,
+    listen,
+    split_hosts,
+)
 
 __all__ = ["Port"]
 
@@ -33,40 +41,58 @@ class Port:
     Args:
         host: Address to listen on.
         port: Number of the port; 0 means any free port.
+        given: Listening sockets to use instead.
 
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        self._host = host
+    def __init__(
+        self, host: str, port: int, given: list[socket.socket] | None = None
+    ) -> None:
+        self._host = hosts_of(given) if given else host
         self._port = port
+        self._given = given or []
+        self._paths: list[socket.socket] = []
+        self._files = SocketFiles(())
+        hosts, paths = ([], []) if given else split_hosts(host)
+        self._inet = ",".join(hosts) if hosts else None
+        self._unix = ",".join(UNIX_PREFIX + path for path in paths)
         self._reserved: list[socket.socket] = []
         self._lent: dict[int, list[socket.socket]] = {}
 
     @property
     def url(self) -> str:
-        """The base URL of the port, once it is taken."""
-        return base_url(self._host, self._reserved)
+        """The base URLs of the port, once it is taken."""
+        sockets = [*self._reserved, *self._given, *self._paths]
+        return base_urls(self._host, sockets)
 
     async def take(self) -> None:
         """Reserve the port. Raises OSError if it cannot be opened."""
+        if self._unix:
+            self._paths = await listen(self._unix, 0)
+            self._files = SocketFiles(self._paths)
+        if self._inet is None:
+            return
         # Shared sockets would silently join those of another server, so the port is
         # first opened exclusively.
-        exclusive = await listen(self._host, self._port)
+        exclusive = await listen(self._inet, self._port)
         self._port = exclusive[0].getsockname()[1]
         if not _KERNEL_BALANCES:
             self._reserved = exclusive
             return
         for sock in exclusive:
             sock.close()
-        self._reserved = await listen(self._host, self._port, shared=True, backlog=0)
+        self._reserved = await listen(self._inet, self._port, shared=True, backlog=0)
 
     async def lend(self, index: int) -> list[socket.socket]:
         """Return the sockets of a worker, the same as before if it had any."""
+        for_all = [*self._given, *self._paths]
+        if self._inet is None:
+            return for_all
         if not _KERNEL_BALANCES:
-            return self._reserved
+            return [*self._reserved, *for_all]
         if not self._lent.get(index):
-            self._lent[index] = await listen(self._host, self._port, shared=True)
-        return self._lent[index]
+            self._lent[index] = await listen(self._inet, self._port, shared=True)
+        return [*self._lent[index], *for_all]
 
     def give_up(self, index: int) -> None:
         """Close a worker's sockets, so that the others get its connections."""
@@ -77,5 +103,6 @@ class Port:
         """Close all sockets; new connections are refused."""
         for index in tuple(self._lent):
             self.give_up(index)
-        for sock in self._reserved:
+        for sock in (*self._reserved, *self._given, *self._paths):
             sock.close()
+        self._files.remove()

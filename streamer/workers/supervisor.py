@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 from asyncio import FIRST_COMPLETED
 from collections.abc import Callable, Generator
 from typing import Any
@@ -44,12 +45,22 @@ class Supervisor:
     Args:
         config: The settings of the whole node.
         store_url: The URL of the store, embedded or not.
+        sockets: Listening sockets to use instead of the configured host and port.
+        stopping: Called when a signal has begun to stop the process.
 
     """
 
-    def __init__(self, config: Config, store_url: str) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store_url: str,
+        *,
+        sockets: list[socket.socket] | None = None,
+        stopping: Callable[[], None] = lambda: None,
+    ) -> None:
         self._metrics_bind = config.metrics_bind
-        self._port = Port(config.host, config.port)
+        self._stopping_begins = stopping
+        self._port = Port(config.host, config.port, sockets)
         self._workers = Workers(drain_s=config.drain_s)
         self._slots = [
             Slot(
@@ -158,6 +169,7 @@ class Supervisor:
     def _stop(self) -> None:
         if self._stopping.is_set():
             self._workers.terminate_now()
+        self._stopping_begins()
         self._stopping.set()
 
     def _on_hangup(self) -> None:

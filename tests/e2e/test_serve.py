@@ -9,16 +9,18 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from streamer.bench.usage import measure
 
-from .processes import KEY, TOKEN, ServerProcess, eventually
+from .processes import GUARD_S, KEY, TOKEN, ServerProcess, command, eventually
 from .readers import TRANSPORTS, Api, RawStream, SseStream
 
 MakeServer = Callable[..., ServerProcess]
@@ -270,3 +272,72 @@ async def test_a_killed_server_leaves_no_store_running(
     store = await server.store_pid()
     await server.kill()
     await eventually(lambda: not is_running(store))
+
+
+# A service manager.
+
+
+class ServiceManager:
+    """Opens a socket for the server, starts it, and hears what it says, as systemd."""
+
+    def __init__(self, folder: Path) -> None:
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listening.getsockname()[1]
+        self.hears = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.hears.bind(str(folder / "notify"))
+        self.hears.settimeout(GUARD_S)
+
+    def start(self, server: ServerProcess, *options: str) -> subprocess.Popen[bytes]:
+        fd = self.listening.fileno()
+        # The pid is known in the child alone.
+        code = (
+            "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid());"
+            f"os.dup2({fd}, 3); os.execv(sys.argv[1], sys.argv[1:])"
+        )
+        started = [*command("serve"), "--data-dir", str(server.data_dir), *options]
+        return subprocess.Popen(
+            [sys.executable, "-c", code, *started],
+            env=server.environment()
+            | {"LISTEN_FDS": "1", "NOTIFY_SOCKET": self.hears.getsockname()},
+            pass_fds=[fd],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_service_manager_hands_over_the_socket_and_is_told(
+    make_server: MakeServer, tmp_path: Path, workers: str
+) -> None:
+    manager = ServiceManager(tmp_path)
+    process = manager.start(make_server(), "--workers", workers)
+    with manager.hears, manager.listening, process:
+        assert manager.hears.recv(100) == b"READY=1"
+        with socket.create_connection(("127.0.0.1", manager.port)) as client:
+            client.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+            assert b" 200 " in client.recv(1_000)
+        process.send_signal(signal.SIGTERM)
+        assert manager.hears.recv(100) == b"STOPPING=1"
+        assert process.wait(GUARD_S) == 0
+        assert process.stdout is not None
+        printed = process.stdout.read().decode()
+        assert f"ready at http://127.0.0.1:{manager.port}\n" in printed
+        # The socket is the service manager's: the next start finds its queue.
+        socket.create_connection(("127.0.0.1", manager.port)).close()
+
+
+async def test_a_unix_socket_alone_is_announced_as_one(
+    make_server: MakeServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "s"
+    server = make_server(host=f"unix:{path}", workers=2)
+    server.spawn()
+    greeting = await server.greeting()
+    assert f"ready at unix:{path}\n" in greeting
+    assert f"--unix-socket {path} http://localhost/v1/stream" in greeting
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(b"GET /readyz HTTP/1.0\r\n\r\n")
+    assert b" 200 " in await reader.readline()
+    writer.close()
+    assert await server.stop() == 0
+    assert not path.exists()

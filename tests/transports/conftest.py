@@ -205,7 +205,9 @@ async def serve() -> AsyncIterator[Serve]:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 await task
-            served = Served(host, int((await url).rpartition(":")[2]))
+            first, *_ = (await url).split()
+            port = 0 if first.startswith("unix:") else int(first.rpartition(":")[2])
+            served = Served(host, port)
         running.append((served, task))
         return served
 

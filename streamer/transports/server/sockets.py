@@ -8,12 +8,37 @@ that vanished may look alive. Knows sockets. Knows nothing of protocols.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import os
 import socket
+import stat
 import sys
+from collections.abc import Iterable, MutableMapping
 from typing import Any, Final
 
-__all__ = ["BACKLOG", "authority", "base_url", "listen"]
+__all__ = [
+    "BACKLOG",
+    "UNIX_PREFIX",
+    "SocketFiles",
+    "authority",
+    "base_urls",
+    "hosts_of",
+    "inherited_sockets",
+    "listen",
+    "split_hosts",
+]
+
+UNIX_PREFIX: Final = "unix:"
+"""Precedes the absolute path of a Unix socket, in place of a host."""
+
+UNIX_MODE: Final = 0o660
+"""A proxy that runs as another user has to be in the group of the socket."""
+
+FIRST_INHERITED_FD: Final = 3
+"""The first socket that systemd hands over (sd_listen_fds)."""
+
+_ANY: Final = ("", "0.0.0.0", "::")
 
 BACKLOG: Final = 4_096
 """
@@ -44,6 +69,21 @@ KEEPALIVE_INTERVAL_S: Final = 5
 KEEPALIVE_PROBES: Final = 3
 
 
+def split_hosts(text: str) -> tuple[list[str], list[str]]:
+    """
+    Return the hosts and the paths of Unix sockets in a list with commas.
+
+    An empty text is one host, every address. ``::`` is every address, too: a socket
+    for IPv6 alone would refuse those who connect by IPv4.
+    """
+    parts = list(dict.fromkeys(part.strip() for part in text.split(",")))
+    paths = [it.removeprefix(UNIX_PREFIX) for it in parts if it.startswith(UNIX_PREFIX)]
+    hosts = [it for it in parts if not it.startswith(UNIX_PREFIX)]
+    if "::" in hosts and "0.0.0.0" not in hosts:
+        hosts.append("0.0.0.0")
+    return hosts, paths
+
+
 async def listen(
     host: str, port: int, *, shared: bool = False, backlog: int = BACKLOG
 ) -> list[socket.socket]:
@@ -54,43 +94,146 @@ async def listen(
     and refuse connections until `socket.listen` is called.
 
     Args:
-        host: Name or address; empty means every address.
+        host: Names and addresses with commas, or ``unix:`` and a path; empty means
+            every address.
         port: 0 means any free port.
         shared: Whether the user may bind other sockets to the same port. The kernel
-            distributes connections evenly among those that listen.
+            distributes connections evenly among those that listen. Not for paths.
         backlog: How many connections may queue.
 
     Raises:
-        OSError: The host is unknown, or an address cannot be bound. The message names
+        OSError: A host is unknown, or an address cannot be bound. The message names
             the address and a remedy.
 
     """
+    hosts, paths = split_hosts(host)
+    addresses: dict[Any, None] = {}
+    for name in hosts:
+        addresses.update(dict.fromkeys(await _resolve(name, port)))
+    sockets: list[socket.socket] = []
+    unavailable: OSError | None = None
+    try:
+        for family, address in addresses:
+            bind_address = (address[0], port, *address[2:])
+            try:
+                sock = _listen_at(family, bind_address, shared=shared, backlog=backlog)
+            except OSError as exc:
+                # `localhost` resolves to ::1 too, even if IPv6 is disabled.
+                if exc.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                unavailable = exc
+                continue
+            sockets.append(sock)
+            port = port or sock.getsockname()[1]
+        if not sockets and not paths:
+            raise unavailable or OSError(f"host {host!r} has no address")
+        sockets += [_listen_at_path(path, backlog) for path in paths]
+    except OSError:
+        files = SocketFiles(sockets)
+        for sock in sockets:
+            sock.close()
+        files.remove()
+        raise
+    return sockets
+
+
+def inherited_sockets(environ: MutableMapping[str, str]) -> list[socket.socket]:
+    """
+    Return the listening sockets that systemd has opened for this process, if any.
+
+    Takes the variables ``LISTEN_PID``, ``LISTEN_FDS`` and ``LISTEN_FDNAMES`` out of
+    `environ`: children must not take the sockets for theirs.
+
+    Raises:
+        OSError: What was handed over is no listening stream socket.
+
+    """
+    pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
+    environ.pop("LISTEN_FDNAMES", None)
+    if pid != str(os.getpid()) or not count.isdecimal():
+        return []
+    sockets = []
+    for fd in range(FIRST_INHERITED_FD, FIRST_INHERITED_FD + int(count)):
+        try:
+            sock = socket.socket(fileno=fd)
+            is_listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        except OSError as exc:
+            raise OSError(exc.errno, f"LISTEN_FDS: {fd} is no socket") from exc
+        if not is_listening or sock.type != socket.SOCK_STREAM:
+            raise OSError(errno.EINVAL, f"LISTEN_FDS: {fd} is no listening stream")
+        sock.set_inheritable(False)
+        if not _is_unix(sock):
+            _set_buffers(sock)
+        sockets.append(sock)
+    return sockets
+
+
+class SocketFiles:
+    """
+    The files of the Unix sockets among `sockets`, to be removed when they are closed.
+
+    A successor may have replaced a file meanwhile; that one stays.
+    """
+
+    def __init__(self, sockets: Iterable[socket.socket]) -> None:
+        paths = [it.getsockname() for it in sockets if _is_unix(it)]
+        self._identities = {path: _identity(path) for path in paths}
+
+    def remove(self) -> None:
+        for path, identity in self._identities.items():
+            with contextlib.suppress(OSError):
+                if _identity(path) == identity:
+                    os.unlink(path)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    # The time as well: the number of a file that was removed is used again at once.
+    status = os.stat(path)
+    return status.st_ino, status.st_ctime_ns
+
+
+def _is_unix(sock: socket.socket) -> bool:
+    return sock.family == getattr(socket, "AF_UNIX", None)
+
+
+async def _resolve(host: str, port: int) -> list[tuple[Any, Any]]:
+    """Return the family and the address of each address of a host."""
     loop = asyncio.get_running_loop()
     try:
-        addresses = await loop.getaddrinfo(
+        found = await loop.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except socket.gaierror as exc:
         raise OSError(exc.errno, f"unknown host {host!r}: {exc.strerror}") from exc
-    sockets: list[socket.socket] = []
-    unavailable: OSError | None = None
-    for family, _, _, _, address in dict.fromkeys(addresses):
-        try:
-            bind_address = (address[0], port, *address[2:])
-            sock = _listen_at(family, bind_address, shared=shared, backlog=backlog)
-        except OSError as exc:
-            # `localhost` resolves to ::1 too, even if IPv6 is disabled.
-            if exc.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                unavailable = exc
-                continue
-            for sock in sockets:
-                sock.close()
-            raise
-        sockets.append(sock)
-        port = port or sock.getsockname()[1]
-    if not sockets:
-        raise unavailable or OSError(f"host {host!r} has no address")
-    return sockets
+    return [(family, address) for family, _, _, _, address in found]
+
+
+def _listen_at_path(path: str, backlog: int) -> socket.socket:
+    """Return a Unix socket; one that nobody listens on any more is replaced."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        sock.bind(path)
+        os.chmod(path, UNIX_MODE)
+        sock.listen(backlog or BACKLOG)
+    except OSError as exc:
+        sock.close()
+        problem = exc.strerror or str(exc)
+        if exc.errno == errno.EADDRINUSE:
+            problem = "it is in use; stop the program that listens there"
+        raise OSError(exc.errno, f"cannot listen on {path}: {problem}") from exc
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise FileExistsError(errno.EEXIST, "there is a file that is no socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        if probe.connect_ex(path) in (errno.ECONNREFUSED, errno.ENOENT):
+            os.unlink(path)
 
 
 def authority(host: str, port: int) -> str:
@@ -98,9 +241,36 @@ def authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def base_url(host: str, sockets: list[socket.socket]) -> str:
-    """Return the URL of a server that listens on `sockets`, opened for `host`."""
-    return f"http://{authority(host or '0.0.0.0', sockets[0].getsockname()[1])}"
+def base_urls(host: str, sockets: Iterable[socket.socket]) -> str:
+    """
+    Return the URLs at which a server can be reached that listens on `sockets`.
+
+    Each in place of one host of the list `host`, separated by spaces; a Unix socket as
+    ``unix:`` and its path. A wildcard is shown as a loopback address of a family that
+    is served.
+    """
+    port, families, paths = 0, [], []
+    for sock in sockets:
+        if _is_unix(sock):
+            paths.append(f"{UNIX_PREFIX}{sock.getsockname()}")
+        else:
+            port = sock.getsockname()[1]
+            families.append(sock.family)
+    loopback = "127.0.0.1" if socket.AF_INET in families else "::1"
+    names = [loopback if name in _ANY else name for name in split_hosts(host)[0]]
+    shown = list(dict.fromkeys(names)) if families else []
+    return " ".join([*(f"http://{authority(name, port)}" for name in shown), *paths])
+
+
+def hosts_of(sockets: Iterable[socket.socket]) -> str:
+    """Return the addresses of sockets in the form of the argument of `listen`."""
+    names = [
+        f"{UNIX_PREFIX}{sock.getsockname()}"
+        if _is_unix(sock)
+        else sock.getsockname()[0]
+        for sock in sockets
+    ]
+    return ",".join(names)
 
 
 def _listen_at(
@@ -138,6 +308,11 @@ def _set_options(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    _set_buffers(sock)
+
+
+def _set_buffers(sock: socket.socket) -> None:
+    """Set those of the options that do not concern the binding."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (

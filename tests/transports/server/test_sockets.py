@@ -1,15 +1,25 @@
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
+import stat
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from streamer.transports.server.sockets import authority, listen
+from streamer.transports.server.sockets import (
+    SocketFiles,
+    authority,
+    base_urls,
+    inherited_sockets,
+    listen,
+)
 
-from ..conftest import RecordingApp, Serve
+from ...conftest import Until
+from ..conftest import GUARD_S, MakeWorld, RecordingApp, Serve
 
 
 def close(sockets: list[socket.socket]) -> None:
@@ -82,3 +92,122 @@ async def test_the_error_names_an_unknown_host() -> None:
 def test_an_ipv6_address_gets_brackets() -> None:
     assert authority("::1", 80) == "[::1]:80"
     assert authority("127.0.0.1", 80) == "127.0.0.1:80"
+
+
+# Several addresses.
+
+
+@pytest.mark.parametrize("host", ["::", "", "::,0.0.0.0"])
+async def test_every_address_is_one_of_both_families(host: str) -> None:
+    sockets = await listen(host, 0)
+    port = sockets[0].getsockname()[1]
+
+    assert {sock.family for sock in sockets} == {socket.AF_INET, socket.AF_INET6}
+    for address in ("127.0.0.1", "::1"):
+        socket.create_connection((address, port)).close()
+    assert base_urls(host, sockets) == f"http://127.0.0.1:{port}"
+    close(sockets)
+
+
+async def test_a_list_of_hosts_has_one_port() -> None:
+    sockets = await listen("127.0.0.1, ::1", 0)
+
+    port = sockets[0].getsockname()[1]
+    assert base_urls("127.0.0.1, ::1", sockets) == (
+        f"http://127.0.0.1:{port} http://[::1]:{port}"
+    )
+    close(sockets)
+
+
+async def test_the_url_of_every_address_is_of_a_family_that_is_served() -> None:
+    sockets = await listen("::1", 0)
+
+    port = sockets[0].getsockname()[1]
+    assert base_urls("::", sockets) == f"http://[::1]:{port}"
+    close(sockets)
+
+
+# Unix sockets.
+
+
+async def test_a_unix_socket_serves_and_its_file_is_removed(
+    serve: Serve, app: RecordingApp, tmp_path: Path, until: Until
+) -> None:
+    path = tmp_path / "s"
+    served = await serve(app, host=f"127.0.0.1,unix:{path}")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+    assert (await reader.read()).endswith(b"0 bytes")
+    writer.close()
+    assert app.scopes[0]["client"] is None
+
+    served.host.stop()
+    await until(lambda: not path.exists())
+
+
+async def test_a_stream_leaves_asgi_on_a_unix_socket(
+    make_world: MakeWorld, serve: Serve, tmp_path: Path
+) -> None:
+    world = await make_world()
+    path = tmp_path / "s"
+    world.served = await serve(world, host=f"unix:{path}")
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(world.request())
+    async with asyncio.timeout(GUARD_S):
+        await reader.readuntil(b"event: hello")
+        await world.publish("live")
+        await reader.readuntil(b"live")
+    writer.close()
+
+
+async def test_the_file_of_a_process_that_was_killed_is_replaced(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "s"
+    (killed,) = await listen(f"unix:{path}", 0)
+    killed.close()
+
+    (sock,) = await listen(f"unix:{path}", 0)
+
+    files = SocketFiles([sock])
+    with pytest.raises(OSError, match="it is in use"):
+        await listen(f"unix:{path}", 0)
+    sock.close()
+    files.remove()
+    assert not path.exists()
+
+
+async def test_a_file_that_is_no_socket_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    path.write_text("precious")
+
+    with pytest.raises(OSError, match="no socket"):
+        await listen(f"unix:{path}", 0)
+
+    assert path.read_text() == "precious"
+
+
+async def test_the_file_of_a_successor_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    (old,) = await listen(f"unix:{path}", 0)
+    files = SocketFiles([old])
+    old.close()
+    (new,) = await listen(f"unix:{path}", 0)
+
+    files.remove()
+
+    assert path.exists()
+    new.close()
+
+
+# Sockets of a service manager.
+
+
+@pytest.mark.parametrize(
+    "environ", [{}, {"LISTEN_FDS": "1"}, {"LISTEN_FDS": "1", "LISTEN_PID": "1"}]
+)
+def test_sockets_for_another_process_are_not_taken(environ: dict[str, str]) -> None:
+    assert inherited_sockets(environ) == []
+    assert environ == {}
