@@ -109,7 +109,7 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
       access/        authenticator, key_sets (keys of foreign issuers), revocation,
                      tickets, minting
       node/          quotas, in_flight, store_watch, deployment_check, request_context,
-                     fast_log
+                     player_names, fast_log
     transports/      CARRY
       server/        http_protocol, handshake_protocol and websocket_protocol (under
                      uvicorn), websocket_input, handle, refusal, sockets, hangup

@@ -84,6 +84,8 @@ class App:
             _asgi(self, components),
             components.counters,
             lines=components.config.access_log,
+            probes=components.config.access_log_probes,
+            players=components.player_names,
         )
         if components.config.trusted_proxies:
             self.asgi = TrustedProxies(self.asgi, components.config.trusted_proxies)

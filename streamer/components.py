@@ -23,6 +23,7 @@ from .service.inboxes.merge import MergedInbox
 from .service.inboxes.numbered import NumberedInbox
 from .service.inboxes.receipts import ReceiptOperations
 from .service.node.in_flight import InFlight
+from .service.node.player_names import PlayerNames
 from .service.node.quotas import Quotas
 from .service.node.store_watch import OtherConnection, StoreWatch
 from .service.publishing.publisher import Publisher
@@ -73,6 +74,7 @@ class Components:
         )
         self.origins = AllowedOrigins(config.allowed_origins)
 
+        self.player_names = PlayerNames(config.log_players, config.log_key)
         self.counters = Counters()
         address = FixedAddress(store_url)
         faults = faults or StoreFaults(address.where)

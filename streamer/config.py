@@ -77,6 +77,7 @@ Workers: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=64)]
 Replicas: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=16)]
 Milliseconds: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 Durability: TypeAlias = Literal["always", "everysec", "replicated", "none"]
+LogPlayers: TypeAlias = Literal["hash", "name", "none"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
 UNIX_PATH_BYTES_MAX: Final = 103  # on macOS; Linux has 107
@@ -161,6 +162,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     log_level: LogLevel = "info"
     access_log: bool = True
     """Whether the log has a line for each request, at level ``info``."""
+    access_log_probes: bool = False
+    """Whether these lines include successful health checks and scrapes."""
+    log_players: LogPlayers = "hash"
+    """How lines name a player: by a keyed ``hash``, by ``name``, or by ``none``."""
+    log_key: str = ""
+    """
+    Key of these hashes, to compare lines of several nodes; empty means a random one for
+    each start.
+    """
 
     # Metrics.
     metrics_bind: str = ""

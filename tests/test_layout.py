@@ -2,7 +2,8 @@
 The rooms: who may import whom, and what every module says of itself.
 
 Imports run one way: errors, model, origins, store_url <- config, compiled <- core
-<- store, hub <- service <- transports <- surfaces <- components <- app <- server <- cli.
+<- store, hub <- service <- transports <- surfaces <- components <- app <- server
+<- cli.
 """
 
 from __future__ import annotations

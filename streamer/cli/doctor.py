@@ -156,7 +156,7 @@ def _print_settings(resolved: Resolved) -> None:
         if source != DEFAULT or name in ("host", "port", "data_dir", "redis"):
             value = getattr(config, name)
             text = _without_password(value) if name == "redis" else value
-            if name == "metrics_token" and value:
+            if name in ("metrics_token", "log_key") and value:
                 text = "***"
             click.echo(f"{name} = {text!r}  ({source})")
     click.echo()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -118,10 +119,15 @@ def _run(work: Coroutine[Any, Any, None], config: Config) -> None:
 
 
 async def _serve(config: Config, explicit: Sequence[str]) -> None:
+    import msgspec
+
     from ..transports.server.sockets import inherited_sockets
     from .demo import greeting, prepare
 
     sockets = inherited_sockets(os.environ)
+    if not config.log_key:
+        # One for all workers.
+        config = msgspec.structs.replace(config, log_key=secrets.token_hex(16))
     faults = _faults(config)
     async with _store(config, faults) as (url, embedded):
         demo = await prepare(url, config) if embedded else None

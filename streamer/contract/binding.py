@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import Error
+from ..service.node.request_context import note_refusal
 from ..transports.web.requests import refuse_misspelled
 from .operation import Operation
 
@@ -96,6 +97,7 @@ class Endpoint(Generic[C]):
                 refuse_misspelled(request.query_params, self._known)
             response = await self._handler(request, caller)
         except Error as error:
+            note_refusal(error)
             response = self._refuse(error, request)
         await response(scope, receive, send)
 

@@ -46,6 +46,8 @@ async def test_a_request_has_one_log_line_with_its_id(
         "status": 200,
         "bytes": len(answer.content),
         "app": "demo",
+        "player": "",
+        "client": "127.0.0.1",
     }
 
 

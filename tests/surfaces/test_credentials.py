@@ -794,3 +794,24 @@ async def test_refusals_accepts_no_other_value(site: Site, mint: Mint) -> None:
     for odd in ("", "status", "STREAM"):
         assert (await site.sse(refusals=odd, headers=headers)).status == 400
     assert (await site.sse(refusals="stream", headers=headers)).status == 200
+
+
+async def test_a_refusal_after_the_first_message_is_logged(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    socket = await site.websocket(headers={"X-Request-Id": "mine"})
+    await socket.send(json.dumps({"type": "auth", "token": "no token"}))
+    await socket.recv()
+
+    (line,) = [
+        vars(record)["fields"]
+        for record in caplog.records
+        if record.getMessage().startswith("stream refused")
+    ]
+    assert (line["code"], line["refusal"], line["reason"]) == (
+        4200,
+        "unauthenticated",
+        "not_jwt",
+    )
+    assert (line["client"], line["request_id"]) == ("127.0.0.1", "mine")

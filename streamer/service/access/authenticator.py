@@ -46,7 +46,7 @@ from ...core.access.tokens import AppRecord, Claims, VerifiedToken
 from ...errors import Defect, Unauthenticated
 from ...model import App, Log, parse_app
 from ...store.access.apps import KEY_PREFIX, Apps, KeyRecord, key_digest
-from ..node.request_context import note_app
+from ..node.request_context import note_app, note_player
 from .key_sets import KeySets
 
 __all__ = [
@@ -199,6 +199,7 @@ class Authenticator:
         else:
             caller = await self._token_caller(credentials.token)
         note_app(caller.app)
+        note_player(caller.player)
         return caller
 
     async def app_record(self, name: App) -> AppRecord | None:

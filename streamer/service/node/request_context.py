@@ -1,5 +1,5 @@
 """
-The request that is being served: its id and its app.
+The request that is being served: its id, its caller, and why it was refused.
 
 Decides the format of ids. It is a context variable because code that knows nothing of
 requests may write log lines while it serves one. It influences nothing else.
@@ -11,12 +11,29 @@ import re
 from contextvars import ContextVar
 from typing import Final
 
-from ...model import App, new_name
+from ...errors import (
+    Defect,
+    Error,
+    LimitReached,
+    OverQuota,
+    Unauthenticated,
+)
+from ...model import App, Player, new_name
 
-__all__ = ["RequestContext", "current_request", "note_app", "request_id"]
+__all__ = [
+    "RequestContext",
+    "current_request",
+    "note_app",
+    "note_player",
+    "note_refusal",
+    "request_id",
+]
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 """Matches UUIDs, ULIDs and the hex ids of proxies, but no token: those have dots."""
+
+
+_WORD_START: Final = re.compile(r"(?<=.)(?=[A-Z])")
 
 
 class RequestContext:
@@ -26,17 +43,25 @@ class RequestContext:
     Args:
         received_id: The id that the client sent; replaced by a new one if it is not
             well-formed.
+        client: The address of the client, "" without one.
 
     """
 
-    __slots__ = ("app", "id")
+    __slots__ = ("app", "client", "id", "player", "reason", "refusal")
 
-    def __init__(self, received_id: str = "") -> None:
+    def __init__(self, received_id: str = "", client: str = "") -> None:
         if not _REQUEST_ID.fullmatch(received_id):
             received_id = new_name()
         self.id = received_id
         self.app = ""
         """The app of the caller, "" before authentication."""
+        self.player: Player | None = None
+        """The player that the caller is, None for a backend."""
+        self.client = client
+        self.refusal = ""
+        """The class of the error with which it was refused: ``limit_reached``."""
+        self.reason = ""
+        """The defect, limit or quota of that error: ``expired``, ``claim aud``."""
 
 
 current_request: Final[ContextVar[RequestContext | None]] = ContextVar(
@@ -55,3 +80,32 @@ def note_app(app: App) -> None:
     context = current_request.get()
     if context is not None:
         context.app = app
+
+
+def note_player(player: Player | None) -> None:
+    """Set the player of the request that is being served."""
+    context = current_request.get()
+    if context is not None:
+        context.player = player
+
+
+def note_refusal(error: Error) -> None:
+    """Set why the request that is being served is refused; nothing that it contains."""
+    context = current_request.get()
+    if context is not None:
+        name = type(error).__name__
+        context.refusal = _WORD_START.sub("_", name).lower()
+        context.reason = _reason(error)
+
+
+def _reason(error: Error) -> str:
+    match error:
+        case Unauthenticated(defect=Defect.CLAIM, detail=claim):
+            return f"claim {claim}"
+        case Unauthenticated(defect=defect):
+            return defect.name.lower()
+        case LimitReached(limit=limit):
+            return limit.name.lower()
+        case OverQuota(quota=quota):
+            return quota.name.lower()
+    return ""

@@ -36,6 +36,7 @@ from ...store.client.faults import STORE_FAILURES
 from ...store.presence.devices import Devices
 from ...store.presence.leases import Lease, Leases
 from ..access.revocation import RevocationCheck
+from ..node.player_names import PlayerNames
 from .admission_queue import AdmissionQueue
 from .catch_up import CatchUp
 from .connection_log import ConnectionLog
@@ -85,7 +86,8 @@ class Admission:
         counters: Counters | None = None,
     ) -> None:
         self.counters = counters or Counters()
-        self._connection_log = ConnectionLog()
+        players = PlayerNames(config.log_players, config.log_key)
+        self._connection_log = ConnectionLog(players)
         self._catch_up = catch_up
         self._stream_audiences = catch_up.stream_audiences
         self._leases = leases

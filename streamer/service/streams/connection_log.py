@@ -20,7 +20,8 @@ from ...errors import SLOW
 from ...hub import Reader
 from ...model import Log
 from ..node.fast_log import emit
-from ..node.request_context import note_app, request_id
+from ..node.player_names import PlayerNames
+from ..node.request_context import current_request, note_app, request_id
 
 __all__ = ["ConnectionLog"]
 
@@ -30,6 +31,7 @@ _logger = logging.getLogger(__name__)
 class _Opened(NamedTuple):
     at_s: float
     request_id: str
+    client: str
 
 
 class ConnectionLog:
@@ -37,11 +39,18 @@ class ConnectionLog:
     The open connections, with the time and the request of their opening.
 
     Args:
+        players: Names players.
         clock_s: Returns monotonic time.
 
     """
 
-    def __init__(self, *, clock_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        players: PlayerNames | None = None,
+        *,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._players = players or PlayerNames("none", "")
         self._clock_s = clock_s
         self._open: dict[Reader, _Opened] = {}
 
@@ -51,7 +60,9 @@ class ConnectionLog:
             return
         reader.transport.opened += 1
         note_app(log.app)
-        self._open[reader] = _Opened(self._clock_s(), request_id())
+        context = current_request.get()
+        client = context.client if context else ""
+        self._open[reader] = _Opened(self._clock_s(), request_id(), client)
 
     def closed(self, log: Log, reader: Reader) -> None:
         """Count and log a reader that has left, if it was opened; `ended` says why."""
@@ -69,6 +80,8 @@ class ConnectionLog:
             "reason": reason,
             "duration_ms": round((self._clock_s() - opened.at_s) * 1_000),
             "app": log.app,
+            "player": self._players.of(log.app, log.player),
+            "client": opened.client,
             "request_id": opened.request_id,
         }
         level = logging.WARNING if reader.ended == SLOW else logging.INFO

@@ -27,6 +27,7 @@ from ...core.access.rights import Caller
 from ...core.streams.codec import Codec, SseCodec
 from ...core.streams.session import Sink
 from ...errors import Error
+from ...service.node.request_context import note_refusal
 from ...service.streams.admission import Connection
 from ..server.handle import Handle, find_handle
 from ..web.callers import credentials_of
@@ -118,6 +119,7 @@ class SseStream:
             with self._components.admission.admit() as connection:
                 await self._serve(handle, connection, scope, receive, send)
         except Error as error:
+            note_refusal(error)
             # A client that retries at once has to find its ticket usable again.
             await self._components.tickets.wait_closed()
             query = Request(scope).query_params

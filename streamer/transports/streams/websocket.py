@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -29,6 +30,8 @@ from ...core.streams.codec import WebSocketCodec
 from ...core.streams.session import Session, Sink
 from ...errors import Defect, Disconnect, Error, Unauthenticated
 from ...service.access.authenticator import Credentials
+from ...service.node.fast_log import emit
+from ...service.node.request_context import current_request, note_refusal
 from ...service.streams.admission import Connection
 from ..server.handle import Handle, find_handle
 from ..web.callers import credentials_of
@@ -49,6 +52,8 @@ from .opening import (
 __all__ = ["WebSocketStream"]
 
 INTERNAL_ERROR: Final = 1011
+
+_logger = logging.getLogger(__name__)
 
 
 class WebSocketStream:
@@ -82,6 +87,7 @@ class WebSocketStream:
                 with self._components.admission.admit() as connection:
                     await self._serve(handle, websocket, connection)
             except Error as error:
+                note_refusal(error)
                 # A client that retries at once has to find its ticket usable again.
                 await self._components.tickets.wait_closed()
                 if _refuses_in_stream(websocket, error):
@@ -152,6 +158,18 @@ class WebSocketStream:
         """Send the refusal, and the delay, in the stream, and close it."""
         disconnect = disconnect_for(error)
         bye = self._codec.bye(disconnect, reconnect_delay_ms(error))
+        is_late = websocket.application_state is not WebSocketState.CONNECTING
+        if is_late and (context := current_request.get()):
+            # The line of the request was written when the WebSocket was accepted.
+            fields = {
+                "transport": "websocket",
+                "code": disconnect.code,
+                "refusal": context.refusal,
+                "reason": context.reason,
+                "client": context.client,
+                "request_id": context.id,
+            }
+            emit(_logger, f"stream refused: {disconnect.reason}", fields, logging.INFO)
         await _accept(websocket)
         with contextlib.suppress(WebSocketDisconnect):
             await websocket.send_text(bye.decode())

@@ -1,9 +1,10 @@
 """
 The access log: each request's id, its log record, and its count in the metrics.
 
-Decides what is recorded of a request: its method, the template of its route, its status
-and its size. Never the path or the query themselves, which contain players' names,
-tickets and cursors. Knows ASGI. Knows nothing of the content of responses.
+Decides what is recorded of a request: its method, the template of its route, its
+status, its size, its caller, and why it was refused. Never the path or the query
+themselves, which contain players' names, tickets and cursors. Knows ASGI. Knows nothing
+of the content of responses.
 
 A request is recorded when its response ends. A stream is recorded when it opens, with
 status 101 or 200 and 0 bytes, since it outlives the call that opened it; its end is
@@ -21,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...core.counters import Counters
 from ...service.node.fast_log import emit
+from ...service.node.player_names import PlayerNames
 from ...service.node.request_context import RequestContext, current_request
 
 __all__ = ["AccessLog"]
@@ -29,6 +31,9 @@ HEADER: Final = b"x-request-id"
 
 NO_ROUTE: Final = "unknown"
 """The route of a request that matches no route."""
+
+PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Routes that programs request every few seconds."""
 
 CLIENT_CLOSED_REQUEST: Final = 499
 """
@@ -55,13 +60,25 @@ class AccessLog:
         app: The application that responds.
         counters: Count requests by method, route and status.
         lines: Whether to log each request, at level ``info``.
+        probes: Whether these lines include successful requests of `PROBES`.
+        players: Names players.
 
     """
 
-    def __init__(self, app: ASGIApp, counters: Counters, *, lines: bool) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        counters: Counters,
+        *,
+        lines: bool,
+        probes: bool = True,
+        players: PlayerNames | None = None,
+    ) -> None:
         self._app = app
         self.counters = counters
         self.lines = lines
+        self.probes = probes
+        self.players = players or PlayerNames("none", "")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = _Exchange(self, scope, send)
@@ -93,7 +110,10 @@ class _Exchange:
             if name == HEADER:
                 request_id = value
                 break
-        self.serving = RequestContext(request_id.decode("latin-1"))
+        client = scope.get("client")
+        self.serving = RequestContext(
+            request_id.decode("latin-1"), client[0] if client else ""
+        )
         self._log: AccessLog | None = log
         self._scope = scope
         self._send = send
@@ -132,14 +152,21 @@ class _Exchange:
         log.counters.requests[method, route, self._status] += 1
         if not log.lines:
             return
+        if route in PROBES and self._status < 300 and not log.probes:
+            return
+        serving = self.serving
         fields = {
             "method": method,
             "route": route,
             "status": self._status,
             "duration_ms": round((monotonic() - self._started_s) * 1_000, 1),
             "bytes": self._bytes,
-            "app": self.serving.app,
+            "app": serving.app,
+            "player": log.players.of(serving.app, serving.player),
+            "client": serving.client,
         }
+        if serving.refusal:
+            fields |= {"refusal": serving.refusal, "reason": serving.reason}
         emit(_logger, f"{method} {route} {self._status}", fields, logging.INFO)
 
 

@@ -10,6 +10,7 @@ from streamer.core.counters import CLIENT_LEFT, TransportCounters
 from streamer.core.streams.subscription import Start
 from streamer.errors import Disconnect
 from streamer.model import App, Log, Player
+from streamer.service.node.player_names import PlayerNames
 from streamer.service.node.request_context import RequestContext, current_request
 from streamer.service.streams.connection_log import ConnectionLog
 from streamer.service.streams.poll_waiter import PollWaiter
@@ -24,14 +25,17 @@ class Clock:
         return self.now_s
 
 
+NAMED = PlayerNames("name", "")
+
+
 def run(
     caplog: pytest.LogCaptureFixture, end: Disconnect | None, *, transport: str = "sse"
 ) -> tuple[TransportCounters, list[dict[str, Any]]]:
     """Let a connection live for 2.5 s; return its counters and its log records."""
     clock = Clock()
-    journal, counted = ConnectionLog(clock_s=clock), TransportCounters(transport)
+    journal, counted = ConnectionLog(NAMED, clock_s=clock), TransportCounters(transport)
     reader = PollWaiter(Start.LATEST, "c", counted)
-    current_request.set(RequestContext("the-opening"))
+    current_request.set(RequestContext("the-opening", "192.0.2.1"))
     with caplog.at_level(logging.INFO):
         journal.opened(LOG, reader)
         assert counted.open == 1
@@ -55,6 +59,8 @@ def test_the_end_of_a_stream_is_logged_with_the_request_that_opened_it(
             "reason": "draining",
             "duration_ms": 2_500,
             "app": "app",
+            "player": LOG.player,
+            "client": "192.0.2.1",
             "request_id": "the-opening",
         }
     ]

@@ -16,8 +16,26 @@ from starlette.types import Message
 from starlette.websockets import WebSocket
 
 from streamer.core.counters import Counters
-from streamer.model import App
-from streamer.service.node.request_context import note_app, request_id
+from streamer.errors import (
+    Defect,
+    Error,
+    FieldError,
+    ForeignOrigin,
+    Invalid,
+    Limit,
+    LimitReached,
+    OverQuota,
+    Quota,
+    Unauthenticated,
+)
+from streamer.model import App, Player
+from streamer.service.node.player_names import PlayerNames
+from streamer.service.node.request_context import (
+    note_app,
+    note_player,
+    note_refusal,
+    request_id,
+)
 from streamer.transports.web.access_log import (
     CLIENT_CLOSED_REQUEST,
     NO_ROUTE,
@@ -135,6 +153,8 @@ async def test_a_record_has_the_route_but_not_the_path_or_the_query(
         "status": 200,
         "bytes": 16,
         "app": "game",
+        "player": "",
+        "client": "127.0.0.1",
     }
     assert not re.search(f"alice|{SECRET}", json.dumps(line))
 
@@ -184,3 +204,78 @@ async def test_requests_are_counted_without_a_log(
 
     assert lines() == []
     assert counters.requests.total() == 1
+
+
+# Callers and refusals.
+
+
+async def refuse(request: Request) -> Response:
+    note_app(App("game"))
+    note_player(Player("alice"))
+    note_refusal(REFUSALS[request.path_params["name"]])
+    return Response(status_code=400)
+
+
+REFUSALS: dict[str, Error] = {
+    "expired": Unauthenticated(Defect.EXPIRED),
+    "claim": Unauthenticated(Defect.CLAIM, "aud"),
+    "limit": LimitReached(Limit.LISTENERS_PER_PLAYER),
+    "quota": OverQuota(Quota.PLAYERS, 1_000),
+    "origin": ForeignOrigin("an allowed origin: 'https://evil.example'"),
+    "invalid": Invalid(FieldError(("query", "secret"), "is secret")),
+}
+
+
+def refusing(**options: Any) -> AccessLog:
+    routes = [Route("/refuse/{name}", refuse), Route("/readyz", greet)]
+    return AccessLog(Starlette(routes=routes), Counters(), lines=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "refusal", "reason"),
+    [
+        ("expired", "unauthenticated", "expired"),
+        ("claim", "unauthenticated", "claim aud"),
+        ("limit", "limit_reached", "listeners_per_player"),
+        ("quota", "over_quota", "players"),
+        ("origin", "foreign_origin", ""),
+        ("invalid", "invalid", ""),
+    ],
+)
+async def test_a_refusal_is_logged_with_its_reason(
+    lines: Callable[[], list[dict[str, Any]]], name: str, refusal: str, reason: str
+) -> None:
+    await get(refusing(), f"/refuse/{name}")
+
+    (line,) = lines()
+    assert (line["refusal"], line["reason"]) == (refusal, reason)
+    assert line["client"] == "127.0.0.1"
+
+
+async def test_a_player_is_logged_as_the_setting_says(
+    lines: Callable[[], list[dict[str, Any]]],
+) -> None:
+    for players in (
+        PlayerNames("hash", "key"),
+        PlayerNames("hash", "key"),
+        PlayerNames("hash", "other key"),
+        PlayerNames("hash", ""),
+        PlayerNames("name", ""),
+        PlayerNames("none", ""),
+    ):
+        await get(refusing(players=players), "/refuse/expired")
+
+    first, same, other, unnamed, name, nothing = (it["player"] for it in lines())
+    assert first == same
+    assert len({first, other, unnamed, "alice"}) == 4
+    assert re.fullmatch("[0-9a-f]{16}", first)
+    assert (name, nothing) == ("alice", "")
+
+
+async def test_successful_probes_can_be_left_out(
+    lines: Callable[[], list[dict[str, Any]]],
+) -> None:
+    for probes in (False, True):
+        await get(refusing(probes=probes), "/readyz")
+
+    assert [line["route"] for line in lines()] == ["/readyz"]
