@@ -14,8 +14,13 @@ __all__ = ["problem_with"]
 DEPTH_MAX: Final = 64
 """Nesting depth that every parser accepts; ours accepts about a thousand."""
 
+INT_MIN: Final = -(2**63)
 INT_MAX: Final = 2**64 - 1
-"""Larger integers fail in most clients and silently lose digits in some."""
+"""
+Integers that fit 64 bits, with or without a sign.
+
+Others fail in most clients and silently lose digits in some.
+"""
 
 
 def problem_with(value: Any) -> str | None:  # Any JSON value.
@@ -28,6 +33,6 @@ def problem_with(value: Any) -> str | None:  # Any JSON value.
                 return f"is nested deeper than {DEPTH_MAX} levels"
             children = item.values() if isinstance(item, dict) else item
             waiting += [(child, depth + 1) for child in children]
-        elif isinstance(item, int) and not -INT_MAX <= item <= INT_MAX:
+        elif isinstance(item, int) and not INT_MIN <= item <= INT_MAX:
             return "has an integer of more than 64 bits"
     return None

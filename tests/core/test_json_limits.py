@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streamer.core.json_limits import DEPTH_MAX, INT_MAX, problem_with
+from streamer.core.json_limits import DEPTH_MAX, INT_MAX, INT_MIN, problem_with
 
 
 def nested(depth: int, kind: type) -> Any:
@@ -26,7 +26,7 @@ def nested(depth: int, kind: type) -> Any:
         [],
         {},
         INT_MAX,
-        -INT_MAX,
+        INT_MIN,
         [[1, {"a": [None]}]],
         nested(DEPTH_MAX, list),
         nested(DEPTH_MAX, dict),
@@ -48,7 +48,7 @@ def test_deep_nesting_needs_no_recursion() -> None:
     assert problem_with(nested(100_000, list))
 
 
-@pytest.mark.parametrize("value", [INT_MAX + 1, -INT_MAX - 1, 10**400])
+@pytest.mark.parametrize("value", [INT_MAX + 1, INT_MIN - 1, -INT_MAX, 10**400])
 def test_integers_beyond_64_bits_are_refused_anywhere(value: int) -> None:
     assert problem_with(value) == "has an integer of more than 64 bits"
     assert problem_with([{"a": [0, value]}])

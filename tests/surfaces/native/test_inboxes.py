@@ -140,6 +140,25 @@ async def test_a_page_has_the_matching_notifications(
         assert walked == list(reversed(shown))
 
 
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (r"a\,b", "a,b"),
+        (r"x,a\,b", "a,b"),
+        (r"\\\,", "\\,"),
+        ("a\\b", "a\\b"),
+        ("\\", "\\"),
+    ],
+)
+async def test_a_type_with_a_comma_is_found(
+    backend: Backend, text: str, kind: str
+) -> None:
+    await backend.say("this", type=kind)
+    await backend.say("other", type="a")
+
+    assert await backend.bodies(type=text) == ["this"]
+
+
 @pytest.mark.parametrize("name", ["type", "priority", "unread", "topic", "order"])
 @pytest.mark.parametrize("value", ["", "no such", "x" * 256, ",".join("x" * 33)])
 async def test_an_invalid_filter_is_named(

@@ -97,6 +97,20 @@ async def test_a_list_has_at_most_a_thousand_messages(backend: Backend) -> None:
     assert problems == {"": "Expected `array` of length <= 1000"}
 
 
+@pytest.mark.parametrize("to", ["alice", ["alice"], None, 7])
+@pytest.mark.parametrize("many", [False, True])
+async def test_recipients_of_another_form_are_refused_with_an_example(
+    backend: Backend, to: Any, many: bool
+) -> None:
+    message = {"to": to, "title": "x"}
+    answer = await backend.publish([message] if many else message)
+
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["pointer"] == ("/0/to" if many else "/to")
+    assert 'write {"players": ["alice"]}' in error["problem"]
+
+
 async def test_a_list_has_at_most_a_thousand_recipients(backend: Backend) -> None:
     problems = await backend.refused([to("a"), to(*map(str, range(999))), to("b")])
 

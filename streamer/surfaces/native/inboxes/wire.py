@@ -7,6 +7,7 @@ services.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, get_args
@@ -47,6 +48,9 @@ FILTER_MAX: Final = 32
 """Maximum number of values of one filter."""
 
 PRIORITIES: Final[frozenset[str]] = frozenset(get_args(Priority))
+
+# A separator, or an escaped character.
+_MARK: Final = re.compile(r"\\([\\,])|,")
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -157,9 +161,24 @@ def read_order(query: QueryParams) -> bool:
     raise Invalid(FieldError(("query", "order"), "must be newest or oldest"))
 
 
+def _split(text: str) -> list[str]:
+    items, begin = [""], 0
+    for mark in _MARK.finditer(text):
+        items[-1] += text[begin : mark.start()] + (mark[1] or "")
+        if mark[1] is None:
+            items.append("")
+        begin = mark.end()
+    items[-1] += text[begin:]
+    return items
+
+
 def _listed(query: QueryParams, name: str) -> tuple[str, ...]:
-    """Return the values of a parameter that is repeated or separated by commas."""
-    items = [item for value in query.getlist(name) for item in value.split(",")]
+    """
+    Return the values of a parameter that is repeated or separated by commas.
+
+    A comma within a value is written ``\\,``, and a backslash before one ``\\\\``.
+    """
+    items = [item for value in query.getlist(name) for item in _split(value)]
     if len(items) > FILTER_MAX:
         problem = f"has {len(items)} values, the limit is {FILTER_MAX}"
     elif not all(1 <= len(item) <= TYPE_CHARS_MAX for item in items):

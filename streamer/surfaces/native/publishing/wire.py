@@ -45,6 +45,10 @@ DELIVERIES_MAX: Final = PLAYERS_MAX
 
 _encode: Final = msgspec.json.Encoder().encode
 
+_TO_EXAMPLE: Final = (
+    'write {"players": ["alice"]}, {"topic": "news"} or {"everyone": true}'
+)
+
 _CONTENT: Final = frozenset({"type", "title", "body", "data"})
 _SINGLE_ONLY: Final = ("send_at", "spread_s")
 
@@ -98,10 +102,17 @@ def _every_problem(app: App, body: bytes, *, many: bool) -> Iterator[FieldError]
         where: Where = ("body", i) if many else ("body",)
         for problem in _problems_of_message(app, raw, where, many=many):
             has_problems = True
-            yield problem
+            yield _with_example(problem)
     if not has_problems:
         # Every message is valid; there are none, or too many.
         yield from (_MANY if many else _ONE).problems(body)
+
+
+def _with_example(problem: FieldError) -> FieldError:
+    """Say how recipients are written, where something else than an object is."""
+    if problem.where[-1] == "to" and problem.problem.startswith("Expected `object`"):
+        return problem._replace(problem=f"{problem.problem}; {_TO_EXAMPLE}")
+    return problem
 
 
 def _problems_of_message(
