@@ -115,7 +115,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      uvicorn), websocket_input, handle, refusal, sockets, hangup
       streams/       opening, sse, websocket, longpoll; detached and detached_websocket
                      (streams that have left ASGI), framing, inbound, commands
-      web/           requests, callers, routing, access_log, forwarded (by proxies)
+      web/           requests, callers, routing, access_log, forwarded (by
+                     proxies), base_path
     contract/        DECLARES. operation (how a surface declares one), binding (routes
                      from declarations), document and pages (OpenAPI, /docs),
                      fallbacks, responses, refusals, query_fields, schemas

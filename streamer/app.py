@@ -56,6 +56,7 @@ from .surfaces.teak.routes import Teak
 from .surfaces.walletwerk.campaign_sends import CampaignSends
 from .surfaces.walletwerk.routes import WalletWerk
 from .transports.web.access_log import AccessLog
+from .transports.web.base_path import BasePath
 from .transports.web.forwarded import TrustedProxies
 from .transports.web.requests import AnyText
 from .transports.web.routing import Application
@@ -87,6 +88,8 @@ class App:
             probes=components.config.access_log_probes,
             players=components.player_names,
         )
+        if components.config.base_path:
+            self.asgi = BasePath(self.asgi, components.config.base_path)
         if components.config.trusted_proxies:
             self.asgi = TrustedProxies(self.asgi, components.config.trusted_proxies)
 

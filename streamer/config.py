@@ -80,6 +80,7 @@ Durability: TypeAlias = Literal["always", "everysec", "replicated", "none"]
 LogPlayers: TypeAlias = Literal["hash", "name", "none"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
+_BASE_PATH: Final = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", re.ASCII)
 UNIX_PATH_BYTES_MAX: Final = 103  # on macOS; Linux has 107
 TOKEN_CHARS_MIN: Final = 16
 """Least length of a random token that cannot be guessed."""
@@ -262,6 +263,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     theirs (nginx and load balancers 60 s): the side that sends must close first, or a
     request may meet a connection that is being closed.
     """
+    base_path: str = ""
+    """Prefix of all paths that a proxy passes on: ``/push``."""
     trusted_proxies: tuple[str, ...] = ()
     """
     Addresses of proxies (CIDR, or ``unix``) that may say whom a request comes from, and
@@ -497,6 +500,11 @@ def _contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[str]
                 f"allowed_origins ({sources['allowed_origins']}) contains {origin!r}: "
                 f"{problem}"
             )
+    if config.base_path and not _BASE_PATH.fullmatch(config.base_path):
+        yield (
+            f"base_path ({sources['base_path']}) is {config.base_path!r}, expected a "
+            "path that begins with a slash and ends without one: /push"
+        )
     for network in config.trusted_proxies:
         if problem := _network_problem(network):
             yield (

@@ -183,6 +183,18 @@ def test_an_origin_that_matches_nothing_is_refused() -> None:
     assert "'https://g.a/x': expected a scheme, a host" in problem
 
 
+@pytest.mark.parametrize(
+    "path", ["push", "/push/", "/", "//push", "/a b", "/..", "/a?b"]
+)
+    "path", ["push", "/push/", "/", "//push", "/a b", "/..", "/a?b"]
+)
+def test_a_base_path_begins_with_a_slash_and_ends_without_one(path: str) -> None:
+    (problem,) = problems(environ={"STREAMER_BASE_PATH": path})
+
+    assert path in problem
+    assert load({}, {"STREAMER_BASE_PATH": "/push/v2.0"}).base_path == "/push/v2.0"
+
+
 @pytest.mark.parametrize("network", ["10.0.0.1/8", "proxy.internal", "10.0.0.0/40"])
 def test_a_trusted_proxy_is_an_address_or_a_network(network: str) -> None:
     (problem,) = problems(environ={"STREAMER_TRUSTED_PROXIES": f"unix,{network}"})

@@ -87,7 +87,7 @@ def write(
             "description": description,
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": "./"}],
         "tags": [{"name": it.title, "description": it.description} for it in surfaces],
         "paths": paths,
         "components": components,

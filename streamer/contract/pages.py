@@ -1,5 +1,6 @@
 """
-The API description: ``/openapi.json`` for programs, ``/docs`` for people.
+The API description: ``/openapi.json`` for programs, ``/docs`` for people, and ``/``,
+which leads to them.
 
 Decides what a browser may do there: run the viewer that ships with this server, and
 send requests to this server. Nothing is loaded from elsewhere. The viewer is Swagger UI
@@ -10,6 +11,7 @@ Starlette.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import importlib.util
 from collections.abc import Callable
 from functools import cached_property
@@ -35,10 +37,11 @@ POLICY: Final = (
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
+# All addresses are relative, so that the pages work below any prefix of a proxy.
 _START: Final = b"""\
 window.addEventListener("load", () => {
   SwaggerUIBundle({
-    url: "/openapi.json",
+    url: "openapi.json",
     dom_id: "#contract",
     deepLinking: true,
     docExpansion: "none",
@@ -55,10 +58,26 @@ _PAGE: Final = b"""\
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>streamer</title>
 <link rel="icon" href="data:,">
-<link rel="stylesheet" href="/docs/viewer.css">
+<link rel="stylesheet" href="docs/viewer.css">
 <div id="contract"></div>
-<script src="/docs/viewer.js"></script>
-<script src="/docs/start.js"></script>
+<script src="docs/viewer.js"></script>
+<script src="docs/start.js"></script>
+</html>
+"""
+_LANDING: Final = """\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>streamer</title>
+<link rel="icon" href="data:,">
+<h1>streamer {version}</h1>
+<p>A push server for notifications.</p>
+<ul>
+<li><a href="docs">docs</a>: all operations, as a <a href="openapi.json">document</a>
+<li><a href="healthz">healthz</a>: the process answers
+<li><a href="readyz">readyz</a>: a publish would be stored and delivered
+</ul>
 </html>
 """
 _HEADERS: Final = {
@@ -109,6 +128,7 @@ DOCUMENT: Final = Operation(
         UNCHANGED,
     ),
 )
+LANDING: Final = _page("/", "landing", "Find the documentation and the state", HTML)
 PAGE: Final = _page("/docs", "page", "View this page", HTML)
 START: Final = _page(
     "/docs/start.js", "start", "Retrieve the script that starts the viewer", SCRIPT
@@ -123,7 +143,7 @@ PAGES: Final = Surface(
     name="contract",
     title="API description",
     description="The OpenAPI document and this page.",
-    operations=(DOCUMENT, PAGE, START, VIEWER, STYLE),
+    operations=(LANDING, DOCUMENT, PAGE, START, VIEWER, STYLE),
 )
 
 
@@ -144,6 +164,7 @@ class Pages:
         script, style = viewer / "swagger_bundle.js", viewer / "swagger_style.css"
         return bind(
             [
+                (LANDING, _Text(HTML, _landing)),
                 (DOCUMENT, _Text(JSON, lambda: encode(self._write()))),
                 (PAGE, _Text(HTML, lambda: _PAGE)),
                 (START, _Text(SCRIPT, lambda: _START)),
@@ -151,6 +172,11 @@ class Pages:
                 (STYLE, _Text(STYLESHEET, style.read_bytes)),
             ]
         )
+
+
+def _landing() -> bytes:
+    version = importlib.metadata.version("streamer-server")
+    return _LANDING.format(version=version).encode()
 
 
 class _Text:

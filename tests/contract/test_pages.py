@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from importlib.metadata import version
 
 import httpx2
 import pytest
@@ -52,7 +53,21 @@ async def test_the_page_loads_files_of_this_server_only(
     assert len(sources) == 4
     for source in sources:
         if not source.startswith("data:"):
-            assert (await client.get(source)).status_code == 200, source
+            assert not source.startswith("/"), "it would miss a proxy's prefix"
+            assert (await client.get(f"/{source}")).status_code == 200, source
+
+
+async def test_the_document_is_found_below_a_prefix(client: httpx2.AsyncClient) -> None:
+    assert 'url: "openapi.json"' in (await client.get("/docs/start.js")).text
+    assert document()["servers"] == [{"url": "./"}]
+
+
+async def test_the_root_leads_to_the_documentation(client: httpx2.AsyncClient) -> None:
+    page = (await client.get("/")).text
+
+    assert f"streamer {version('streamer-server')}" in page
+    links = re.findall(r'<a href="([^"]+)"', page)
+    assert links == ["docs", "openapi.json", "healthz", "readyz"]
 
 
 async def test_the_policy_allows_scripts_of_this_server_only(
