@@ -368,7 +368,9 @@ class _Server(uvicorn.Server):
             if sock.family == getattr(socket, "AF_UNIX", None):
                 create = loop.create_unix_server
             self.servers.append(
-                await create(self._protocol, sock=sock, backlog=BACKLOG)
+                await create(
+                    self._protocol, sock=sock, backlog=BACKLOG, ssl=self.config.ssl
+                )
             )
         self.started = True
         self.on_started()

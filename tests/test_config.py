@@ -186,8 +186,6 @@ def test_an_origin_that_matches_nothing_is_refused() -> None:
 @pytest.mark.parametrize(
     "path", ["push", "/push/", "/", "//push", "/a b", "/..", "/a?b"]
 )
-    "path", ["push", "/push/", "/", "//push", "/a b", "/..", "/a?b"]
-)
 def test_a_base_path_begins_with_a_slash_and_ends_without_one(path: str) -> None:
     (problem,) = problems(environ={"STREAMER_BASE_PATH": path})
 

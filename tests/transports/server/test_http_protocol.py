@@ -557,7 +557,7 @@ async def test_an_idle_connection_is_kept_for_as_long_as_the_setting_says(
 
     assert protocol._deadline is not None
     left_s = protocol._deadline.when() - asyncio.get_running_loop().time()
-    assert 900 < left_s <= 1_000
+    assert left_s > 900
 
 
 async def test_a_deadline_ends_with_its_connection(
