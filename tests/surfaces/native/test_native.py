@@ -393,7 +393,7 @@ async def test_marks_of_another_player_require_the_right_to_write(
     [
         (b"", 400, "malformed"),
         (b"{", 400, "malformed"),
-        (b"\xef\xbb\xbf{}", 400, "malformed"),
+        (b"\xef\xbb\xbf{}", 422, "invalid"),
         (b'{"to":{"players":["a"]},"body":"\xff"}', 400, "malformed"),
         (b'{"to":{"players":["a"]},"body":"\\ud800"}', 400, "malformed"),
         (b'{"to":{"players":["a"]},"data":"\\udc00\\ud800"}', 400, "malformed"),
