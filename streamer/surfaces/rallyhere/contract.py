@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 import msgspec
-from msgspec import Meta
 
 from ...contract.operation import (
     CACHED,
@@ -46,7 +45,6 @@ from ...contract.refusals import (
 )
 from ...core.streams.subscription import Start
 from ...errors import RateLimited, TooLate, UsedUp
-from ...model import CURSOR_CHARS_MAX
 from . import refusals, wire
 
 __all__ = ["RALLYHERE"]
@@ -66,7 +64,6 @@ class ValidationFailure(msgspec.Struct, frozen=True):
     detail: list[refusals.ValidationItem]
 
 
-CursorOrId = Annotated[str, Meta(max_length=CURSOR_CHARS_MAX)]
 PlayerId = Annotated[
     str,
     matching(
@@ -108,13 +105,15 @@ PAGE: Final = Operation(
         wire.PAGE_SIZE,
         query(
             "start_at",
-            CursorOrId,
-            "Cursor or id of the first notification on the page.",
+            str,
+            "Cursor or id of the first notification on the page. An unknown one is "
+            "ignored.",
         ),
         query(
             "exclude_before",
-            CursorOrId,
-            "Only notifications newer than this cursor or id.",
+            str,
+            "Only notifications newer than this cursor or id. An unknown one is "
+            "ignored.",
         ),
         header("If-None-Match", str, "ETag of the cached page."),
     ),
@@ -180,11 +179,11 @@ POLL: Final = Operation(
     parameters=(
         PLAYER,
         wire.MAX_PAGE_SIZE,
-        query("exclude_before", CursorOrId, "The `cursor` of the previous poll."),
+        query("exclude_before", str, "The `cursor` of the previous poll."),
         query(
             "offset_reset_strategy",
             Start,
-            "Where to start without `exclude_before`, or if it is no longer valid.",
+            "Where to start without `exclude_before`, or if it is unknown.",
             default=Start.LATEST.value,
         ),
         wire.DEADLINE,

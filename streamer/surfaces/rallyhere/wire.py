@@ -17,8 +17,12 @@ window that ``exclude_before`` bounds, it is the position before every entry. A 
 from there is always empty and has the same cursor; a long poll from there begins with
 the oldest entry. A page compares times only, so a cursor whose entry no longer exists
 still separates newer from older entries. A long poll resets by its strategy if entries
-after its cursor are lost, or if the cursor belongs to another log. A text that is not a
-cursor is a 422 in both.
+after its cursor are lost, or if the cursor belongs to another log.
+
+A text that is not one of our cursors is an id that the log does not have, since the
+vendor admits every string: a game that moves here still has the vendor's ids, and its
+SDK repeats the last one until a poll succeeds. A long poll resets by its strategy, a
+page reads as without the parameter.
 
 The ETag of a page depends on the inbox and the query: the same entries under other
 parameters are another page. A tag without quotes is accepted, too, since the page calls
@@ -60,7 +64,7 @@ from ...model import (
     iso_time,
     parse_player,
 )
-from ...service.inboxes.inbox import MergedPage, parse_cursor
+from ...service.inboxes.inbox import MergedPage
 
 __all__ = [
     "BODY_BYTES_MAX",
@@ -188,14 +192,8 @@ class PollQuery(NamedTuple):
 
 class _PollFields(QueryFields):
     def cursor(self, name: str) -> Cursor | None:
-        text = self.query.get(name)
-        if not text:
-            return None
-        try:
-            return parse_cursor(text, "query", name)
-        except Invalid as error:
-            self.problems += error.errors
-            return None
+        """Return a cursor, None if it is absent or not one of ours."""
+        return Cursor.parse(self.query.get(name, ""))
 
     def start(self, name: str) -> Start:
         text = self.query.get(name, Start.LATEST.value)

@@ -14,6 +14,18 @@ from ..conftest import Mint
 PLAYER = "2f7c2b9a-5d0e-4c3b-9a53-0d7c8f1f5a10"
 BASE = "/notification/v1/player"
 
+UNKNOWN_CURSORS = [
+    text.encode("utf-8", "surrogatepass")
+    for text in (
+        *("x", "0", "1700000000000-0", "A" * 26, "A" * 28, "!" * 27, "A" * 5000),
+        *("\x00", "é", "\ud800", "../../etc/passwd", "ﾊﾟ" * 13, "a.b", "$", " "),
+        "00000000-0000-0000-0000-000000000000",
+        "0b1f2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d",
+        "01975a3b-1c2d-7e3f-8a4b-5c6d7e8f9a0b",
+    )
+]
+"""Texts that are no cursors of this server, among them other servers' ids."""
+
 
 class Inbox:
     """The inbox of one player, with the credential of one caller."""
