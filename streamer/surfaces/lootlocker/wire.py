@@ -15,6 +15,10 @@ the body's 256 KiB limit the size of the content and the number of properties. C
 has at most 64 levels and integers of 64 bits. Every ULID names a player; a new player
 has an inbox from the first notification on. An ``Idempotency-Key`` is optional.
 
+The context of a notification has one entry per key, with the value of the last property
+of that key: LootLocker's Unity SDK puts the entries into a dictionary that accepts no
+key twice, and a second one would fail the whole list. An absent key is "".
+
 Lists are newest first, and have read and unread notifications unless `read` is set.
 `player_id` is a ULID if the player's name is a UUID or ULID, otherwise the name. The
 `id` of a notification is the ULID of the 128 bits that other surfaces show as a UUID;
@@ -377,13 +381,18 @@ def _notification_of(
         notification_type=notification.type or UNTYPED,
         priority=notification.priority,
         source=SHOWN_SOURCE,
-        content=Content(notification.properties, _body(notification)),
+        content=Content(_context(notification), _body(notification)),
         custom=True,
         read=page_entry.read_at_ms > 0,
         read_at=iso_time(page_entry.read_at_ms) if page_entry.read_at_ms else UNSET,
         created_at=iso_time(entry.at_ms),
         expiration_date=iso_time(entry.at_ms + retention_ms),
     )
+
+
+def _context(notification: Notification) -> tuple[Property, ...]:
+    # See above: the SDK reads no list in which a key is repeated.
+    return tuple({item.key: item for item in notification.properties}.values())
 
 
 def _body(notification: Notification) -> Any:

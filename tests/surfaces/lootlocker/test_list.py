@@ -50,6 +50,17 @@ async def test_a_notification_has_the_fields_of_the_sdk(
     assert "read_at" not in shown
 
 
+async def test_a_key_repeated_on_another_surface_is_in_the_context_once(
+    client: httpx2.AsyncClient, backend_key: str, recipient: str, player: Player
+) -> None:
+    properties = [{"key": "k", "value": "1"}, {"key": "k", "value": "2"}]
+    await publish(client, backend_key, recipient, body="x", properties=properties)
+
+    (shown,) = await player.shown()
+
+    assert shown["content"]["context"] == [{"key": "k", "value": "2"}]
+
+
 async def test_an_entry_expires_by_the_retention(
     start: Start, mint: Mint, backend_key: str, player_of: PlayerOf
 ) -> None:

@@ -101,26 +101,57 @@ async def test_the_first_and_the_last_ulid_are_players(
 async def test_key_and_value_may_be_missing(
     game_server: GameServer, player: Player
 ) -> None:
-    await game_server.say(1, properties=[{"key": "k"}, {"value": "v"}, {}])
+    await game_server.say(1, properties=[{"key": "k"}, {"value": "v"}])
 
     (shown,) = await player.shown()
     assert shown["content"]["context"] == [
         {"key": "k", "value": ""},
         {"key": "", "value": "v"},
-        {"key": "", "value": ""},
     ]
 
 
-async def test_properties_keep_their_order_and_duplicates(
+async def test_properties_keep_their_order(
     game_server: GameServer, player: Player
 ) -> None:
-    sent = [{"key": "k", "value": str(i)} for i in range(200)]
+    sent = [{"key": f"k{-i}", "value": str(i)} for i in range(200)]
     await game_server.say(1, properties=sent)
     await game_server.say(2, properties=[])
 
     empty, full = await player.shown()
     assert full["content"]["context"] == sent
     assert empty["content"]["context"] == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "context"),
+    [
+        ([("k", "1"), ("j", "2"), ("k", "3")], [("k", "3"), ("j", "2")]),
+        ([("k", "1"), ("k", "1")], [("k", "1")]),
+        ([("", "1"), ("", "")], [("", "")]),
+        # Other spellings are other keys to the SDK, too.
+        ([("k", "1"), ("K", "2"), ("k ", "3")], [("k", "1"), ("K", "2"), ("k ", "3")]),
+    ],
+)
+async def test_the_context_has_a_key_once_with_its_last_value(
+    game_server: GameServer,
+    player: Player,
+    sent: list[tuple[str, str]],
+    context: list[tuple[str, str]],
+) -> None:
+    properties = [{"key": key, "value": value} for key, value in sent]
+    await game_server.say(1, properties=properties)
+
+    (shown,) = await player.shown()
+    assert [tuple(entry.values()) for entry in shown["content"]["context"]] == context
+
+
+async def test_properties_without_members_have_one_entry(
+    game_server: GameServer, player: Player
+) -> None:
+    await game_server.say(1, properties=[{}, {}])
+
+    (shown,) = await player.shown()
+    assert shown["content"]["context"] == [{"key": "", "value": ""}]
 
 
 async def test_invalid_properties_are_refused(
