@@ -195,9 +195,9 @@ class CampaignSends:
         self, caller: Caller, campaign_id: str, send_id: str
     ) -> tuple[Schedule, CancelResult]:
         """
-        Cancel a send that has not begun, and release its slot. Idempotent.
+        Cancel a send that has not begun, and release its slot.
 
-        `CancelResult.state` is the state after that. Raises as `get`, and
+        `CancelResult.done` is whether this call has cancelled it. Raises as `get`, and
         OutcomeUnknown.
         """
         await self.check(caller, campaign_id)

@@ -193,8 +193,8 @@ CANCEL: Final = Operation(
     name="cancel",
     summary="Cancel a notification",
     description=(
-        "Only a pending notification can be cancelled. It no longer counts against "
-        "the campaign's limit."
+        "Only a pending notification can be cancelled; a cancelled one cannot, either. "
+        "It no longer counts against the campaign's limit."
     ),
     parameters=(CAMPAIGN, ID),
     responses=(

@@ -18,7 +18,7 @@ from ...contract.binding import Endpoints
 from ...contract.fallbacks import Fallback
 from ...contract.responses import json_response
 from ...core.access.rights import Caller
-from ...core.schedule import Schedule, ScheduleState
+from ...core.schedule import Schedule
 from ...errors import TooLate
 from ...service.access.authenticator import Authenticator
 from ...transports.web.callers import Callers
@@ -101,8 +101,8 @@ class WalletWerk:
     async def cancel(self, request: Request, caller: Caller) -> Response:
         campaign, send_id = request.path_params["campaign"], request.path_params["id"]
         schedule, cancelled = await self._sends.cancel(caller, campaign, send_id)
-        # A second cancellation has nothing to do, and succeeds.
-        if cancelled.state is not ScheduleState.CANCELLED:
+        # The page allows it while pending only, so that a second one is refused, too.
+        if not cancelled.done:
             raise TooLate(cancelled.state.value)
         return _response(schedule)
 

@@ -16,6 +16,10 @@ gets its response when it is sent, or after two seconds with its progress.
 ``recipientCount`` is the number of players that have received it, each counted once
 however many active cards the player holds; null while pending.
 
+Only a pending notification can be cancelled, as the page says: every other state is a
+409, ``cancelled`` too, on whichever surface it was cancelled. A client whose first
+request had no response reads from the message of the second that it was cancelled.
+
 ``scheduledFor`` is UTC unless it has an offset, must be in the future by the store's
 clock, and is null if the notification was sent at once. Such a notification is not in
 the list of scheduled ones, but can be retrieved by its id. The list is newest first.

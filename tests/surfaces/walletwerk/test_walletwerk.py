@@ -337,7 +337,7 @@ async def test_a_cancellation_while_pending_releases_the_slot(
     cancelled = data_of(await campaign.cancel(made[0]["id"]))
     assert cancelled["status"] == "cancelled"
     # A second cancellation releases no second slot.
-    data_of(await campaign.cancel(made[0]["id"]))
+    error_of(await campaign.cancel(made[0]["id"]), 409)
 
     sent = data_of(await campaign.send(), 201)
     error_of(await campaign.send(), 429)
@@ -450,6 +450,31 @@ async def test_a_sent_notification_cannot_be_cancelled(campaign: Campaign) -> No
     assert (
         error_of(await campaign.cancel(sent["id"]), 409) == "NOTIFICATION_NOT_PENDING"
     )
+
+
+async def test_a_cancelled_notification_cannot_be_cancelled(
+    campaign: Campaign,
+) -> None:
+    here, natively = [data_of(await campaign.schedule(), 201) for _ in range(2)]
+    data_of(await campaign.cancel(here["id"]))
+    url = f"/v1/schedules/{natively['id']}"
+    await campaign.client.delete(url, headers=campaign.headers)
+
+    for made in (here, natively):
+        answer = await campaign.cancel(made["id"])
+
+        assert error_of(answer, 409) == "NOTIFICATION_NOT_PENDING"
+        assert "cancelled" in answer.json()["error"]["message"]
+        assert data_of(await campaign.get(made["id"]))["status"] == "cancelled"
+
+
+async def test_one_of_concurrent_cancellations_succeeds(campaign: Campaign) -> None:
+    made = data_of(await campaign.schedule(), 201)
+
+    answers = await asyncio.gather(*(campaign.cancel(made["id"]) for _ in range(6)))
+
+    statuses = sorted(answer.status_code for answer in answers)
+    assert statuses == [200] + [409] * 5
 
 
 async def test_cancelled_notifications_never_arrive(
