@@ -75,7 +75,9 @@ Users = Annotated[list[User], Meta(min_length=1, max_length=wire.USERS_MAX)]
 When = Annotated[
     str,
     Meta(
-        description="ISO 8601, in UTC unless it has an offset. Past: send at once.",
+        description=(
+            "ISO 8601, in UTC unless it has an offset. Absent or past: send at once."
+        ),
         examples=["2018-08-23 17:00:00"],
     ),
 ]
@@ -87,19 +89,27 @@ class TeakCredential(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TeakMessage(TeakCredential, frozen=True, kw_only=True):
-    """A message to users. The first call with an identifier sets its text."""
+    """
+    A message to users. The first call with an identifier sets its text; later calls may
+    omit it.
+    """
 
     notification_identifier: Identifier
-    notification_message: Sentence
+    # An empty value means absent.
+    notification_message: Sentence | Literal[""] | UnsetType = UNSET
     send_time: When | UnsetType = UNSET
 
 
 class ScheduleCall(TeakMessage, frozen=True, kw_only=True):
+    """`device_ids` and `personalization_data`, by user, have no effect."""
+
     user_ids: Users
+    device_ids: dict[str, str | int] | UnsetType = UNSET
+    personalization_data: dict[str, dict[str, str | int]] | UnsetType = UNSET
 
 
 class ScheduleForm(TeakMessage, frozen=True, kw_only=True):
-    """A single value is a list of one."""
+    """A value may be a JSON array, or ids with commas between them."""
 
     user_ids: list[str] | str
 
@@ -114,7 +124,7 @@ class UnscheduleCall(TeakCredential, frozen=True, kw_only=True):
 
 
 class UnscheduleForm(TeakCredential, frozen=True, kw_only=True):
-    """The same. A single value is a list of one."""
+    """The same. A value may be a JSON array, or ids with commas between them."""
 
     ids: list[str] | str | UnsetType = UNSET
     notification_identifier: Identifier | UnsetType = UNSET
@@ -124,6 +134,14 @@ class UnscheduleForm(TeakCredential, frozen=True, kw_only=True):
 class DeliveriesResponse(msgspec.Struct, frozen=True):
     status: Literal["ok"]
     ids: list[str]
+
+
+class ScheduledResponse(msgspec.Struct, frozen=True):
+    """`ids` in the order of `user_ids`; `scheduled` has the same by user."""
+
+    status: Literal["ok"]
+    ids: list[str]
+    scheduled: dict[str, str]
 
 
 class TeakError(msgspec.Struct, frozen=True):
@@ -171,8 +189,8 @@ SCHEDULE: Final = Operation(
     responses=(
         ResponseSpec(
             200,
-            "The id of a delivery for each user, in order.",
-            DeliveriesResponse,
+            "The id of a delivery for each user.",
+            ScheduledResponse,
             (REPLAYED,),
         ),
         UNKNOWN,

@@ -2,8 +2,8 @@
 Deliveries: a registered text to several players, with one schedule per player.
 
 Decides how often an app may call an operation, and that the text registered first under
-an identifier is the one that is sent. Knows schedules, registered texts and rates.
-Knows nothing of how Teak encodes requests.
+an identifier is the one that is sent. Knows schedules, registered texts and rates, and
+the key of a text. Knows nothing of how Teak encodes requests.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ...errors import RateLimited
 from ...model import Notification, Player
 from ...service.scheduling.schedules import Schedules
 from ...store.access.rates import Rates
+from ...store.client.connection import RedisConnection
 from ...store.scheduling.registered_texts import RegisteredTexts
 
 __all__ = ["CALLS_PER_S", "Deliveries"]
@@ -30,6 +31,7 @@ class Deliveries:
     The operations on deliveries, with the rights of a caller.
 
     Args:
+        redis: The connection to the store.
         schedules: The operations on schedules.
         messages: Texts by identifier.
         rates: The rates of calls in the store.
@@ -39,12 +41,14 @@ class Deliveries:
 
     def __init__(
         self,
+        redis: RedisConnection,
         schedules: Schedules,
         messages: RegisteredTexts,
         rates: Rates,
         refusals: Counter[str] | None = None,
     ) -> None:
         self._refusals = Counter() if refusals is None else refusals
+        self._redis = redis
         self._schedules = schedules
         self._messages = messages
         self._rates = rates
@@ -67,6 +71,16 @@ class Deliveries:
         except RateLimited:
             self._refusals["calls_per_app"] += 1
             raise
+
+    async def message_of(self, caller: Caller, identifier: str) -> str | None:
+        """
+        Return the text that is registered under an identifier, None if none is.
+
+        Raises StoreUnavailable.
+        """
+        key = self._redis.keys.message(caller.app, identifier)
+        text = await self._redis.call("GET", key)
+        return None if text is None else str(text, "utf-8")
 
     async def schedule(
         self,

@@ -39,7 +39,7 @@ from .wire import (
 
 __all__ = ["Teak"]
 
-T = TypeVar("T")
+T = TypeVar("T", ScheduleRequest, UnscheduleRequest)
 
 
 class Teak:
@@ -61,6 +61,7 @@ class Teak:
         self, request: Request, call: tuple[Caller, ScheduleRequest]
     ) -> Response:
         caller, parameters = call
+        assert parameters.message is not None  # `_with_message` has found one
         ids, replayed = await self._deliveries.schedule(
             caller,
             parameters.players,
@@ -70,7 +71,8 @@ class Teak:
             source=wire.SOURCE,
             idempotency_key=single_header_of(request, b"idempotency-key"),
         )
-        return json_response(wire.encode_ids(ids), replayed=replayed)
+        body = wire.encode_scheduled(parameters.users, ids)
+        return json_response(body, replayed=replayed)
 
     async def unschedule(
         self, request: Request, call: tuple[Caller, UnscheduleRequest]
@@ -82,7 +84,7 @@ class Teak:
             ids = await self._deliveries.cancel_by_identifier(
                 caller, parameters.players, parameters.identifier
             )
-        return json_response(wire.encode_ids(ids))
+        return json_response(wire.encode_cancelled(ids))
 
     def _endpoints(
         self, parse: Callable[[Parameters, int], T]
@@ -97,10 +99,24 @@ class Teak:
                 parameters.raise_problems()
             caller = await self._caller(credential)
             await self._deliveries.count_call(caller, request.scope["path"])
+            call = await self._with_message(caller, parameters, call)
             parameters.raise_problems()
             return caller, call
 
         return Endpoints(identify, _refuse)
+
+    async def _with_message(self, caller: Caller, parameters: Parameters, call: T) -> T:
+        """
+        Return a call whose message is the registered one if it has none.
+
+        If none is registered either, that is a problem of `parameters`.
+        """
+        if not isinstance(call, ScheduleRequest) or call.message is not None:
+            return call
+        message = await self._deliveries.message_of(caller, call.identifier)
+        if message is None:
+            parameters.require_message()
+        return call._replace(message=message)
 
     async def _caller(self, credential: Credential) -> Caller:
         """

@@ -3,8 +3,8 @@ The Teak scheduling API as bytes: parameters in two encodings, and responses.
 
 Decides the types and limits of parameters; `refusals` has the errors. Pure: no I/O, no
 services. The specification is the page "Direct Notification Scheduling" of Teak's
-Server API (read 2026-11) and, for ``/v2/unschedule``, its successor at docs.teak.io.
-Where both specify nothing, these rules apply:
+Server API (read 2026-11) and its successor at docs.teak.io with its OpenAPI document,
+which has ``/v2/unschedule``. Where both specify nothing, these rules apply:
 
 ``game_id`` is the app and ``secret_key`` one of its backend keys. The rate counts only
 calls with the right secret, whatever their response. So nobody can use up the rate of a
@@ -14,21 +14,30 @@ A response reports every problem, by parameter, and then nothing is scheduled or
 registered. A repeated scalar has its last value. Identifiers may be JSON numbers. Other
 parameters, among them those of later versions of the API, are ignored.
 
-In a form, ``user_ids[]=a``, ``user_ids[0]=a`` and ``user_ids=a`` all make a list, once
-or repeated. An unescaped ``+`` arrives as a space; it is read as the sign of an offset
-where nothing else is possible.
+The page requires ``notification_message``, and its successor does not have it: there
+the text is on a dashboard. Here the first call with an identifier registers its text,
+and later calls may omit it. An empty message is an absent one.
 
-``send_time`` is UTC unless it has an offset. If it is absent, empty or past, the
-message is sent at once. ``ids`` has an id for each of ``user_ids``, in order. A user
-who is named twice gets one delivery, whose id is repeated. ``/v2/unschedule`` returns
-the ids of the cancelled deliveries; unknown, sent and previously cancelled ones are
-omitted, with 200.
+``device_ids`` and ``personalization_data`` are checked, and have no effect: every
+delivery goes to the device that the user used last, and texts are not templates.
+
+In a form, ``user_ids[]=a``, ``user_ids[0]=a`` and ``user_ids=a`` all make a list, once
+or repeated. A value may be a list itself: a JSON array, or ids with commas between
+them. So an id that contains a comma must be sent in a JSON array. An unescaped ``+``
+arrives as a space; it is read as the sign of an offset where nothing else is possible.
+
+``send_time`` is UTC unless it has an offset. If it is absent, null or past, the message
+is sent at once. An empty one is refused: it is no time, and what was sent by mistake
+cannot be taken back. ``ids`` has an id for each of ``user_ids``, in order, and
+``scheduled`` the same by user, each spelled as it was sent. A user who is named twice
+gets one delivery, whose id is repeated. ``/v2/unschedule`` returns the ids of the
+cancelled deliveries; unknown, sent and previously cancelled ones are omitted, with 200.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -45,7 +54,8 @@ __all__ = [
     "Parameters",
     "ScheduleRequest",
     "UnscheduleRequest",
-    "encode_ids",
+    "encode_cancelled",
+    "encode_scheduled",
     "parse_form",
     "parse_json",
 ]
@@ -60,8 +70,16 @@ FIELDS_MAX: Final = 2_000
 SOURCE: Final = "teak"
 
 _PRESENT: Final = "must be present"
+_FIRST: Final = f"{_PRESENT} in the first call with a notification_identifier"
+_LISTS: Final = ("user_ids", "ids")
+_MAPS: Final = {
+    "device_ids": "an object with a device id for each user",
+    "personalization_data": "an object with an object of strings for each user",
+}
+_MEMBERS: Final = tuple(f"{name}[" for name in _MAPS)
 _encode: Final = msgspec.json.Encoder().encode
 _decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode  # any JSON
+_decode_array: Final = msgspec.json.Decoder(list[Any]).decode  # any JSON
 _INDEX: Final = re.compile(r"\[\d{0,4}\]")
 _LOST_PLUS: Final = re.compile(r"(:\d\d(\.\d+)?) (\d\d:?\d\d)", re.ASCII)
 
@@ -78,10 +96,16 @@ class Credential(NamedTuple):
 
 
 class ScheduleRequest(NamedTuple):
-    """A parsed ``/v2/schedule``. `due_ms` of 0 sends at once."""
+    """
+    A parsed ``/v2/schedule``.
+
+    `message` is None if the registered one is to be sent. `users` are the players as
+    the caller spells them. `due_ms` of 0 sends at once.
+    """
 
     identifier: str
-    message: str
+    message: str | None
+    users: list[str]
     players: list[Player]
     due_ms: int
 
@@ -116,17 +140,46 @@ def parse_form(body: bytes) -> dict[str, Any]:
     lists: dict[str, list[str]] = {}
     bracketed = set()
     for name, value in pairs:
+        if name.startswith(_MEMBERS):
+            # As in ``device_ids[alice]``. It has no effect, and 7 may be a user.
+            continue
         plain = _INDEX.sub("", name)
         lists.setdefault(plain, []).append(value)
         if plain != name:
             bracketed.add(plain)
     parameters: dict[str, Any] = {}
     for name, values in lists.items():
-        is_list = name in bracketed or name in ("user_ids", "ids")
-        parameters[name] = values if is_list else values[-1]
+        if name in _LISTS:
+            parameters[name] = _listed(values)
+        elif name in _MAPS:
+            parameters[name] = _object(values[-1])
+        else:
+            parameters[name] = values if name in bracketed else values[-1]
     if isinstance(when := parameters.get("send_time"), str):
         parameters["send_time"] = _LOST_PLUS.sub(r"\1+\3", when)
     return parameters
+
+
+def _listed(values: Sequence[str]) -> Any:  # what `Parameters` checks
+    """Return the items of a form's values, each of which may be a list."""
+    items: list[Any] = []
+    for value in values:
+        if not value.lstrip().startswith("["):
+            items += [item.strip() for item in value.split(",")] if value else []
+            continue
+        try:
+            items += _decode_array(value)
+        except (msgspec.DecodeError, RecursionError):
+            return value
+    return items
+
+
+def _object(value: str) -> Any:  # what `Parameters` checks
+    """Return the object that a form's value is as JSON; any other value unchanged."""
+    try:
+        return _decode_object(value) if value else None
+    except (msgspec.DecodeError, RecursionError):
+        return value
 
 
 class Parameters:
@@ -142,12 +195,19 @@ class Parameters:
 
     def schedule(self, now_ms: int) -> ScheduleRequest:
         """Return the parsed ``/v2/schedule``, valid if there are no problems."""
-        return ScheduleRequest(
-            self._text("notification_identifier", IDENTIFIER_CHARS_MAX),
-            self._text("notification_message", MESSAGE_CHARS_MAX),
-            self._players(),
-            self._time("send_time", now_ms),
-        )
+        identifier = self._text("notification_identifier", IDENTIFIER_CHARS_MAX)
+        message = None
+        if not identifier or self._values.get("notification_message") not in (None, ""):
+            message = self._text("notification_message", MESSAGE_CHARS_MAX)
+        self._check_map("device_ids", _is_text)
+        self._check_map("personalization_data", _is_text_map)
+        users, players = self._users()
+        due_ms = self._time("send_time", now_ms)
+        return ScheduleRequest(identifier, message, users, players, due_ms)
+
+    def require_message(self) -> None:
+        """Note that the message is absent and none is registered."""
+        self._note("notification_message", _FIRST)
 
     def unschedule(self, _now_ms: int) -> UnscheduleRequest:
         """Return the parsed ``/v2/unschedule``, valid if there are no problems."""
@@ -163,7 +223,7 @@ class Parameters:
             )
             return UnscheduleRequest([], [], "")
         identifier = self._text("notification_identifier", IDENTIFIER_CHARS_MAX)
-        return UnscheduleRequest([], self._players(), identifier)
+        return UnscheduleRequest([], self._users()[1], identifier)
 
     def raise_problems(self) -> None:
         """Raise InvalidParameters if there are problems."""
@@ -201,20 +261,27 @@ class Parameters:
             self._note(name, "must be an array of strings")
         return [text for text in texts if text is not None]
 
-    def _players(self) -> list[Player]:
-        players = []
-        for text in self._list("user_ids", USERS_MAX):
+    def _users(self) -> tuple[list[str], list[Player]]:
+        users, players = self._list("user_ids", USERS_MAX), []
+        for text in users:
             player = parse_player(text)
             if player is None:
                 self._note("user_ids", f"{text[:40]!r} is not a valid player id")
             else:
                 players.append(player)
-        return players
+        return users, players
+
+    def _check_map(self, name: str, is_valid: Callable[[Any], bool]) -> None:
+        value = self._values.get(name)
+        if value is None:
+            return
+        if not isinstance(value, dict) or not all(map(is_valid, value.values())):
+            self._note(name, f"must be {_MAPS[name]}")
 
     def _time(self, name: str, now_ms: int) -> int:
-        if not self._has(name):
+        value = self._values.get(name)
+        if value is None:
             return 0
-        value = self._values[name]
         at_ms = parse_time(value.strip()) if isinstance(value, str) else None
         if at_ms is None:
             problem = "must be an ISO8601 time, as in 2018-08-23 17:00:00"
@@ -238,10 +305,24 @@ def _as_text(value: Any) -> str | None:  # any JSON
     return value if isinstance(value, str) and _is_unicode(value) else None
 
 
+def _is_text(value: Any) -> bool:  # any JSON
+    return value is not None and _as_text(value) is not None
+
+
+def _is_text_map(value: Any) -> bool:  # any JSON
+    return isinstance(value, dict) and all(map(_is_text, value.values()))
+
+
 def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
-def encode_ids(ids: Sequence[str]) -> bytes:
-    """Return a response with the ids of deliveries."""
+def encode_scheduled(users: Sequence[str], ids: Sequence[str]) -> bytes:
+    """Return a response with the ids of the deliveries to `users`, in order."""
+    scheduled = dict(zip(users, ids, strict=True))
+    return _encode({"status": "ok", "ids": ids, "scheduled": scheduled})
+
+
+def encode_cancelled(ids: Sequence[str]) -> bytes:
+    """Return a response with the ids of cancelled deliveries."""
     return _encode({"status": "ok", "ids": ids})

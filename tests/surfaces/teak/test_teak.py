@@ -96,8 +96,11 @@ def ids_of(answer: Any) -> list[str]:
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == JSON
     body = answer.json()
-    assert body.keys() == PAGE["success"].keys()
+    is_scheduled = answer.request.url.path == PAGE["path"]
+    assert body.keys() == PAGE["scheduled" if is_scheduled else "success"].keys()
     assert body["status"] == "ok"
+    if is_scheduled:
+        assert set(body["scheduled"].values()) == set(body["ids"])
     return list(body["ids"])
 
 
@@ -299,6 +302,9 @@ async def test_every_limit_is_enforced(
         ("notification_identifier", ["a"]),
         ("notification_identifier", "\ud800"),
         ("notification_message", None),
+        ("notification_message", ""),
+        ("notification_message", "  "),
+        ("notification_message", []),
         ("notification_message", {"a": 1}),
         ("notification_message", True),
         ("user_ids", None),
@@ -309,6 +315,12 @@ async def test_every_limit_is_enforced(
         ("user_ids", [["alice"]]),
         ("user_ids", ["alice", "me"]),
         ("user_ids", ["a\x00b"]),
+        ("send_time", ""),
+        ("send_time", " "),
+        ("send_time", []),
+        ("send_time", {}),
+        ("send_time", False),
+        ("send_time", 0),
         ("send_time", 1_535_043_600),
         ("send_time", "1535043600"),
         ("send_time", "2018-08-23"),
@@ -319,6 +331,13 @@ async def test_every_limit_is_enforced(
         ("send_time", "-0001-01-01 00:00:00"),
         ("send_time", 1e308),
         ("send_time", ["2018-08-23 17:00:00"]),
+        ("device_ids", "d1"),
+        ("device_ids", ["d1"]),
+        ("device_ids", {"alice": None}),
+        ("device_ids", {"alice": ["d1"]}),
+        ("personalization_data", {"alice": "Alex"}),
+        ("personalization_data", {"alice": {"name": None}}),
+        ("personalization_data", [{"name": "Alex"}]),
     ],
 )
 async def test_an_invalid_parameter_is_refused(
@@ -380,8 +399,17 @@ async def test_a_time_with_an_offset_is_parsed(
         [("user_ids", "alice"), ("user_ids", "bob")],
         [("user_ids[0]", "alice"), ("user_ids[1]", "bob")],
         [("user_ids[]", "alice"), ("user_ids", "bob")],
+        [("user_ids", "alice,bob")],
+        [("user_ids", " alice, bob ")],
+        [("user_ids[]", "alice,bob")],
+        [("user_ids", '["alice","bob"]')],
+        [("user_ids", ' [ "alice" ] '), ("user_ids", "bob")],
+        [("user_ids[]", '["alice"]'), ("user_ids[]", "bob")],
     ],
-    ids=["bracketed", "repeated", "numbered", "mixed"],
+    ids=[
+        *("bracketed", "repeated", "numbered", "mixed", "commas", "commas-spaces"),
+        *("commas-bracketed", "array", "array-repeated", "array-bracketed"),
+    ],
 )
 async def test_a_form_is_equivalent_to_json(
     game: Game, bodies: Bodies, pairs: list[tuple[str, str]]
@@ -399,6 +427,58 @@ async def test_a_form_with_one_user_makes_a_list(game: Game, bodies: Bodies) -> 
     body = urlencode(game.call(user_ids="alice")).encode()
 
     assert len(ids_of(await game.post("/v2/schedule", body, FORM))) == 1
+
+
+@pytest.mark.parametrize(
+    "value", ["", ",", "alice,", '["alice"', "[alice]", '[["alice"]]', "[null]", "[]"]
+)
+async def test_a_form_whose_list_is_broken_is_refused(
+    game: Game, bodies: Bodies, value: str
+) -> None:
+    body = urlencode(game.call(user_ids=value)).encode()
+
+    errors = errors_of(await game.post("/v2/schedule", body, FORM))
+
+    assert errors.keys() == {"user_ids"}
+    assert await bodies("alice") == []
+
+
+async def test_an_id_with_a_comma_may_be_sent_in_an_array(
+    game: Game, bodies: Bodies
+) -> None:
+    body = urlencode(game.call(user_ids='["a,b", 7]')).encode()
+
+    answer = await game.post("/v2/schedule", body, FORM)
+
+    assert list(answer.json()["scheduled"]) == ["a,b", "7"]
+    assert await bodies("a,b") == await bodies("7") == ["come back"]
+
+
+async def test_a_form_cancels_a_list_in_one_value(game: Game) -> None:
+    users = ["alice", "bob", "carl", "dora"]
+    ids = ids_of(await game.schedule(user_ids=users, send_time=ahead(hours=1)))
+
+    for value in (",".join(ids[:2]), json.dumps(ids[2:])):
+        body = urlencode({**game.credential, "ids": value}).encode()
+        cancelled = ids_of(await game.post("/v2/unschedule", body, FORM))
+        assert len(cancelled) == 2
+
+
+async def test_a_form_with_an_empty_time_is_refused(game: Game, bodies: Bodies) -> None:
+    body = urlencode(game.call(user_ids="alice", send_time="")).encode()
+
+    errors = errors_of(await game.post("/v2/schedule", body, FORM))
+
+    assert errors.keys() == {"send_time"}
+    assert await bodies("alice") == []
+
+
+async def test_a_null_time_is_absent(game: Game, bodies: Bodies) -> None:
+    body = json.dumps({**game.call(), "send_time": None}).encode()
+
+    ids_of(await game.post("/v2/schedule", body))
+
+    assert await bodies("alice") == ["come back"]
 
 
 async def test_an_unescaped_plus_in_a_form_is_a_plus(
@@ -436,6 +516,105 @@ async def test_a_malformed_body_is_refused(
 
 
 # Deliveries.
+
+
+async def test_the_deliveries_are_listed_by_user_as_spelled(game: Game) -> None:
+    # The second and third are one player.
+    ulid, uuid = "01ARZ3NDEKTSV4RRFFQ69G5FAV", "01563E3A-B5D3-D676-4C61-EFB99302BD5B"
+    answer = await game.schedule(user_ids=["alice", ulid, uuid, 7, "alice"])
+
+    ids, scheduled = answer.json()["ids"], answer.json()["scheduled"]
+    assert list(scheduled) == ["alice", ulid, uuid, "7"]
+    assert [scheduled[user] for user in ("alice", ulid, uuid, "7", "alice")] == ids
+    assert scheduled[ulid] == scheduled[uuid]
+
+
+@pytest.mark.parametrize("message", [None, ""])
+async def test_a_known_identifier_needs_no_message(
+    game: Game, bodies: Bodies, message: str | None
+) -> None:
+    ids_of(await game.schedule())
+
+    ids_of(await game.schedule(notification_message=message, user_ids=["bob"]))
+
+    assert await bodies("bob") == ["come back"]
+
+
+async def test_a_form_with_a_known_identifier_needs_no_message(
+    game: Game, bodies: Bodies
+) -> None:
+    ids_of(await game.schedule())
+    body = urlencode(game.call(notification_message=None, user_ids="bob")).encode()
+
+    ids_of(await game.post("/v2/schedule", body, FORM))
+
+    assert await bodies("bob") == ["come back"]
+
+
+async def test_an_unknown_identifier_needs_a_message(
+    game: Game, client: httpx2.AsyncClient, add_key: AddKey, mint: Mint, bodies: Bodies
+) -> None:
+    other = Game(client, await add_key(app="other"), mint.name("other"))
+    ids_of(await other.schedule())
+
+    errors = errors_of(await game.schedule(notification_message=None, user_ids=[]))
+
+    assert errors.keys() == {"notification_message", "user_ids"}
+    assert errors["notification_message"][0].startswith("must be present")
+    # It is not registered, either.
+    ids_of(await game.schedule(notification_message="first"))
+    assert await bodies("alice") == ["first"]
+
+
+async def test_a_repetition_without_a_message_has_one_effect(
+    game: Game, bodies: Bodies
+) -> None:
+    ids_of(await game.schedule())
+    first = await game.schedule("k", notification_message=None, user_ids=["bob"])
+    again = await game.schedule("k", notification_message=None, user_ids=["bob"])
+
+    assert again.json() == first.json()
+    assert await bodies("bob") == ["come back"]
+
+
+async def test_devices_and_personalization_have_no_effect(
+    game: Game, bodies: Bodies
+) -> None:
+    ids_of(
+        await game.schedule(
+            user_ids=["alice", "7"],
+            device_ids={"alice": "d1", "7": 2, "nobody": "d3"},
+            personalization_data={"alice": {"name": "Alex", "level": "42"}, "7": {}},
+        )
+    )
+
+    assert await bodies("alice") == await bodies("7") == ["come back"]
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        {"device_ids[alice]": "d1", "device_ids[7]": "d2"},
+        {"device_ids": '{"alice": "d1"}', "personalization_data": ""},
+        {"personalization_data[7][name]": "Alex"},
+    ],
+)
+async def test_devices_and_personalization_may_be_in_a_form(
+    game: Game, bodies: Bodies, pairs: dict[str, str]
+) -> None:
+    body = urlencode({**game.call(user_ids="alice,7"), **pairs}).encode()
+
+    ids_of(await game.post("/v2/schedule", body, FORM))
+
+    assert await bodies("alice") == await bodies("7") == ["come back"]
+
+
+async def test_invalid_devices_in_a_form_are_refused(game: Game) -> None:
+    body = urlencode({**game.call(user_ids="alice"), "device_ids": "d1"}).encode()
+
+    errors = errors_of(await game.post("/v2/schedule", body, FORM))
+
+    assert errors.keys() == {"device_ids"}
 
 
 async def test_ids_come_in_the_order_of_the_users(
