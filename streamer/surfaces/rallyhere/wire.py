@@ -24,9 +24,8 @@ vendor admits every string: a game that moves here still has the vendor's ids, a
 SDK repeats the last one until a poll succeeds. A long poll resets by its strategy, a
 page reads as without the parameter.
 
-The ETag of a page depends on the inbox and the query: the same entries under other
-parameters are another page. A tag without quotes is accepted, too, since the page calls
-it a plain string.
+The ETag of a page is a digest of its bytes and of the query, so that what the page does
+not show, such as a read mark, leaves it unchanged. A tag without quotes is accepted.
 
 A long poll ends when its credential expires, if that is before the deadline, and when
 the node drains: with 200, no entries, and a cursor to continue from. The draining node
@@ -41,8 +40,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Final, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -142,25 +141,11 @@ class PageQuery(NamedTuple):
         fields.done()
         return parsed
 
-    @property
-    def digest(self) -> str:
-        """A digest of these parameters, for the ETag."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
-
-    def etag(self, version: str) -> str:
-        """Return the ETag of this page of an inbox at `version`."""
-        return f'"{version}-{self.digest}"'
-
-    def known_version(self, if_none_match: str) -> str:
-        """
-        Return the version of the inbox that the caller has cached.
-
-        It is "" if the cached page has other parameters.
-        """
-        # Clients send one tag. A list of tags is compared after reading the page.
-        tag = if_none_match.strip().removeprefix("W/").strip('"')
-        version, _, digest = tag.rpartition("-")
-        return version if digest == self.digest else ""
+    def etag(self, body: bytes) -> str:
+        """Return the ETag of this page with the response `body`."""
+        digest = hashlib.sha256(repr(self).encode())
+        digest.update(body)
+        return f'"{digest.hexdigest()[:32]}"'
 
 
 class PollQuery(NamedTuple):
@@ -207,13 +192,20 @@ class _PollFields(QueryFields):
 _Text = Annotated[str, Meta(min_length=1, max_length=TEXT_CHARS_MAX)]
 
 
+# Its values are checked one by one, since msgspec does not name the key of a wrong one.
+_CustomData = Annotated[
+    dict[str, Any],
+    Meta(extra_json_schema={"additionalProperties": msgspec.json.schema(_Text)}),
+]
+
+
 # Unknown members are ignored, see above.
 class NotificationCreate(msgspec.Struct, frozen=True):
     """A notification as in requests."""
 
     message: Annotated[str, Meta(max_length=TEXT_CHARS_MAX)]
     rh_url: _Text | None = None
-    custom_data: dict[str, _Text] | None = None
+    custom_data: _CustomData | None = None
     etag: Annotated[str, Meta(min_length=1)] | None = None
 
     def notification(self) -> Notification:
@@ -228,10 +220,21 @@ class NotificationCreate(msgspec.Struct, frozen=True):
             source=SOURCE,
         )
 
-    @property
-    def custom_data_bytes(self) -> int:
-        pairs = (self.custom_data or {}).items()
-        return sum(len(key.encode()) + len(value.encode()) for key, value in pairs)
+    def problems(self, i: int) -> Iterator[FieldError]:
+        """Yield what is wrong with the custom data of the `i`-th notification."""
+        place = ("body", "notifications", i, "custom_data")
+        size = 0
+        for key, value in (self.custom_data or {}).items():
+            try:
+                text = msgspec.convert(value, _Text)
+            except msgspec.ValidationError as error:
+                yield FieldError((*place, key), str(error))
+            else:
+                size += len(key.encode()) + len(text.encode())
+        if size > CUSTOM_DATA_BYTES_MAX:
+            yield FieldError(
+                place, f"has {size} bytes, the limit is {CUSTOM_DATA_BYTES_MAX}"
+            )
 
 
 class NotificationCreates(msgspec.Struct, frozen=True):
@@ -246,17 +249,10 @@ class NotificationCreates(msgspec.Struct, frozen=True):
         Return the notifications to publish, in order.
 
         Raises:
-            Invalid: Some have too much custom data. Lists all of them.
+            Invalid: Some have invalid custom data, or too much. Lists all of them.
 
         """
-        problems = [
-            FieldError(
-                ("body", "notifications", i, "custom_data"),
-                f"has {size} bytes, the limit is {CUSTOM_DATA_BYTES_MAX}",
-            )
-            for i, item in enumerate(self.items)
-            if (size := item.custom_data_bytes) > CUSTOM_DATA_BYTES_MAX
-        ]
+        problems = [p for i, item in enumerate(self.items) for p in item.problems(i)]
         if problems:
             raise Invalid(*problems)
         return [item.notification() for item in self.items]

@@ -100,13 +100,16 @@ async def test_every_documented_form_is_stored(inbox: Inbox, item: Any) -> None:
         ({"message": "", "etag": ""}, ["etag"]),
         ({"message": "", "etag": "x" * 600 * KIB}, []),
         ({"message": "", "custom_data": []}, ["custom_data"]),
-        ({"message": "", "custom_data": {"k": ""}}, ["custom_data", "..."]),
+        ({"message": "", "custom_data": {"k": ""}}, ["custom_data", "k"]),
         (
             {"message": "", "custom_data": {"k": "x" * (TEXT_MAX + 1)}},
-            ["custom_data", "..."],
+            ["custom_data", "k"],
         ),
-        ({"message": "", "custom_data": {"k": 1}}, ["custom_data", "..."]),
-        ({"message": "", "custom_data": {"k": {}}}, ["custom_data", "..."]),
+        ({"message": "", "custom_data": {"a.b[0]": "x", "": 1}}, ["custom_data", ""]),
+        ({"message": "", "custom_data": {"7": None}}, ["custom_data", "7"]),
+        ({"message": "", "custom_data": {"a.b[0]": ""}}, ["custom_data", "a.b[0]"]),
+        ({"message": "", "custom_data": {"k": 1}}, ["custom_data", "k"]),
+        ({"message": "", "custom_data": {"k": {}}}, ["custom_data", "k"]),
         (
             {
                 "message": "",
@@ -129,6 +132,21 @@ async def test_problems_are_reported_and_nothing_is_stored(
 
     assert places(answer) == [["body", "notifications", 1, *place]]
     assert messages(await inbox.page()) == []
+
+
+async def test_every_wrong_value_of_custom_data_is_reported(inbox: Inbox) -> None:
+    answer = await inbox.create(
+        {"message": "", "custom_data": {"a": "", "b": "x"}},
+        {"message": "", "custom_data": {"c": 1, "d": "x" * (TEXT_MAX + 1)}},
+    )
+
+    assert places(answer) == [
+        ["body", "notifications", 0, "custom_data", "a"],
+        ["body", "notifications", 1, "custom_data", "c"],
+        ["body", "notifications", 1, "custom_data", "d"],
+    ]
+    kinds = [detail["type"] for detail in answer.json()["detail"]]
+    assert kinds == ["too_short", "type_error", "too_long"]
 
 
 async def test_a_missing_field_has_the_type_missing(inbox: Inbox) -> None:

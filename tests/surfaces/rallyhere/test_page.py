@@ -198,21 +198,48 @@ async def test_a_cached_page_is_not_sent_again(inbox: Inbox) -> None:
         assert again.status_code == 200, tag
 
 
-async def test_the_etag_depends_on_the_inbox_and_the_query(inbox: Inbox) -> None:
+async def test_the_etag_depends_on_the_page_and_the_query(inbox: Inbox) -> None:
     first = await inbox.say("a")
-    etags = [
-        (await inbox.page()).headers["ETag"],
-        (await inbox.page(page_size=11)).headers["ETag"],
-        (await inbox.page(start_at=first)).headers["ETag"],
-        (await inbox.page(exclude_before=first)).headers["ETag"],
+    queries: list[dict[str, Any]] = [
+        {},
+        {"page_size": 11},
+        {"exclude_before": first},
+        {"start_at": first},
     ]
+    pages = [await inbox.page(**query) for query in queries]
+    etags = [page.headers["ETag"] for page in pages]
     assert len(set(etags)) == 4
 
     await inbox.say("b")
 
-    for etag in etags:
-        again = await inbox.page(headers={"If-None-Match": etag})
-        assert again.status_code == 200
+    statuses = [
+        (await inbox.page(headers={"If-None-Match": etag}, **query)).status_code
+        for etag, query in zip(etags, queries, strict=True)
+    ]
+    # What begins at the first notification is the same page as before.
+    assert statuses == [200, 200, 200, 304]
+
+
+async def test_what_a_page_does_not_show_leaves_the_etag(
+    inbox: Inbox, client: httpx2.AsyncClient, player: str
+) -> None:
+    first = await inbox.say("a")
+    await inbox.say("b")
+    page = await inbox.page()
+    native = f"/v1/players/{player}/notifications"
+
+    for path in (f"{native}/read", f"{native}/unread"):
+        ids = {"ids": [first]}
+        answer = await client.post(path, headers=inbox.headers, json=ids)
+        assert answer.is_success, answer.text
+        again = await inbox.page()
+        assert again.content == page.content
+        assert again.headers["ETag"] == page.headers["ETag"]
+
+    answer = await client.delete(f"{native}/{first}", headers=inbox.headers)
+    assert answer.is_success, answer.text
+    tag = {"If-None-Match": page.headers["ETag"]}
+    assert messages(await inbox.page(headers=tag)) == ["b"]
 
 
 async def test_me_is_the_caller_whatever_the_name(

@@ -97,16 +97,15 @@ def test_a_property_takes_precedence_over_the_type() -> None:
     assert written["custom_data"] == {"type": "mine"}
 
 
-def test_an_etag_matches_its_own_query_only() -> None:
+def test_an_etag_depends_on_the_query_and_the_bytes() -> None:
     query = wire.PageQuery.parse({})
     other = wire.PageQuery.parse({"page_size": "11"})
 
-    etag = query.etag("1.2.3.4")
+    etag = query.etag(b"{}")
 
-    assert query.known_version(etag) == "1.2.3.4"
-    assert query.known_version(f"W/{etag}") == "1.2.3.4"
-    assert other.known_version(etag) == ""
-    assert query.known_version("") == ""
+    assert etag == wire.PageQuery.parse({"start_at": ""}).etag(b"{}")
+    assert etag != query.etag(b"{ }")
+    assert etag != other.etag(b"{}")
 
 
 def test_an_explicit_default_is_the_same_page() -> None:
