@@ -23,8 +23,12 @@ Others fail in most clients and silently lose digits in some.
 """
 
 
-def problem_with(value: Any) -> str | None:  # Any JSON value.
-    """Return what is wrong with `value`, or None. O(size), without recursion."""
+def problem_with(value: Any, *, any_integer: bool = False) -> str | None:
+    """
+    Return what is wrong with a JSON value, or None. O(size), without recursion.
+
+    With `any_integer` integers may be of any size.
+    """
     waiting = [(value, 1)]
     while waiting:
         item, depth = waiting.pop()
@@ -33,6 +37,8 @@ def problem_with(value: Any) -> str | None:  # Any JSON value.
                 return f"is nested deeper than {DEPTH_MAX} levels"
             children = item.values() if isinstance(item, dict) else item
             waiting += [(child, depth + 1) for child in children]
-        elif isinstance(item, int) and not INT_MIN <= item <= INT_MAX:
+        elif any_integer or not isinstance(item, int):
+            continue
+        elif not INT_MIN <= item <= INT_MAX:
             return "has an integer of more than 64 bits"
     return None

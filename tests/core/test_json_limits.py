@@ -52,3 +52,9 @@ def test_deep_nesting_needs_no_recursion() -> None:
 def test_integers_beyond_64_bits_are_refused_anywhere(value: int) -> None:
     assert problem_with(value) == "has an integer of more than 64 bits"
     assert problem_with([{"a": [0, value]}])
+
+
+def test_integers_of_any_size_may_be_allowed() -> None:
+    for value in (2**64, [-(2**64)], {"a": 10**400}):
+        assert problem_with(value, any_integer=True) is None
+        assert problem_with(value) is not None

@@ -12,7 +12,8 @@ be null, which is a value. `properties` is required and may be empty; a missing 
 of an item is an empty string. `emergency` is refused, as on the page. The type has no
 digits, as on the page, although an SDK allows them. Unknown members are ignored. Only
 the body's 256 KiB limit the size of the content and the number of properties. Content
-has at most 64 levels and integers of 64 bits. Every ULID names a player; a new player
+has at most 64 levels, integers of up to 4,300 digits, and other numbers in the range of
+a double; its integers are kept digit for digit. Every ULID names a player; a new player
 has an inbox from the first notification on. An ``Idempotency-Key`` is optional.
 
 The context of a notification has one entry per key, with the value of the last property
@@ -151,7 +152,7 @@ class LootLockerSendBody(msgspec.Struct, frozen=True):
         player = parse_player(self.recipient)
         if player is None or not _ULID.fullmatch(self.recipient):
             problems.append(FieldError(("body", "recipient"), "must be a ULID"))
-        if unfit := problem_with(self.content):
+        if unfit := problem_with(self.content, any_integer=True):
             problems.append(FieldError(("body", "content"), unfit))
         if problems or player is None:
             raise Invalid(*problems)
