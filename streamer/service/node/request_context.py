@@ -23,6 +23,7 @@ from ...model import App, Player, new_name
 __all__ = [
     "RequestContext",
     "current_request",
+    "name_request",
     "note_app",
     "note_player",
     "note_refusal",
@@ -47,12 +48,14 @@ class RequestContext:
 
     """
 
-    __slots__ = ("app", "client", "id", "player", "reason", "refusal")
+    __slots__ = ("app", "client", "id", "is_named", "player", "reason", "refusal")
 
     def __init__(self, received_id: str = "", client: str = "") -> None:
-        if not _REQUEST_ID.fullmatch(received_id):
-            received_id = new_name()
-        self.id = received_id
+        self.id = ""
+        self.is_named = False
+        """Whether the client has chosen the id."""
+        self.name(received_id)
+        self.id = self.id or new_name()
         self.app = ""
         """The app of the caller, "" before authentication."""
         self.player: Player | None = None
@@ -62,6 +65,11 @@ class RequestContext:
         """The class of the error with which it was refused: ``limit_reached``."""
         self.reason = ""
         """The defect, limit or quota of that error: ``expired``, ``claim aud``."""
+
+    def name(self, received_id: str) -> None:
+        """Take an id from the client, the first that is well-formed."""
+        if not self.is_named and _REQUEST_ID.fullmatch(received_id):
+            self.id, self.is_named = received_id, True
 
 
 current_request: Final[ContextVar[RequestContext | None]] = ContextVar(
@@ -73,6 +81,18 @@ def request_id() -> str:
     """Return the id of the request that is being served, "" outside a request."""
     context = current_request.get()
     return "" if context is None else context.id
+
+
+def name_request(received_id: str) -> None:
+    """
+    Set the id of the request that is being served to one that its client sent.
+
+    Nothing changes if the client has chosen its id already, in ``X-Request-Id``, or if
+    `received_id` is not well-formed.
+    """
+    context = current_request.get()
+    if context is not None:
+        context.name(received_id)
 
 
 def note_app(app: App) -> None:

@@ -107,7 +107,9 @@ GAME: Final = Scheme(
     },
 )
 REQUEST_ID: Final = header(
-    "LL-Request-Id", str, "Id of the request, for error messages."
+    "LL-Request-Id",
+    str,
+    "Id of the request, for errors, the log and `X-Request-Id`, unless that is sent.",
 )
 SEND_BODY: Final = Body[wire.LootLockerSendBody](
     wire.LootLockerSendBody,

@@ -12,20 +12,19 @@ An unknown caller gets 401, a caller without the right 403; the SDKs start a new
 on both. Too many requests in flight of a player or a game, and a used quota, are 429.
 Problems of this server are 503. 429 and 503 have ``Retry-After``.
 
-`request_id` is the client's ``LL-Request-Id`` if that is 1 to 64 letters, digits,
-``.``, ``_`` or ``-``, otherwise a new UUID. `trace_id` is the same, since a request has
-no other id here. There is no `doc_url`.
+`request_id` and `trace_id` are the id of the request: the response has it as
+``X-Request-Id``, and so has the log. It is the client's ``LL-Request-Id``, if that is 1
+to 64 letters, digits, ``_`` or ``-``, unless the client or a proxy sends an
+``X-Request-Id``. There is no `doc_url`.
 """
 
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -33,21 +32,14 @@ from ... import errors
 from ...contract.responses import json_response, retry_after_of
 from ...errors import Error, FieldError, Invalid
 
-__all__ = ["failed", "no_route", "refusal", "request_id"]
+__all__ = ["failed", "no_route", "refusal"]
 
 _encode: Final = msgspec.json.Encoder().encode
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _RATE_LIMITS: Final = (
     errors.Limit.REQUESTS_PER_PLAYER,
     errors.Limit.REQUESTS_PER_APP,
 )
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
-
-
-def request_id(headers: Headers) -> str:
-    """Return the id of a request: the client's, or a new one."""
-    sent = headers.get("ll-request-id", "")
-    return sent if _REQUEST_ID.fullmatch(sent) else str(uuid.uuid4())
 
 
 def refusal(error: Error, request: str) -> Response:
@@ -79,11 +71,11 @@ def refusal(error: Error, request: str) -> Response:
     return _response(*outcome, str(error), request, retry_after_s=retry_after_s)
 
 
-def no_route(error: HTTPException, headers: Headers) -> Response:
+def no_route(error: HTTPException, request: str) -> Response:
     """Return the response to a path or method that LootLocker does not have."""
     code = "method_not_allowed" if error.status_code == 405 else "not_found"
-    name = request_id(headers)
-    return _response(error.status_code, code, error.detail, name, headers=error.headers)
+    status, headers = error.status_code, error.headers
+    return _response(status, code, error.detail, request, headers=headers)
 
 
 def failed(request: str) -> Response:

@@ -8,11 +8,11 @@ browsers do not send by themselves, so the origin of a request needs no check.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -27,24 +27,29 @@ from ...service.access.authenticator import Authenticator, Credentials
 from ...service.inboxes.inbox import InboxOperations
 from ...service.inboxes.numbered import NumberedInbox, NumberedPage
 from ...service.node.in_flight import InFlight
+from ...service.node.request_context import name_request, request_id
 from ...service.publishing.publisher import Publisher
 from ...transports.web.requests import single_header_of
 from . import contract, wire
-from .refusals import failed, no_route, refusal, request_id
+from .refusals import failed, no_route, refusal
 from .server_sessions import SESSION_PREFIX, ServerSessions
 from .wire import LootLockerListQuery
 
 __all__ = ["LootLocker"]
 
 
-_logger = logging.getLogger(__name__)
+def _name(headers: Headers) -> str:
+    """Return the id of a request, for errors and for the log: its client's, if any."""
+    name_request(headers.get("ll-request-id", ""))
+    return request_id()
+
+
+def _no_route(error: HTTPException, headers: Headers) -> Response:
+    return no_route(error, _name(headers))
 
 
 def _failed(headers: Headers) -> Response:
-    name = request_id(headers)
-    # The server logs the traceback; this line relates it to the LL-Request-Id.
-    _logger.error("request %s failed", name)
-    return failed(name)
+    return failed(_name(headers))
 
 
 class LootLocker:
@@ -63,7 +68,7 @@ class LootLocker:
 
     """
 
-    fallback = Fallback(("/server/", "/game/"), no_route, _failed)
+    fallback = Fallback(("/server/", "/game/"), _no_route, _failed)
 
     def __init__(
         self,
@@ -159,6 +164,7 @@ class LootLocker:
 
     async def _server(self, request: Request, *, renew: bool = False) -> Caller:
         """Return the calling backend, by its session or its key."""
+        _name(request.headers)
         sent = Credentials.from_header(request.headers.raw, b"x-auth-token")
         if sent.token.startswith(SESSION_PREFIX):
             return await self._sessions.caller(sent.token, renew=renew)
@@ -169,13 +175,15 @@ class LootLocker:
 
     async def _game(self, request: Request) -> Caller:
         """Return the calling player."""
+        _name(request.headers)
         sent = Credentials.from_header(request.headers.raw, b"x-session-token")
         return await self._authenticator.caller(sent)
 
 
 async def _server_key(request: Request) -> Credentials:
+    _name(request.headers)
     return Credentials.from_header(request.headers.raw, b"x-server-key")
 
 
 def _refuse(error: Error, request: Request) -> Response:
-    return refusal(error, request_id(request.headers))
+    return refusal(error, request_id())

@@ -242,16 +242,75 @@ async def test_an_idempotency_key_has_at_most_255_characters(
         assert error["param"] == "Idempotency-Key"
 
 
-async def test_a_request_has_the_id_that_the_client_sent(
-    client: httpx2.AsyncClient, assert_error: AssertError
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"LL-Request-Id": "a1B-_"}, "a1B-_"),
+        ({"LL-Request-Id": "x" * 64}, "x" * 64),
+        ({"LL-Request-Id": "x" * 65}, None),
+        ({"LL-Request-Id": "a.b.c"}, None),
+        ({"LL-Request-Id": ""}, None),
+        ({"X-Request-Id": "proxy-1"}, "proxy-1"),
+        ({"X-Request-Id": "proxy-1", "LL-Request-Id": "sdk-1"}, "proxy-1"),
+        ({"X-Request-Id": "not well-formed", "LL-Request-Id": "sdk-1"}, "sdk-1"),
+        ({}, None),
+    ],
+)
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", SEND, 401),
+        ("POST", "/server/session", 401),
+        ("GET", "/server/ping", 401),
+        ("GET", "/game/notifications/v1", 401),
+        ("GET", "/game/nothing", 404),
+        ("DELETE", "/game/notifications/v1", 405),
+    ],
+)
+async def test_an_error_has_the_request_id_of_the_response(
+    client: httpx2.AsyncClient,
+    method: str,
+    path: str,
+    status: int,
+    headers: dict[str, str],
+    expected: str | None,
 ) -> None:
-    for sent, is_kept in (("a1B-._", True), ("x" * 64, True), ("x" * 65, False)):
-        answer = await client.post(SEND, headers={"LL-Request-Id": sent})
-        error = assert_error(answer, 401, "unauthorized")
-        assert (error["request_id"] == sent) is is_kept
+    answer = await client.request(method, path, headers=headers)
 
-    answer = await client.post(SEND)
-    assert len(assert_error(answer, 401, "unauthorized")["request_id"]) == 36
+    body = answer.json()
+    assert answer.status_code == status
+    assert body["request_id"] == body["trace_id"] == answer.headers["x-request-id"]
+    if expected is None:
+        assert body["request_id"] not in ("", *headers.values())
+    else:
+        assert body["request_id"] == expected
+
+
+async def test_a_success_has_the_id_that_the_sdk_sent(game_server: GameServer) -> None:
+    game_server.headers["LL-Request-Id"] = "sdk-1"
+
+    assert (await game_server.send()).headers["x-request-id"] == "sdk-1"
+
+
+async def test_content_may_have_integers_of_any_size(
+    game_server: GameServer, player: Player
+) -> None:
+    sent = [2**64, -(2**64), {"a": [10**30]}, 10**4_000]
+    await game_server.say(*sent)
+
+    assert await player.contents() == sent[::-1]
+
+
+@pytest.mark.parametrize("number", [b"1e400", b"1" * 5_000])
+async def test_content_beyond_the_range_of_numbers_is_refused(
+    game_server: GameServer, assert_error: AssertError, number: bytes
+) -> None:
+    body = (await game_server.send(content="?")).request.content
+
+    answer = await game_server.post(body.replace(b'"?"', number))
+
+    error = assert_error(answer, 400, "parameter_invalid")
+    assert error["param"] == "content"
 
 
 @pytest.mark.parametrize(
@@ -299,7 +358,6 @@ async def test_an_internal_error_is_a_500_in_the_same_format(
     answered_client: httpx2.AsyncClient,
     assert_error: AssertError,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def broken(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("broken")
@@ -309,5 +367,5 @@ async def test_an_internal_error_is_a_500_in_the_same_format(
     answer = await game_server.send()
 
     error = assert_error(answer, 500, "internal_server_error")
-    assert error["request_id"] in caplog.text
+    assert error["request_id"] == answer.headers["x-request-id"]
     assert "broken" not in error["message"]
