@@ -383,3 +383,47 @@ async def test_a_mark_on_one_surface_shows_on_all(
     assert [shown["read"] for shown in await studio.lootlocker_list()] == read
     assert [shown["is_read"] for shown in await studio.gateway_list()] == read
     assert (await studio._get(INBOX))["unread"] == 4
+
+
+@pytest.mark.parametrize("mark", [native_mark, lootlocker_mark, gateway_mark])
+async def test_a_token_that_may_read_its_own_inbox_may_mark_on_every_surface(
+    server: Server,
+    backend_key: str,
+    mint: Mint,
+    mark: Callable[[Studio, list[str]], Awaitable[Any]],
+) -> None:
+    token = mint(PLAYER, "notification:player:self:read")
+    reader = Studio(server, backend_key, token, mint.name())
+    await reader.publish_all()
+    ids = [shown["id"] for shown in await reader.native_page()]
+
+    answer = await mark(reader, ids[:2])
+
+    assert answer.is_success, answer.text
+    assert (await reader._get(INBOX))["unread"] == len(SENT) - 2
+
+
+async def test_a_token_that_may_read_every_inbox_changes_only_its_own(
+    studio: Studio, mint: Mint
+) -> None:
+    await studio.publish_all()
+    ids = [shown["id"] for shown in await studio.native_page()]
+    studio.player = mint.bearer("bob", "notification:player:read")
+    requests = [
+        ("POST", f"{INBOX}/read", {"ids": ids}),
+        ("POST", f"{INBOX}/unread", {"ids": ids}),
+        ("DELETE", f"{INBOX}/{ids[0]}", None),
+    ]
+
+    for method, path, body in requests:
+        answer = await studio.client.request(
+            method, path, headers=studio.player, json=body
+        )
+        assert answer.status_code == 403, (method, path)
+
+    own = INBOX.replace(PLAYER, "me")
+    answer = await studio.client.post(
+        f"{own}/read", headers=studio.player, json={"ids": ids}
+    )
+    assert answer.is_success, answer.text
+    assert (await studio._get(INBOX))["unread"] == len(SENT)

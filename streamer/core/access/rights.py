@@ -165,7 +165,7 @@ class Caller(msgspec.Struct, frozen=True):
 
     def may_mark(self, player: Player) -> bool:
         """
-        Whether the caller may mark this player's notifications as read.
+        Whether the caller may change this player's inbox: its marks, its mutes.
 
         The right to read is enough for the caller's own inbox. Another player sees the
         marks, so changing them requires the right to write.

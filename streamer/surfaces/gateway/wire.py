@@ -11,7 +11,8 @@ they are decimal, have no leading zero and fit 64 bits, otherwise strings. Any `
 is accepted. Paths exist with and without the prefix ``/gateway``, and with and without
 the player's id.
 
-Only ``x-auth-token`` counts as a credential.
+Only ``x-auth-token`` counts as a credential. The gateway has no permissions; here a
+token that may read its player's inbox may mark it, too.
 
 A list is newest first and has at most 1,000 notifications; older ones are omitted.
 `total_count` is the number of listed notifications. `only_unread` is a boolean in Go's
