@@ -167,9 +167,11 @@ class _Page:
             str(spec.status): self._response(spec) for spec in operation.responses
         }
         surface = self._surface
-        refused = []
+        refused: list[tuple[Response, Exception | None]] = []
         if surface.refuse is not None:
-            refused = [(surface.refuse(error), error) for error in operation.refusals]
+            refused += [(surface.refuse(error), error) for error in operation.refusals]
+        if surface.failed is not None:
+            refused.append((surface.failed, None))
         by_status = sorted(refused, key=lambda pair: pair[0].status_code)
         for status, pairs in groupby(by_status, lambda pair: pair[0].status_code):
             response = self._refused(status, list(pairs))
@@ -178,9 +180,6 @@ class _Page:
             for also in written.get(str(status), {}).get("content", {}).values():
                 content["examples"] |= also["examples"]
             written[str(status)] = self._shared(str(status), response)
-        if surface.failed is not None:
-            response = self._refused(500, [(surface.failed, None)])
-            written["500"] = self._shared("500", response)
         return written
 
     def _shared(self, status: str, response: Schema) -> Schema:

@@ -7,9 +7,11 @@ Pure. Where the gateway's pages specify nothing, these rules apply:
 Every problem with the credential is the one 401 of the pages, word for word: a missing
 or invalid credential, another brand or player, and a token that may not read.
 
+A problem of this server, such as an unavailable store, is the one 500 of the pages,
+word for word; it has ``Retry-After`` if a retry may succeed. The pages have no limits:
 409 means too many open streams of the player, 429 too many concurrent requests, 503 a
-limit of this node, or an unavailable store. These three have ``Retry-After``. A request
-for the stream without ``Accept: text/event-stream`` is a 406.
+limit of this node, or that it is shutting down. These three have ``Retry-After``. A
+request for the stream without ``Accept: text/event-stream`` is a 406.
 """
 
 from __future__ import annotations
@@ -60,8 +62,10 @@ def refusal(error: Error) -> Response:
             status, message = 413, f"Bad Request - {error}"
         case errors.LimitReached(limit=limit):
             status, message = _LIMITS.get(limit, 503), f"Limit reached - {error}"
-        case errors.Unavailable():
+        case errors.Draining():
             status, message = 503, f"Service unavailable - {error}"
+        case errors.Unavailable():
+            status, message = 500, INTERNAL
         case _:
             raise AssertionError(f"{error!r} is not in the table of refusals")
     return _response(status, message, retry_after_s=retry_after_of(error))

@@ -21,9 +21,9 @@ REFUSALS: list[tuple[Error, int]] = [
     (errors.LimitReached(errors.Limit.CONNECTIONS_PER_NODE), 503),
     (errors.LimitReached(errors.Limit.CONNECTS_PER_SECOND), 503),
     (errors.LimitReached(errors.Limit.REQUESTS_PER_NODE), 503),
-    (errors.StoreUnavailable(), 503),
-    (errors.IssuerUnavailable(), 503),
-    (errors.OutcomeUnknown(), 503),
+    (errors.StoreUnavailable(), 500),
+    (errors.IssuerUnavailable(), 500),
+    (errors.OutcomeUnknown(), 500),
     (errors.Draining(), 503),
 ]
 
@@ -34,4 +34,7 @@ def test_every_error_is_in_the_table(error: Error, status: int) -> None:
 
     assert answer.status_code == status
     assert bytes(answer.body).startswith(b'{"status":"error","message":"')
-    assert ("retry-after" in answer.headers) is (status in (409, 429, 503))
+    assert ("retry-after" in answer.headers) is (status in (409, 429, 500, 503))
+    if status == 500:
+        page = b'{"status":"error","message":"Internal server error"}'
+        assert bytes(answer.body) == page
