@@ -17,12 +17,19 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..errors import Error
+from ..errors import Error, StoreUnavailable
 from ..service.node.request_context import note_refusal
 from ..transports.web.requests import refuse_misspelled
 from .operation import Operation
 
-__all__ = ["Endpoint", "Endpoints", "Handler", "bind", "bind_websocket"]
+__all__ = [
+    "Endpoint",
+    "Endpoints",
+    "Handler",
+    "as_for_reader",
+    "bind",
+    "bind_websocket",
+]
 
 C = TypeVar("C")
 Handler = Callable[[Request, C], Awaitable[Response]]
@@ -55,7 +62,12 @@ class Endpoints(Generic[C]):
         return bind(
             (
                 operation,
-                Endpoint(self._identify, handler, self._refuse, self._known(operation)),
+                Endpoint(
+                    self._identify,
+                    handler,
+                    self._refuse_of(operation),
+                    self._known(operation),
+                ),
             )
             for operation, handler in bound
         )
@@ -65,6 +77,25 @@ class Endpoints(Generic[C]):
         if not self._misspelled:
             return frozenset()
         return frozenset(it.name for it in operation.parameters if it.where == "query")
+
+    def _refuse_of(self, operation: Operation) -> Callable[[Error, Request], Response]:
+        refuse = self._refuse
+        if not operation.only_reads:
+            return refuse
+        return lambda error, request: refuse(as_for_reader(error), request)
+
+
+def as_for_reader(error: Error) -> Error:
+    """
+    Return an error as the client of a request that only reads is told it.
+
+    Reading may take commands that write, such as the lease of a poll, and to a client
+    that reads "nothing was stored" would say that its notifications are lost.
+    """
+    # Not a subclass of it: a full store has its own text.
+    if type(error) is StoreUnavailable and error.write:
+        return StoreUnavailable(error.words, where=error.where, write=False)
+    return error
 
 
 class Endpoint(Generic[C]):

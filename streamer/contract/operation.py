@@ -20,7 +20,7 @@ from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..errors import FieldError, Invalid
+from ..errors import FieldError, Invalid, OutcomeUnknown
 from ..transports.web.requests import decode_body, read_body
 
 __all__ = [
@@ -352,6 +352,11 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     security: tuple[Scheme, ...] = ()
     other_paths: tuple[str, ...] = ()
     websocket: str = ""
+
+    @property
+    def only_reads(self) -> bool:
+        """Whether it declares no write whose outcome could be unknown."""
+        return not any(isinstance(error, OutcomeUnknown) for error in self.refusals)
 
 
 class Surface(msgspec.Struct, frozen=True, kw_only=True):

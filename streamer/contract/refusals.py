@@ -141,8 +141,8 @@ CONNECTING: Final[Errors] = (
 TOPIC_LIMIT: Final[Errors] = (LimitReached(Limit.TOPICS_PER_PLAYER),)
 MUTE_LIMIT: Final[Errors] = (LimitReached(Limit.MUTES_PER_PLAYER),)
 
-STORE: Final[Errors] = (StoreUnavailable(),)
-"""The operation reads from the store."""
+STORE: Final[Errors] = (StoreUnavailable(write=False),)
+"""The operation reads from the store, and writes nothing that the caller sent."""
 
 WRITE: Final[Errors] = (StoreUnavailable(), StoreFull(), OutcomeUnknown())
 """The operation writes to the store."""

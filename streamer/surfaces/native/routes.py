@@ -15,9 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from ...contract.binding import bind, bind_websocket
+from ...contract.binding import as_for_reader, bind, bind_websocket
 from ...contract.responses import json_response
 from ...core.access.rights import Caller
+from ...errors import Error
 from ...service.access.authenticator import Authenticator
 from ...service.access.minting import TokenMint
 from ...service.access.tickets import Tickets
@@ -49,8 +50,8 @@ class Native:
         self._callers = Callers(authenticator, allowed_origins)
         self._minting = minting
         self._tickets = tickets
-        self._sse = SseStream(streams, refuse=problems.problem)
-        self._websocket = WebSocketStream(streams, refuse=problems.problem)
+        self._sse = SseStream(streams, refuse=_refuse)
+        self._websocket = WebSocketStream(streams, refuse=_refuse)
 
     def routes(self) -> list[BaseRoute]:
         return [
@@ -77,3 +78,7 @@ class Native:
         await contract.TICKET_BODY.read(request)
         ticket = await self._tickets.issue(caller)
         return json_response(credentials.encode_ticket(ticket), headers=_SECRET)
+
+
+def _refuse(error: Error) -> Response:
+    return problems.problem(as_for_reader(error))
