@@ -195,6 +195,7 @@ def _asgi(app: App, components: Components) -> Starlette:
         RallyHere.fallback,
         LootLocker.fallback,
         Gateway.fallback,
+        Teak.fallback,
         WalletWerk.fallback,
     )
     # Before the first route, which compiles the convertor.

@@ -24,7 +24,8 @@ class Fallback(NamedTuple):
     A surface's responses to requests that none of its operations answers.
 
     Args:
-        prefixes: The surface owns the paths that begin with one of these.
+        prefixes: Each ends with a slash. The surface owns the paths that begin with one
+            of them, and the prefix without its slash.
         no_route: Returns the response to a path or method without an operation. Takes
             the headers of the request.
         failed: Returns the response to a request that ended in an unexpected exception.
@@ -71,7 +72,7 @@ class Fallbacks:
         return respond(Headers(scope=scope))
 
     def _surface_of(self, scope: Scope) -> Fallback | None:
-        path: str = scope["path"]
+        path = f"{scope['path']}/"
         for surface in self._surfaces:
             if path.startswith(surface.prefixes):
                 return surface

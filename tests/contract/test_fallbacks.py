@@ -40,7 +40,10 @@ FALLBACKS = Fallbacks(
         ("/a/", "ab", "ab"),
         ("/b/x/y", "ab", "ab"),
         ("/c/x", "c", "server"),
-        ("/a", "server", "server"),
+        ("/a", "ab", "ab"),
+        ("/c", "c", "server"),
+        ("/ax", "server", "server"),
+        ("/", "server", "server"),
         ("/x/a/", "server", "server"),
     ],
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 import msgspec
+from starlette.datastructures import Headers
 
 from ...contract.operation import (
     CACHED,
@@ -206,6 +207,7 @@ RALLYHERE: Final = Surface(
     refuse=refusals.refusal,
     error_type=RallyHereError,
     error_types={422: ValidationFailure},
+    failed=refusals.failed(Headers()),
     never_raised=(TooLate, RateLimited, UsedUp),
     operations=(
         PAGE,

@@ -17,6 +17,7 @@ player, and ``connection_limit_reached`` those of the node and of the app. Both 
 Codes that the page does not have: ``resource_not_found`` (404, from the OpenAPI
 document) also for an unknown path, ``method_not_allowed`` (405), ``body_too_large``
 (413), ``quota_exceeded`` (429, with ``Retry-After``) if the app has used a quota,
+``internal_server_error`` (500) if the request failed,
 ``service_unavailable`` (503, with ``Retry-After``) while the store is unavailable or
 this node drains. A body that is not JSON or has another media type is a 422, and so is
 an idempotency key of a different request.
@@ -37,7 +38,7 @@ from ... import errors
 from ...contract.responses import json_response, retry_after_of
 from ...errors import Defect, Error, FieldError, Invalid
 
-__all__ = ["ValidationItem", "no_route", "refusal"]
+__all__ = ["ValidationItem", "failed", "no_route", "refusal"]
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -132,6 +133,11 @@ def no_route(error: HTTPException, headers: Headers) -> Response:
     """Return the response to a path or method that RallyHere does not have."""
     code = "method_not_allowed" if error.status_code == 405 else "resource_not_found"
     return _response(error.status_code, code, error.detail, headers=error.headers)
+
+
+def failed(headers: Headers) -> Response:
+    """Return the response to a request that failed."""
+    return _response(500, "internal_server_error", "internal server error")
 
 
 def _response(

@@ -36,7 +36,7 @@ from ...transports.web.requests import (
     single_header_of,
 )
 from . import contract, wire
-from .refusals import no_route, refusal
+from .refusals import failed, no_route, refusal
 from .wire import PageQuery, PollQuery
 
 __all__ = ["RallyHere"]
@@ -45,7 +45,7 @@ __all__ = ["RallyHere"]
 class RallyHere:
     """The surface, with its routes."""
 
-    fallback = Fallback(("/notification/",), no_route)
+    fallback = Fallback(("/notification/",), no_route, failed)
 
     def __init__(
         self,

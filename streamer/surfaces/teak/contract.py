@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
+from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from ...contract.operation import (
@@ -217,6 +218,7 @@ TEAK: Final = Surface(
     description="Teak's direct notification scheduling. The body has the credential.",
     refuse=refuse,
     error_type=TeakError,
+    failed=refusals.failed(Headers()),
     never_raised=(
         Unauthenticated,
         ForeignOrigin,

@@ -9,21 +9,33 @@ A wrong secret is a 404 on ``game_id``, word for word the response to an unknown
 so that nobody can find out which games exist. A player's token is a wrong secret, too.
 A key without the scope for an operation is a 403 on ``authorization``, as on Teak's
 ``/v2/identify``. A body that is neither JSON nor a form is a 422 on ``body``; another
-media type is a 415, a body over its limit a 413, and an unavailable store a 503.
+media type is a 415, a body over its limit a 413, and an unavailable store a 503. An
+unknown path is a 404 on ``path``, another method than POST a 405 on ``method``, and a
+request that failed a 500 on ``internal``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from ... import errors
 from ...contract.responses import json_response, retry_after_of
 from ...errors import Error, Invalid, Rejected
 
-__all__ = ["InvalidParameters", "Problems", "UnknownGame", "refusal"]
+__all__ = [
+    "InvalidParameters",
+    "Problems",
+    "UnknownGame",
+    "failed",
+    "no_route",
+    "refusal",
+]
 
 GAME_ID_SHOWN_MAX: Final = 100
 
@@ -81,6 +93,28 @@ def refusal(error: Error, path: str) -> Response:
             status, problems = 503, {"unavailable": [message]}
         case _:
             raise AssertionError(f"{error!r} is not in the table of refusals")
+    return _response(status, problems, retry_after_s=retry_after_of(error))
+
+
+def no_route(error: HTTPException, headers: Headers) -> Response:
+    """Return the response to a path or method that Teak does not have."""
+    name = "method" if error.status_code == 405 else "path"
+    problems = {name: [error.detail]}
+    return _response(error.status_code, problems, headers=error.headers)
+
+
+def failed(headers: Headers) -> Response:
+    """Return the response to a request that failed."""
+    return _response(500, {"internal": ["internal server error"]})
+
+
+def _response(
+    status: int,
+    problems: Problems,
+    *,
+    headers: Mapping[str, str] | None = None,
+    retry_after_s: int | None = None,
+) -> Response:
     kind = "rate_limit" if status == 429 else "error"
     body = _encode({"status": kind, "errors": problems})
-    return json_response(body, status, retry_after_s=retry_after_of(error))
+    return json_response(body, status, headers=headers, retry_after_s=retry_after_s)

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from ...contract.binding import Endpoints
+from ...contract.fallbacks import Fallback
 from ...contract.responses import json_response
 from ...core.access.rights import Caller
 from ...errors import Error, Unauthenticated
@@ -44,6 +45,8 @@ T = TypeVar("T", ScheduleRequest, UnscheduleRequest)
 
 class Teak:
     """The surface, with its routes."""
+
+    fallback = Fallback(("/v2/",), refusals.no_route, refusals.failed)
 
     def __init__(self, *, authenticator: Authenticator, deliveries: Deliveries) -> None:
         self._authenticator = authenticator

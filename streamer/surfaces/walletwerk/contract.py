@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
+from starlette.datastructures import Headers
 
 from ...contract.operation import (
     BEARER,
@@ -210,6 +211,7 @@ WALLETWERK: Final = Surface(
     description="WalletWerk's notifications to the active cards of a campaign.",
     refuse=refusals.refusal,
     error_type=WalletWerkError,
+    failed=refusals.failed(Headers()),
     never_raised=(RateLimited, LimitReached, Draining),
     operations=(
         SEND,

@@ -7,9 +7,9 @@ statuses, so these rules apply:
 
 400 for an invalid request; 401, 403 and 404 as usual; 409 for a notification that can
 no longer be cancelled, and for an idempotency key of a different request; 413; 415; 429
-for limits; 503. ``NOTIFICATION_LIMIT_EXCEEDED``, the limit of a campaign, has no
-``Retry-After``, since waiting does not help. ``RATE_LIMIT_EXCEEDED``, a quota of the
-app, has one.
+for limits; 500 if the request failed; 503. ``NOTIFICATION_LIMIT_EXCEEDED``, the limit
+of a campaign, has no ``Retry-After``, since waiting does not help.
+``RATE_LIMIT_EXCEEDED``, a quota of the app, has one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ... import errors
 from ...contract.responses import json_response, retry_after_of
 from ...errors import Error, Invalid
 
-__all__ = ["no_route", "refusal"]
+__all__ = ["failed", "no_route", "refusal"]
 
 _CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
 _encode: Final = msgspec.json.Encoder().encode
@@ -79,6 +79,11 @@ def no_route(error: HTTPException, headers: Headers) -> Response:
     """Return the response to a path or method that WalletWerk does not have."""
     code = "METHOD_NOT_ALLOWED" if error.status_code == 405 else "NOT_FOUND"
     return _response(error.status_code, code, error.detail, headers=error.headers)
+
+
+def failed(headers: Headers) -> Response:
+    """Return the response to a request that failed."""
+    return _response(500, "INTERNAL_ERROR", "internal server error")
 
 
 def _response(

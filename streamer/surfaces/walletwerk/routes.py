@@ -25,18 +25,18 @@ from ...transports.web.callers import Callers
 from ...transports.web.requests import single_header_of
 from . import contract, wire
 from .campaign_sends import CampaignSends
-from .refusals import no_route, refusal
+from .refusals import failed, no_route, refusal
 from .wire import CampaignSendsQuery
 
 __all__ = ["WalletWerk"]
 
-PREFIXES: Final = ("/campaigns/", "/api/v1/campaigns/")
+PREFIXES: Final = ("/campaigns/", "/api/v1/")
 
 
 class WalletWerk:
     """The surface, with its routes."""
 
-    fallback = Fallback(PREFIXES, no_route)
+    fallback = Fallback(PREFIXES, no_route, failed)
 
     def __init__(
         self,

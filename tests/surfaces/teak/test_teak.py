@@ -812,4 +812,13 @@ async def test_a_thousand_ids_are_cancelled_at_once(game: Game) -> None:
 
 async def test_only_post_is_supported(client: httpx2.AsyncClient) -> None:
     for path in ("/v2/schedule", "/v2/unschedule"):
-        assert (await client.get(path)).status_code == 405
+        answer = await client.get(path)
+        assert errors_of(answer, 405).keys() == {"method"}
+        assert answer.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v2/", "/v2/messages", "/v2/schedule/"])
+async def test_an_unknown_path_has_the_format_of_errors(
+    client: httpx2.AsyncClient, path: str
+) -> None:
+    assert errors_of(await client.post(path, json={}), 404).keys() == {"path"}
