@@ -346,6 +346,40 @@ async def test_the_gateway_stream_shows_all_in_order(
     assert await shown_by(stream, studio, pick) == GATEWAY_SHOWN
 
 
+async def test_texts_and_data_together_are_whole_on_the_native_page_only(
+    studio: Studio,
+) -> None:
+    """The table of the documentation says so, and how to reach every reader."""
+    answer = await studio.client.post(
+        "/v1/notifications",
+        headers={"Authorization": f"Bearer {studio.key}"},
+        json={
+            "to": {"players": [PLAYER]},
+            "type": "quest.done",
+            "title": "Quest complete",
+            "body": "Well done",
+            "data": {"body": "Well done", "gold": 250},
+        },
+    )
+    assert answer.is_success, answer.text
+
+    (native,) = await studio.native_page()
+    (rallyhere,) = await studio.rallyhere_page()
+    (lootlocker,) = await studio.lootlocker_list()
+    (gateway,) = await studio.gateway_list()
+
+    data = {"body": "Well done", "gold": 250}
+    assert (native["title"], native["body"], native["data"]) == (
+        "Quest complete",
+        "Well done",
+        data,
+    )
+    assert rallyhere["message"] == "Well done"
+    assert rallyhere["custom_data"] == {"type": "quest.done", "title": "Quest complete"}
+    assert lootlocker["content"] == {"context": [], "body": data}
+    assert gateway["event_details"] == data
+
+
 async def native_mark(studio: Studio, ids: list[str]) -> Any:
     return await studio.client.post(
         f"{INBOX}/read", headers=studio.player, json={"ids": ids}
