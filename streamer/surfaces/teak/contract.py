@@ -116,7 +116,10 @@ class ScheduleForm(TeakMessage, frozen=True, kw_only=True):
 
 
 class UnscheduleCall(TeakCredential, frozen=True, kw_only=True):
-    """Either `ids`, or `user_ids` together with `notification_identifier`."""
+    """
+    Either `ids`, or `user_ids` together with `notification_identifier`, which has no
+    effect beside `ids`.
+    """
 
     # An empty value means absent.
     ids: Annotated[list[str | int], Meta(max_length=wire.IDS_MAX)] | UnsetType = UNSET

@@ -32,6 +32,8 @@ cannot be taken back. ``ids`` has an id for each of ``user_ids``, in order, and
 ``scheduled`` the same by user, each spelled as it was sent. A user who is named twice
 gets one delivery, whose id is repeated. ``/v2/unschedule`` returns the ids of the
 cancelled deliveries; unknown, sent and previously cancelled ones are omitted, with 200.
+Beside ``ids`` an identifier is permitted, as in the OpenAPI document, and has no
+effect. An empty list is an absent one.
 """
 
 from __future__ import annotations
@@ -212,9 +214,10 @@ class Parameters:
     def unschedule(self, _now_ms: int) -> UnscheduleRequest:
         """Return the parsed ``/v2/unschedule``, valid if there are no problems."""
         if self._has("ids"):
-            for name in ("user_ids", "notification_identifier"):
-                if self._has(name):
-                    self._note(name, "cannot be combined with ids")
+            if self._has("user_ids"):
+                self._note("user_ids", "cannot be combined with ids")
+            if self._has("notification_identifier"):
+                self._text("notification_identifier", IDENTIFIER_CHARS_MAX)
             return UnscheduleRequest(self._list("ids", IDS_MAX), [], "")
         if not self._has("user_ids") and not self._has("notification_identifier"):
             self._note(

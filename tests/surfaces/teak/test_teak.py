@@ -782,6 +782,14 @@ async def test_cancelling_by_user_affects_one_identifier(game: Game) -> None:
     ]
 
 
+async def test_an_identifier_beside_ids_has_no_effect(game: Game) -> None:
+    (daily,) = ids_of(await game.schedule(send_time=ahead(hours=1)))
+
+    cancelled = await game.unschedule(ids=[daily], notification_identifier="weekly")
+
+    assert ids_of(cancelled) == [daily]
+
+
 @pytest.mark.parametrize(
     ("parameters", "wrong"),
     [
@@ -791,7 +799,14 @@ async def test_cancelling_by_user_affects_one_identifier(game: Game) -> None:
         ({"ids": "x"}, {"ids"}),
         ({"ids": [{}]}, {"ids"}),
         ({"ids": ["x"], "user_ids": ["u"]}, {"user_ids"}),
-        ({"ids": ["x"], "notification_identifier": "i"}, {"notification_identifier"}),
+        (
+            {"ids": ["x"], "notification_identifier": ["i"]},
+            {"notification_identifier"},
+        ),
+        (
+            {"ids": ["x"], "notification_identifier": "i" * 256},
+            {"notification_identifier"},
+        ),
         ({"user_ids": ["u"]}, {"notification_identifier"}),
         ({"notification_identifier": "i"}, {"user_ids"}),
         (
