@@ -24,12 +24,12 @@ Lists are newest first, and have read and unread notifications unless `read` is 
 `player_id` is a ULID if the player's name is a UUID or ULID, otherwise the name. The
 `id` of a notification is the ULID of the 128 bits that other surfaces show as a UUID;
 marking accepts both forms. An unread notification has no `read_at`: LootLocker's Unity
-SDK stores it as a time that cannot be null. `expiration_date` is the day on which the
-entry leaves the inbox because of its age. `custom` is true and `source` is
-``lootlocker.server_api`` for every notification, whichever surface it was sent on,
-since the game's own backend sends all of them, and LootLocker none. So another
-`source`, or ``custom=false``, matches nothing. An invalid `priority`, `read` or
-`custom` is a 400.
+SDK stores it as a time that cannot be null. `expiration_date` is when the notification
+expires, or when the entry leaves the inbox because of its age, whichever is earlier.
+`custom` is true and `source` is ``lootlocker.server_api`` for every notification,
+whichever surface it was sent on, since the game's own backend sends all of them, and
+LootLocker none. So another `source`, or ``custom=false``, matches nothing. An invalid
+`priority`, `read` or `custom` is a 400.
 
 Pages are numbered from 1. A page has 20 notifications by default and at most 100. An
 invalid `page` or `per_page` is reported in `pagination.errors` of a successful
@@ -57,6 +57,7 @@ from msgspec import UNSET, Meta, UnsetType
 from ...contract.operation import TIME
 from ...contract.query_fields import QueryFields
 from ...core.json_limits import problem_with
+from ...core.schedule import parse_time
 from ...errors import FieldError, Invalid
 from ...model import (
     Notification,
@@ -387,8 +388,15 @@ def _notification_of(
         read=page_entry.read_at_ms > 0,
         read_at=iso_time(page_entry.read_at_ms) if page_entry.read_at_ms else UNSET,
         created_at=iso_time(entry.at_ms),
-        expiration_date=iso_time(entry.at_ms + retention_ms),
+        expiration_date=_expiration(notification, entry.at_ms + retention_ms),
     )
+
+
+def _expiration(notification: Notification, leaves_ms: int) -> str:
+    expires_ms = (
+        parse_time(notification.expires_at) if notification.expires_at else None
+    )
+    return iso_time(leaves_ms if expires_ms is None else min(expires_ms, leaves_ms))
 
 
 def _context(notification: Notification) -> tuple[Property, ...]:

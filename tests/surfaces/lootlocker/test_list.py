@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -75,6 +75,22 @@ async def test_an_entry_expires_by_the_retention(
         for name in ("created_at", "expiration_date")
     )
     assert expires - created == timedelta(days=7)
+
+
+async def test_a_notification_that_expires_before_says_when(
+    client: httpx2.AsyncClient, backend_key: str, recipient: str, player: Player
+) -> None:
+    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    late = soon + timedelta(days=4_000)
+    for when in (soon, late):
+        await publish(
+            client, backend_key, recipient, body="x", expires_at=when.isoformat()
+        )
+
+    ages_out, expires = await player.shown()
+
+    assert datetime.fromisoformat(expires["expiration_date"]) == soon
+    assert datetime.fromisoformat(ages_out["expiration_date"]) < late
 
 
 async def test_a_list_is_newest_first_with_read_and_unread(
