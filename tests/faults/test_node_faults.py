@@ -234,7 +234,7 @@ async def test_a_stopped_node_catches_up(
 
         async def cut_off() -> int:
             clients = await still.ask_store("CLIENT", "LIST", "TYPE", "pubsub")
-            return int(clients.count(b"\n") < 2)
+            return int(clients.count(b" name=streamer-pubsub ") < 2)
 
         still.send_signal(signal.SIGSTOP)
         ids: list[str] = []

@@ -134,6 +134,8 @@ fail-on = ["missing_auth"]
 [generation]
 max-examples = {max_examples}
 database = "none"
+# Parameters that no operation has are ignored.
+allow-extra-parameters = false
 
 # Few chains get past their first step.
 [phases.stateful.generation]

@@ -19,6 +19,7 @@ import pytest
 import pytest_asyncio
 
 from streamer.config import Config
+from streamer.errors import StoreUnavailable
 from streamer.model import App as AppName
 from streamer.model import Log, Player
 from streamer.store.access.apps import Apps
@@ -253,15 +254,16 @@ async def test_the_documented_rights_in_a_shared_store_suffice(
             await deployment.send("now", to=to, collapse_key="c", ttl_s=60)
         soon = datetime.now(UTC) + timedelta(seconds=1)
         await deployment.send("later", send_at=soon.isoformat())
-        await stream.take(5)
+        await until(lambda: '"later"' in stream.text)
         await deployment.ask("POST", "/v1/players/me/notifications/read", {"all": True})
         await until(lambda: "event: read" in stream.text)
         assert len(await deployment.titles()) == 4
         assert await admin.call("ACL", "LOG") == []
         redis = RedisConnection(url)
         for foreign in (("GET", "other:x"), ("SPUBLISH", "other@0:x", "m")):
-            with pytest.raises(Exception, match="NOPERM"):
+            with pytest.raises(StoreUnavailable) as refused:
                 await redis.call(*foreign)
+            assert refused.value.words.startswith("NOPERM")
         await redis.close()
     finally:
         await close_streams(deployment)
