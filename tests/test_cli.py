@@ -823,7 +823,9 @@ def test_doctor_and_serve_recognize_a_cluster(tmp_path: Path, start: Run) -> Non
 def cluster_node(folder: Path) -> Iterator[int]:
     """Run a server of a cluster; yield its port."""
     port = free_port()
-    options = ("--cluster-enabled", "yes", "--dir", str(folder), "--save", "")
+    # By default the bus of the cluster has the port plus 10,000, which may be taken.
+    bus = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    options = (*bus, "--dir", str(folder), "--save", "")
     process = subprocess.Popen(
         [str(find_server()), "--port", str(port), *options], stdout=subprocess.DEVNULL
     )
@@ -837,6 +839,7 @@ def cluster_node(folder: Path) -> Iterator[int]:
                 connection.sendall(b"PING\r\n")
                 if connection.recv(64).startswith(b"+PONG"):
                     break
+            assert process.poll() is None, "the server has ended"
             assert time.monotonic() < deadline_s
             time.sleep(0.01)
         yield port

@@ -199,6 +199,8 @@ async def test_headers_and_paths_are_escaped_in_responses_and_log(
     noisy: ServerProcess, report: Report
 ) -> None:
     token = (await noisy.token("p")).encode()
+    async with Api(noisy.port, await noisy.key()) as api:
+        await api.published("p", title="what a poll returns at once")
     requests = [request for text in CONTROLS.values() for request in tries(text, token)]
     statuses: dict[int, int] = {}
     for request in requests:
@@ -226,7 +228,7 @@ def tries(control: str, token: bytes) -> Iterator[bytes]:
         b"/v1/players/me/notifications?before=%b",
         b"/v1/stream?cursor=%b",
         b"/v1/stream?instance=%b",
-        POLL.encode() + b"?exclude_before=%b",
+        POLL.encode() + b"?offset_reset_strategy=earliest&exclude_before=%b",
         b"/notification/v1/player/%b/notification",
     ):
         yield head(target % escaped, credential)

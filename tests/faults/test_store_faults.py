@@ -325,6 +325,7 @@ async def test_readers_come_and_go_while_subscriptions_are_killed(
 ) -> None:
     """The subscription to a log is ended 5 s after its last reader has left."""
     server = proxied.server
+    earlier = len(server.logged)
     ends_at = asyncio.get_running_loop().time() + 7
     came = kills = 0
 
@@ -348,10 +349,12 @@ async def test_readers_come_and_go_while_subscriptions_are_killed(
 
     await asyncio.gather(kill(), *map(come_and_go, range(4)))
     assert not server.ended
-    logged = server.logged.splitlines()
+    logged = server.logged[earlier:].splitlines()
     errors = [line for line in logged if '"level":"error"' in line]
-    # Meanwhile the node may have missed a probe of its own.
-    assert all("no announcements arrive" in line for line in errors), "\n".join(errors)
+    # Meanwhile the node may have missed a probe of its own, or been cut off while it
+    # connected.
+    told = ("no announcements arrive", "closed before the store answered")
+    assert all(any(words in line for words in told) for line in errors), errors
     await server.ready()
     report(f"{came} readers, {kills} connections killed")
 
