@@ -173,6 +173,11 @@ negative_data_rejection.expected-statuses = ["4xx"]
 include-operation-id = {CANCELLED_NAMES}
 checks.use_after_free.enabled = false
 
+# A poll waits where there is nothing to return.
+[[operations]]
+include-operation-id = "rallyhere.poll"
+parameters = {{ "query.deadline" = 0 }}
+
 # Without the token the path does not exist.
 [[operations]]
 include-operation-id = "operations.metrics"
