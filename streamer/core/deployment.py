@@ -37,8 +37,11 @@ _FORMAT_1: Final = re.compile(
 _FORMAT_1_NAMESPACE: Final = "streamer"
 """What the keys of format 1 that are in no bucket begin with."""
 
-_RENEWED: Final = rb"(?!lease:|devices:|rate:)"
-"""Kinds of keys that a running node writes anew in a store that was emptied."""
+_RENEWED: Final = rb"(?!lease:|devices:|rate:|\w+:\.)"
+"""
+Keys that a running node writes anew in a store that was emptied, or before it has begun
+the deployment: those of connections, and of the apps ``.probe`` and ``.trial``.
+"""
 
 
 class Deployment(msgspec.Struct, frozen=True):

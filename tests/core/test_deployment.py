@@ -97,6 +97,9 @@ def test_a_node_of_another_name_is_refused(
         # What a running node writes into a store that was emptied.
         (b"game:{19}:lease:demo:ann", "game", False),
         (b"game:{19}:devices:demo:ann", "game", False),
+        (b"game:{19}:log:.probe:7f3a", "game", False),
+        (b"game:{19}:state:.probe:7f3a", "game", False),
+        (b"game:{19}:log:demo:.probe", "game", True),
         (b"game:nodes", "game", False),
         # Another program's.
         (b"game:cache:1", "game", False),

@@ -7,11 +7,14 @@ import pytest
 from streamer.config import Config
 from streamer.core.deployment import Deployment
 from streamer.errors import OutcomeUnknown, StoreUnavailable
+from streamer.model import Log, Player
 from streamer.service.node import deployment_check
 from streamer.service.node.deployment_check import DeploymentCheck
 from streamer.service.node.store_watch import StoreWatch
+from streamer.service.streams.catch_up import PROBE_APP
 from streamer.store.client.connection import RedisConnection
 from streamer.store.deployment import enter_deployment, find_deployment
+from streamer.store.logs.inbox import Inbox
 
 
 @pytest.fixture(autouse=True)
@@ -135,6 +138,20 @@ async def test_a_deployment_that_the_start_would_refuse_makes_a_node_unready(
     await watch.check()
 
     assert problem in (watch.unready_reason() or "")
+
+
+async def test_a_node_does_not_take_its_own_probes_for_data(
+    redis: RedisConnection,
+) -> None:
+    """The store was unavailable at the start, and the probe came before the check."""
+    log = Log(PROBE_APP, Player("node"))
+    await Inbox(redis).append(log, [b'"type":"probe"}'])
+    await redis.call("ZADD", redis.keys.nodes, 1, "node")
+    watch = StoreWatch(redis, Config())
+
+    await watch.check()
+
+    assert watch.unready_reason() is None
 
 
 async def test_data_without_a_record_make_a_node_unready(
