@@ -78,6 +78,11 @@ async def fail_over(pair: Pair) -> None:
 
 async def swap_roles(pair: Pair) -> None:
     """Demote the primary by hand. No connection of a node is closed."""
+    # As an operator does it: what was acknowledged is on the replica before.
+    redis = RedisConnection(pair.primary.url)
+    await redis.call("SET", "last", "x", write=True)
+    assert await redis.call("WAIT", 1, 3_000) == 1
+    await redis.close()
     await ask(pair.primary, "REPLICAOF", "127.0.0.1", pair.replica.port)
     await ask(pair.replica, "REPLICAOF", "NO", "ONE")
     pair.door.lead_to(pair.replica.port)
