@@ -62,10 +62,6 @@ class Proxy(TcpProxy):
     def _pass_on(pair: ProxiedConnection, chunk: bytes, up: bool) -> bytes:
         return b"" if "dead" in pair.seen else chunk
 
-    def lead_to(self, port: int) -> None:
-        """Connect to another port from now on; open connections stay."""
-        self._target_port = port
-
     def half_open(self) -> None:
         """Pass nothing on any more on the connections that exist."""
         for pair in self.connections:
