@@ -77,14 +77,14 @@ class Balancer(TcpProxy):
         super().__init__(0)
 
     @property
-    def _target_port(self) -> int:
+    def target_port(self) -> int:
         for node in itertools.islice(self._turn, self._nodes):
             if not node.ended:
                 break
         return node.front.port
 
-    @_target_port.setter
-    def _target_port(self, port: int) -> None:
+    @target_port.setter
+    def target_port(self, port: int) -> None:
         pass
 
 
