@@ -16,9 +16,9 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
-from datetime import datetime
 from typing import Final
 
+from ...core.schedule import parse_time
 from ...errors import Unavailable
 from ...hub import Hub
 from ...model import Entry, Log
@@ -86,7 +86,7 @@ class Expiries:
         at = entry.fragment.rfind(_EXPIRES_AT)
         if at >= 0:
             text, _, _ = entry.fragment[at + len(_EXPIRES_AT) :].partition(b'"')
-            self.note(log, _unix_ms(text))
+            self.note(log, parse_time(text.decode()) or 0)
 
     def note(self, log: Log, at_ms: int) -> None:
         """Note that an entry of a log expires at `at_ms`, 0 for none."""
@@ -176,11 +176,3 @@ class Expiries:
             else:
                 self.note(log, peek.ends_at_ms)
                 self._hub.note_ended(log)
-
-
-def _unix_ms(text: bytes) -> int:
-    """Return a time of RFC 3339 in Unix ms, 0 if it is none."""
-    try:
-        return int(datetime.fromisoformat(text.decode()).timestamp() * 1_000)
-    except (ValueError, OverflowError):
-        return 0
