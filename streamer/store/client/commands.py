@@ -1,5 +1,5 @@
 """
-Commands as bytes: single commands, prepared ones, and runs of scripts.
+Commands as bytes: single commands, and runs of scripts.
 
 Decides how a command is encoded and which part of it can be encoded in advance. Knows
 requests in RESP and the scripts in ``lua/``. Knows nothing of connections and replies.
@@ -21,7 +21,6 @@ __all__ = [
     "KeyedCommand",
     "Packed",
     "PackedCall",
-    "Prepared",
     "Script",
     "ScriptCall",
     "commands_in",
@@ -164,13 +163,3 @@ class PackedCall(NamedTuple):
 
 
 Call = ScriptCall | PackedCall
-
-
-class Prepared:
-    """Commands that are sent together many times, and encoded once."""
-
-    __slots__ = ("count", "packed")
-
-    def __init__(self, commands: Sequence[Command]) -> None:
-        self.count = len(commands)
-        self.packed = pack_all(commands)

@@ -58,7 +58,7 @@ from ...errors import OutcomeUnknown, StoreFull, StoreUnavailable
 from ...store_url import NAMESPACE, StoreUrl
 from ..keys import keys_of
 from .address import StoreAddress, address_of
-from .commands import Call, Command, Packed, Prepared, Script, ScriptCall, pack_all
+from .commands import Call, Command, Packed, Script, ScriptCall, pack_all
 from .faults import StoreFaults
 from .replies import Reply, ok, refusal
 from .unannounced import Unannounced, result_of
@@ -68,7 +68,6 @@ __all__ = [
     "FULL",
     "GATHERED_BYTES_MAX",
     "Command",
-    "Prepared",
     "RedisConnection",
     "Reply",
     "RespConnection",
@@ -276,10 +275,7 @@ class RespConnection(asyncio.Protocol):
 
     def send(self, *commands: Command | Packed) -> None:
         """Send commands. On a lost connection, does nothing."""
-        self.send_packed(pack_all(commands))
-
-    def send_packed(self, packed: bytes) -> None:
-        """Send commands that are encoded already; see `send`."""
+        packed = pack_all(commands)
         self._unsent.append(packed)
         if len(packed) > GATHERED_BYTES_MAX:
             self._flush()
@@ -525,8 +521,6 @@ class RedisConnection:
         self._leave_back_off = _BackOff(*LEAVE_BACK_OFF_S)
         self.connects = 0
         """Number of connects. Each may have reached another server."""
-        self.forbidden = 0
-        """Number of commands that the store forbade."""
         self.errors: Counter[str] = Counter()
         """
         Failed commands: ``away`` and ``full`` were not executed, because the store was
@@ -567,19 +561,7 @@ class RedisConnection:
         """
         if not commands:
             return []
-        return await self._exchange(commands, len(commands), write=write)
-
-    async def run_prepared(self, prepared: Prepared) -> list[Reply]:
-        """Run prepared commands, which only read; see `call_many`."""
-        return await self._exchange(prepared, prepared.count, write=False)
-
-    async def _exchange(
-        self,
-        commands: Sequence[Command | Packed] | Prepared,
-        count: int,
-        *,
-        write: bool,
-    ) -> list[Reply]:
+        count = len(commands)
         connection = await self._ready()
         is_full = self._outstanding + count > PENDING_MAX
         if connection is None or connection.closing or is_full:
@@ -590,10 +572,7 @@ class RedisConnection:
         loop = asyncio.get_running_loop()
         # Encoding comes first, because it may fail. Otherwise a packet would be left in
         # the queue and take the replies of another.
-        if isinstance(commands, Prepared):
-            connection.send_packed(commands.packed)
-        else:
-            connection.send(*commands)
+        connection.send(*commands)
         packet = _Packet(count, loop.create_future())
         if not self._pending:
             self._last_reply_at_s = monotonic()
@@ -736,7 +715,6 @@ class RedisConnection:
 
     def _forbidden(self, text: str) -> None:
         self._words = text[:WORDS_CHARS_MAX]
-        self.forbidden += 1
         if self._faults is not None:
             self._faults.note_forbidden(self._words)
 

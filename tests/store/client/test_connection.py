@@ -37,6 +37,7 @@ from streamer.store.client.connection import (
     RespConnection,
     connect,
 )
+from streamer.store.client.faults import StoreFaults
 from streamer.store.client.replies import StoreConflict
 from streamer.store.logs.inbox import Inbox, Once
 from streamer.store.server.embedded import Embedded
@@ -903,13 +904,14 @@ async def test_a_forbidden_command_was_not_done(
 ) -> None:
     url, owner = guarded
     await owner.call("ACL", "SETUSER", "guest", "-set")
-    redis = RedisConnection(url)
+    faults = StoreFaults()
+    redis = RedisConnection(url, faults=faults)
 
     with pytest.raises(StoreUnavailable) as refused:
         await redis.call("SET", "k", "v", write=write)
 
     assert refused.value.words.startswith("NOPERM")
-    assert redis.forbidden == 1
+    assert faults.forbidden == 1
     assert ("nothing was stored" in str(refused.value)) == write
     await redis.close()
 
@@ -922,13 +924,14 @@ async def test_the_outcome_of_a_script_with_a_forbidden_command_is_unknown(
 ) -> None:
     url, owner = guarded
     await owner.call("ACL", "SETUSER", "guest", "-hset")
-    redis = RedisConnection(url)
+    faults = StoreFaults()
+    redis = RedisConnection(url, faults=faults)
     halves = Text("redis.call('SET', KEYS[1], 1) redis.call('HSET', KEYS[2], 'a', 1)")
 
     with pytest.raises(error):
         await redis.run(halves, ["half", "other"], [], write=write)
 
-    assert redis.forbidden == 1
+    assert faults.forbidden == 1
     await owner.call("DEL", "half")
     await redis.close()
 
