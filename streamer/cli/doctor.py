@@ -214,7 +214,7 @@ async def _examine_store(config: Config) -> AsyncIterator[Finding]:
         return
     try:
         async with (
-            store_url(config, located=True) as url,
+            store_url(config) as url,
             open_redis(url, config) as redis,
         ):
             async for finding in _query_store(redis, promise, config.deployment):

@@ -219,13 +219,12 @@ def run(
 
 
 @contextlib.asynccontextmanager
-async def store_url(config: Config, *, located: bool = False) -> AsyncIterator[str]:
+async def store_url(config: Config) -> AsyncIterator[str]:
     """
     Yield the URL of the configured store, started meanwhile if it does not run.
 
     Args:
-        config: The settings.
-        located: Whether they come from `locate_store`.
+        config: The settings, from `locate_store` if the store is the embedded one.
 
     """
     from ..store.server.embedded import attach
@@ -233,7 +232,6 @@ async def store_url(config: Config, *, located: bool = False) -> AsyncIterator[s
     if config.redis:
         yield await redis_url(config)
         return
-    config = config if located else locate_store(config)
     memory = store_memory(config)
     async with attach(
         Path(config.data_dir), memory=memory, password=embedded_password(config)
@@ -264,7 +262,7 @@ async def open_store(config: Config) -> AsyncIterator[RedisConnection]:
     """
     if not config.redis:
         config = locate_store(config)
-    async with store_url(config, located=True) as url, open_redis(url, config) as redis:
+    async with store_url(config) as url, open_redis(url, config) as redis:
         await enter(redis, config)
         yield redis
 
