@@ -672,10 +672,7 @@ async def test_a_notice_wakes_a_scheduler_that_sleeps(
     async with running(timetable, clock, store_url):
         await add(timetable, [reminder("p", NOON)])
 
-        async def fired() -> bool:
-            return await received(inbox, "p") == ["b"]
-
-        await until(fired)
+        await until(lambda: _has(inbox, "p", ["b"]))
 
 
 async def test_a_sleeping_scheduler_wakes_when_the_next_schedule_is_due(
@@ -690,10 +687,7 @@ async def test_a_sleeping_scheduler_wakes_when_the_next_schedule_is_due(
     async with running(timetable, clock, store_url):
         await add(timetable, [reminder("p", now_ms + d, str(d)) for d in (900, 600)])
 
-        async def fired() -> bool:
-            return await received(inbox, "p") == ["600", "900"]
-
-        await until(fired)
+        await until(lambda: _has(inbox, "p", ["600", "900"]))
 
 
 async def test_a_store_whose_clock_is_set_forward_is_noticed_by_the_next_tick(
@@ -709,10 +703,7 @@ async def test_a_store_whose_clock_is_set_forward_is_noticed_by_the_next_tick(
 
         clock.store_ms += 3_600_000  # The clock of this node follows it.
 
-        async def fired() -> bool:
-            return await received(inbox, "p") == ["b"]
-
-        await until(fired)
+        await until(lambda: _has(inbox, "p", ["b"]))
 
 
 async def test_a_schedule_without_a_notice_is_found_by_walking(
@@ -732,10 +723,7 @@ async def test_a_schedule_without_a_notice_is_found_by_walking(
     async with running(timetable, clock, store_url):
         await add(timetable, [reminder("p", NOON)])
 
-        async def fired() -> bool:
-            return await received(inbox, "p") == ["b"]
-
-        await until(fired)
+        await until(lambda: _has(inbox, "p", ["b"]))
 
 
 async def test_what_was_added_while_notices_were_interrupted_fires(
@@ -751,10 +739,7 @@ async def test_what_was_added_while_notices_were_interrupted_fires(
         await redis.call("CLIENT", "KILL", "TYPE", "pubsub")
         await add(timetable, [reminder("p", NOON)])
 
-        async def fired() -> bool:
-            return await received(inbox, "p") == ["b"]
-
-        await until(fired)
+        await until(lambda: _has(inbox, "p", ["b"]))
 
 
 async def test_another_scheduler_serves_an_audience_that_was_begun_and_left(

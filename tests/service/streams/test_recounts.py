@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from small_client import Badge
+from streamer.core.streams.session import Session
+from streamer.core.streams.unread_count import InboxCount
 from streamer.errors import RESYNC, StoreUnavailable
 from streamer.model import App, Log, Player, Topic, topic_log
 from streamer.store.client.connection import RedisConnection
@@ -276,20 +278,16 @@ async def test_a_stream_that_fails_on_its_count_ends_alone(
     client, broken = await world.follow(), make_client()
     other = Log(world.log.app, Player("other"))
 
-    real = type(broken.session).on_count
+    real = Session.on_count
 
-    def fail(count: object) -> bool:
-        raise KeyError("broken")
+    def on_count(session: Session, count: InboxCount) -> bool:
+        if session is broken.session:
+            raise KeyError("broken")
+        return real(session, count)
 
     async with world.catch_up.stream_audiences.follow(other, broken.session):
         await until(lambda: broken.begin is not None)
-        monkeypatch.setattr(
-            type(broken.session),
-            "on_count",
-            lambda self, count: (
-                fail(count) if self is broken.session else real(self, count)
-            ),
-        )
+        monkeypatch.setattr(Session, "on_count", on_count)
         world.catch_up.hub.note_needs_count(other)
         await until(lambda: broken.ended == RESYNC)
 
