@@ -33,14 +33,15 @@ _FORMAT_1: Final = re.compile(
     rb"ticket|session|due|sending|schedule|schedules|named|sends|slots|to|campaigns|"
     rb"cards?|message|quota|request)(?::|$)|\{streamer:apps\}:audiences$"
 )
-"""Keys of format 1 in a bucket, but for those that a running node writes anew."""
+"""Keys of format 1 in a bucket, except those that a running node recreates."""
 _FORMAT_1_NAMESPACE: Final = "streamer"
 """What the keys of format 1 that are in no bucket begin with."""
 
 _RENEWED: Final = rb"(?!lease:|devices:|rate:|\w+:\.)"
 """
-Keys that a running node writes anew in a store that was emptied, or before it has begun
-the deployment: those of connections, and of the apps ``.probe`` and ``.trial``.
+Keys that do not prove that a deployment has data. A running node recreates them after
+the store was emptied, and may write them before it has written the record: the keys of
+connections, and of the apps ``.probe`` and ``.trial``.
 """
 
 

@@ -67,8 +67,8 @@ class Sink(Protocol):
         """
         Queue one event; return whether there was room.
 
-        There is none if bytes are queued already and the event would bring them to more
-        than `buffer_bytes_max`. Then the event is not queued.
+        If bytes are queued already, and the event would raise their number above
+        `buffer_bytes_max`, there is no room and the event is not queued.
         """
 
     def buffered(self) -> int:
@@ -660,7 +660,7 @@ class Session:
         self, sub: AudienceSubscription | None, gap: Gap, cursor: str
     ) -> None:
         self.transport.gaps[gap] += 1
-        # Offsets may begin anew.
+        # Offsets may start again at 1.
         if sub is None:
             self._uncounted = ()
         else:

@@ -258,7 +258,7 @@ class StoreWatch:
 
     def _is_check_due(self) -> bool:
         if self.unready_reason() is not None:
-            return True  # What is missing, such as a replica, may return at any time.
+            return True  # A missing replica, for example, may return at any time.
         if self._memory != "ok" or self._redis.errors["full"] != self._refused:
             return True
         everysec = self._facts is not None and durability_of(self._facts) == "everysec"

@@ -5,7 +5,7 @@ Knows URLs. Decides how an address is shown to operators. Knows nothing of socke
 
 A connection keeps no address. It asks for one at every connect, so whatever finds the
 store again after it has moved is an implementation of `StoreAddress`: a fixed URL whose
-host name is resolved anew, or a service that names the present primary.
+host name is resolved at every connect, or a service that names the current primary.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-Faults of the store, as an operator is told of them.
+Reports faults of the store to the operator.
 
 Decides what is logged of a store that is unreachable or refuses commands, how often,
 and why the node is not ready meanwhile. Knows the parts of the process that use the
