@@ -726,27 +726,32 @@ async def test_a_reader_that_leaves_while_joining_leaves_nothing_behind(
         await audiences.join(log, Topic(f"t{n % 2}"))
     came = 0
 
-    async def visit() -> None:
+    async def visit(limit_s: float | None) -> None:
         nonlocal came
-        for n in range(8):
-            log = rng.choice(logs)
-            client = make_client(topics=("live",))
-            # The last visit of each takes the time that it needs: however busy the
-            # machine is, some get in.
-            limit_s = rng.random() * 0.01 * 2**n if n < 7 else None
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(limit_s):
-                    async with catch_up.stream_audiences.follow(log, client.session):
-                        came += 1
-                        topic = Topic(f"t{rng.randrange(4)}")
-                        await catch_up.stream_audiences.listen_to(
-                            log, client.session, [topic]
-                        )
-                        change = rng.choice([audiences.join, audiences.leave])
-                        await change(log, topic)
-                        await asyncio.sleep(rng.random() * 0.05)
-            followed = [sub.log for sub in client.session.audience_subscriptions]
-            assert not followed
+        log = rng.choice(logs)
+        client = make_client(topics=("live",))
+        with contextlib.suppress(TimeoutError, StoreUnavailable):
+            async with asyncio.timeout(limit_s):
+                async with catch_up.stream_audiences.follow(log, client.session):
+                    came += 1
+                    topic = Topic(f"t{rng.randrange(4)}")
+                    await catch_up.stream_audiences.listen_to(
+                        log, client.session, [topic]
+                    )
+                    change = rng.choice([audiences.join, audiences.leave])
+                    await change(log, topic)
+                    await asyncio.sleep(rng.random() * 0.05)
+        followed = [sub.log for sub in client.session.audience_subscriptions]
+        assert not followed
+
+    async def visit_often() -> None:
+        for n in range(7):
+            await visit(rng.random() * 0.01 * 2**n)
+        # However busy the machine is, and whatever the cuts have ended: some get in.
+        before = came
+        while came == before:
+            await visit(None)
+            await asyncio.sleep(0.01)  # a refusal comes at once
 
     async def disturb() -> None:
         for _ in range(3):
@@ -754,13 +759,9 @@ async def test_a_reader_that_leaves_while_joining_leaves_nothing_behind(
             catch_up.reconnect()
 
     disturber = asyncio.create_task(disturb())
-    outcomes = await asyncio.gather(
-        *(visit() for _ in range(12)), return_exceptions=True
-    )
+    await asyncio.gather(*(visit_often() for _ in range(12)))
     await disturber
 
-    assert all(o is None or isinstance(o, StoreUnavailable) for o in outcomes), outcomes
-    assert came > 5
     assert len(catch_up.hub) == 0
     assert not catch_up.hub.logs
     pubsub = catch_up._pubsub
