@@ -130,7 +130,7 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      process, port, control_channel (between supervisor and worker)
     bench/           MEASURES. The load test: scenarios, target, runner, load/
     cli/             serve, scheduler, store, app, key, token, publish, tail, trim,
-                     doctor
+                     doctor, health
 
 Imports run one way: errors, model, origins, store_url <- compiled <- core <- store, hub
 <- service <- transports <- contract, metrics <- surfaces <- components, openapi <- app

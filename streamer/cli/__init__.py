@@ -27,6 +27,7 @@ _MODULES: Final = {
     "tail": "messages",
     "trim": "trim",
     "doctor": "doctor",
+    "health": "health",
     "bench": "bench",
     # Only `serve` starts it; no help lists it.
     "worker": "serve",
@@ -45,6 +46,7 @@ class _Commands(LazyGroup):
         "tail": "Print a player's notifications as they arrive.",
         "trim": "Remove old notifications to free memory.",
         "doctor": "Check the settings, this machine and the store.",
+        "health": "Ask a running server whether it is ready.",
         "bench": "Measure a running deployment under load.",
     }
 
