@@ -88,7 +88,7 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      refused), replicated (writes that replicas confirm), faults (what
                      fails, told seldom), health, trial (tries every command)
       server/        embedded (the private Valkey), directory, memory,
-                     password, running, server_binary
+                     password, running, backup, server_binary
       logs/          inbox, appending, entries, page_reads, numbered, receipts, views,
                      mutes, trimming, settings
       scheduling/    timetable, notices, firing, recipients, schedule_records,
@@ -130,7 +130,7 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      process, port, control_channel (between supervisor and worker)
     bench/           MEASURES. The load test: scenarios, target, runner, load/
     cli/             serve, scheduler, store, app, key, token, publish, tail, trim,
-                     doctor, health
+                     doctor, health, backup, restore
 
 Imports run one way: errors, model, origins, store_url <- compiled <- core <- store, hub
 <- service <- transports <- contract, metrics <- surfaces <- components, openapi <- app

@@ -28,6 +28,8 @@ _MODULES: Final = {
     "trim": "trim",
     "doctor": "doctor",
     "health": "health",
+    "backup": "backup",
+    "restore": "backup",
     "bench": "bench",
     # Only `serve` starts it; no help lists it.
     "worker": "serve",
@@ -47,6 +49,8 @@ class _Commands(LazyGroup):
         "trim": "Remove old notifications to free memory.",
         "doctor": "Check the settings, this machine and the store.",
         "health": "Ask a running server whether it is ready.",
+        "backup": "Write the embedded store to a file, while it runs.",
+        "restore": "Put a backup into an empty data directory.",
         "bench": "Measure a running deployment under load.",
     }
 

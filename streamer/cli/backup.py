@@ -1,0 +1,143 @@
+"""
+`streamer backup` and `streamer restore`: the embedded store in one file.
+
+Knows the data directory of the settings, and how a store is started to see whether it
+can be loaded.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .settings import (
+    embedded_password,
+    locate_store,
+    resolve,
+    run,
+    store_memory,
+    temporary_dir,
+)
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..store.server.backup import Backup
+
+__all__ = ["backup", "restore"]
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_EXTERNAL = (
+    "{} is for the embedded store; back up an external store with its own means, such "
+    "as BGSAVE or the snapshots of a managed one"
+)
+
+
+@click.command()
+@click.argument("target", metavar="FILE", type=_FILE)
+@click.option(
+    "--verify/--no-verify",
+    default=True,
+    help="Whether to load the backup into a store of its own. Default: yes.",
+)
+@click.option("--data-dir", metavar="PATH", help="Directory of the embedded store.")
+@click.option(
+    "--config",
+    "file",
+    metavar="PATH",
+    help="TOML file with settings. Default: $STREAMER_CONFIG.",
+)
+def backup(target: Path, verify: bool, file: str | None, data_dir: str | None) -> None:
+    """
+    Write the embedded store to a new FILE, while it runs.
+
+    FILE has everything that was acknowledged before the command began, and the secrets
+    of all apps: only its owner may read it. A name that ends in .gz compresses it.
+    """
+    config = _embedded(file, data_dir, "backup")
+    run(_backup(locate_store(config), target, verify))
+
+
+@click.command()
+@click.argument("archive", metavar="FILE", type=_FILE)
+@click.option("--data-dir", metavar="PATH", help="Directory of the embedded store.")
+@click.option(
+    "--config",
+    "file",
+    metavar="PATH",
+    help="TOML file with settings. Default: $STREAMER_CONFIG.",
+)
+def restore(archive: Path, file: str | None, data_dir: str | None) -> None:
+    """
+    Put a backup into a data directory that has no store.
+
+    Notifications that were sent after the backup are gone; streams that had received
+    them are told by a `gap`.
+    """
+    config = _embedded(file, data_dir, "restore")
+    if not archive.exists():
+        raise click.ClickException(f"there is no file {archive}")
+    run(_restore(config, Path(config.data_dir).expanduser().absolute(), archive))
+
+
+def _embedded(file: str | None, data_dir: str | None, command: str) -> Config:
+    config = resolve(file, data_dir=data_dir).config
+    if config.redis:
+        raise click.ClickException(_EXTERNAL.format(command))
+    return config
+
+
+async def _backup(config: Config, target: Path, verify: bool) -> None:
+    from ..store.server.backup import restore_backup, write_backup
+
+    about = write_backup(Path(config.data_dir), target)
+    click.echo(f"wrote {target}: {_describe(about)}")
+    if not verify:
+        return
+    with tempfile.TemporaryDirectory(dir=temporary_dir(), prefix="streamer-") as folder:
+        restore_backup(target, Path(folder))
+        keys = await _load(Path(folder), config, password="")
+    click.echo(f"verified: a store loads it, with {keys} keys")
+
+
+async def _restore(config: Config, data_dir: Path, archive: Path) -> None:
+    from ..store.server.backup import restore_backup
+    from ..store.server.directory import drop_lock, take_lock
+
+    lock = await take_lock(data_dir, temporary=True)
+    try:
+        about = restore_backup(archive, data_dir)
+    finally:
+        drop_lock(lock)
+    click.echo(f"restored {archive} to {data_dir}: {_describe(about)}")
+    keys = await _load(data_dir, config, password=embedded_password(config))
+    click.echo(f"verified: a store loads it, with {keys} keys")
+
+
+async def _load(data_dir: Path, config: Config, *, password: str) -> int:
+    """Start a store on a directory; return its number of keys."""
+    from ..store.client.connection import RedisConnection
+    from ..store.server.embedded import Embedded
+
+    store = await Embedded.start(
+        data_dir, memory=store_memory(config), password=password, temporary=True
+    )
+    try:
+        redis = RedisConnection(store.url, name="streamer-cli")
+        try:
+            return int(await redis.call("DBSIZE"))
+        finally:
+            await redis.close()
+    finally:
+        await store.stop()
+
+
+def _describe(about: Backup) -> str:
+    taken = datetime.fromtimestamp(about.taken_at_ms / 1_000, UTC)
+    return (
+        f"{about.bytes:,} bytes as of {taken:%Y-%m-%d %H:%M:%S} UTC, by streamer "
+        f"{about.version}"
+    )
