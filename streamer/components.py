@@ -35,10 +35,11 @@ from .service.streams.probe import Probe
 from .store.access.apps import Apps
 from .store.access.quotas import QuotaUsage
 from .store.access.tickets import TicketStore
-from .store.client.address import FixedAddress, StoreAddress
+from .store.client.address import StoreAddress
 from .store.client.connection import TIMEOUT_S, RedisConnection
 from .store.client.faults import StoreFaults
 from .store.client.replicated import Replicated
+from .store.client.sentinel import address_at
 from .store.logs.inbox import Inbox
 from .store.logs.numbered import NumberedLists
 from .store.logs.page_reads import PageReads
@@ -76,7 +77,7 @@ class Components:
 
         self.player_names = PlayerNames(config.log_players, config.log_key)
         self.counters = Counters()
-        address = FixedAddress(store_url)
+        address = address_at(store_url)
         faults = faults or StoreFaults(address.where)
         self.redis = RedisConnection(address, namespace=config.namespace, faults=faults)
         self.confirmed = _confirmed(config, address, faults)

@@ -18,6 +18,7 @@ __all__ = [
     "NAMESPACE",
     "NAMESPACE_CHARS",
     "SCHEMES",
+    "SentinelUrl",
     "StoreUrl",
     "is_namespace",
     "parse_store_url",
@@ -42,6 +43,13 @@ DATABASE_MAX: Final = 2**31 - 1
 
 PORT: Final = 6379
 
+SENTINELS: Final = {
+    f"{scheme}+sentinel": kind for scheme, kind in SCHEMES.items() if kind != "unix"
+}
+"""The schemes of a store that Sentinels find, and for each that of the store."""
+
+SENTINEL_PORT: Final = 26379
+
 _NAMESPACE: Final = re.compile(r"[a-z0-9_-]{1,32}")
 _CLIENT_NAME: Final = re.compile(r"[!-~]{1,64}", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x20\x7f]")
@@ -56,6 +64,10 @@ _OF_TLS: Final[dict[str, tuple[str, ...] | None]] = {
     "ssl_keyfile": None,
     "ssl_cert_reqs": ("required", "none"),
     "ssl_check_hostname": ("true", "false"),
+}
+_OF_SENTINELS: Final[dict[str, tuple[str, ...] | None]] = {
+    "sentinel_username": None,
+    "sentinel_password": None,
 }
 # Options of the Redis client that look useful and would break a promise.
 _REASONS: Final = {
@@ -106,12 +118,49 @@ class StoreUrl(NamedTuple):
         return self.scheme == "rediss" and reqs != "none"
 
 
+class SentinelUrl(NamedTuple):
+    """
+    The parts of the URL of a store whose primary Sentinels name.
+
+    Args:
+        service: The name of the primary at the Sentinels.
+        sentinels: Where each Sentinel listens, with its credentials.
+        store: The store, without its host and port.
+
+    """
+
+    service: str
+    sentinels: tuple[StoreUrl, ...]
+    store: StoreUrl
+
+    @property
+    def scheme(self) -> str:
+        """``redis`` or ``rediss`` (TLS, to the Sentinels as well)."""
+        return self.store.scheme
+
+    @property
+    def database(self) -> int:
+        """Number of the database."""
+        return self.store.database
+
+    @property
+    def place(self) -> str:
+        """Where the store is, for messages."""
+        sentinels = ", ".join(each.place for each in self.sentinels)
+        return f"{self.service!r} of the Sentinels {sentinels}"
+
+    @property
+    def verifies_certificate(self) -> bool:
+        """Whether the store has to prove its identity. False without TLS, too."""
+        return self.store.verifies_certificate
+
+
 def is_namespace(text: str) -> bool:
     """Whether keys can begin with a text; see `NAMESPACE_CHARS`."""
     return _NAMESPACE.fullmatch(text) is not None
 
 
-def parse_store_url(text: str) -> StoreUrl:
+def parse_store_url(text: str) -> StoreUrl | SentinelUrl:
     """
     Return the parts of a URL.
 
@@ -130,44 +179,78 @@ def parse_store_url(text: str) -> StoreUrl:
         _ = parts.hostname
     except ValueError as error:
         raise ValueError("is not a URL: an IPv6 address needs brackets") from error
-    scheme = SCHEMES.get(parts.scheme)
+    by_sentinels = parts.scheme in SENTINELS
+    scheme = SENTINELS.get(parts.scheme) or SCHEMES.get(parts.scheme)
     if scheme is None:
         raise ValueError(
-            "must begin with redis://, rediss://, valkey://, valkeys:// or unix://"
+            "must begin with redis://, rediss://, valkey://, valkeys:// or unix://, or "
+            "with redis+sentinel:// or rediss+sentinel://"
         )
     if not text[len(parts.scheme) :].startswith("://"):
         raise ValueError(f"must begin with {parts.scheme}://")
     userinfo, _, address = parts.netloc.rpartition("@")
     username, _, password = userinfo.partition(":")
-    host, port, path = "", PORT, ""
+    path, hosts = "", []
     if scheme == "unix":
         path = _socket(address, parts.path)
+    elif by_sentinels:
+        hosts = [_host(each, SENTINEL_PORT) for each in address.split(",")]
     else:
-        host, port = _host(address)
+        hosts = [_host(address)]
     # The rest of a password with a / or ? in it, which no message may repeat.
-    if "@" in parts.query or (host and "@" in parts.path):
+    if "@" in parts.query or (hosts and "@" in parts.path):
         raise ValueError(f"contains @ after the host; {_ESCAPE}")
-    options = _options(parts.query, scheme)
-    database = _path_database(parts.path) if host else None
+    accepted = _COMMON | (_OF_TLS if scheme == "rediss" else {})
+    options = _options(parts.query, accepted | (_OF_SENTINELS if by_sentinels else {}))
+    store = StoreUrl(
+        scheme,
+        username=_decoded(username, "user name"),
+        password=_decoded(password, "password"),
+        client_name=options.get("client_name", ""),
+        tls={name: value for name, value in options.items() if name in _OF_TLS},
+    )
+    if by_sentinels:
+        service, database = _service(parts.path)
+        sentinel = StoreUrl(
+            scheme,
+            username=options.get("sentinel_username", ""),
+            password=options.get("sentinel_password", ""),
+            client_name=store.client_name,
+            tls=store.tls,
+        )
+        return SentinelUrl(
+            service,
+            tuple(sentinel._replace(host=host, port=port) for host, port in hosts),
+            store._replace(database=_database(database, options)),
+        )
+    if path:
+        return store._replace(path=path, database=_database("", options))
+    ((host, port),) = hosts
+    return store._replace(host=host, port=port, database=_database(parts.path, options))
+
+
+def _database(path: str, options: Mapping[str, str]) -> int:
+    """Return the number of the database that the path or an option names."""
+    database = _path_database(path)
     if "db" in options:
         named = _number(options["db"], "the option db")
         if database is not None and named != database:
             raise ValueError("names two databases, by its path and by the option db")
-        database = named
-    return StoreUrl(
-        scheme,
-        host,
-        port,
-        path,
-        database or 0,
-        _decoded(username, "user name"),
-        _decoded(password, "password"),
-        options.get("client_name", ""),
-        {name: value for name, value in options.items() if name in _OF_TLS},
-    )
+        return named
+    return database or 0
 
 
-def _host(address: str) -> tuple[str, int]:
+def _service(path: str) -> tuple[str, str]:
+    """Return the name of the primary, and the path after it."""
+    name, slash, rest = path.removeprefix("/").partition("/")
+    if not name:
+        raise ValueError(
+            "does not name the primary: redis+sentinel://host1:26379,host2:26379/NAME"
+        )
+    return _decoded(name, "name of the primary"), slash + rest
+
+
+def _host(address: str, default: int = PORT) -> tuple[str, int]:
     if address.startswith("["):
         host, bracket, rest = address[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
@@ -180,7 +263,7 @@ def _host(address: str) -> tuple[str, int]:
     if not host:
         raise ValueError(f"has no host; {_ESCAPE}")
     if not port:
-        return unquote(host), PORT
+        return unquote(host), default
     if not (port.isascii() and port.isdigit()) or not 1 <= int(port[:6]) <= 65_535:
         raise ValueError(f"has a wrong port, expected 1 to 65535; {_ESCAPE}")
     return unquote(host), int(port)
@@ -219,9 +302,10 @@ def _number(text: str, what: str) -> int:
     )
 
 
-def _options(query: str, scheme: str) -> dict[str, str]:
+def _options(
+    query: str, accepted: Mapping[str, tuple[str, ...] | None]
+) -> dict[str, str]:
     """Return the options of a URL, each checked."""
-    accepted = _COMMON | (_OF_TLS if scheme == "rediss" else {})
     options: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in accepted:
@@ -248,6 +332,8 @@ def _refusal(name: str, accepted: Mapping[str, object]) -> str:
     text = f"has the option {name[:32]!r}"
     if name in _OF_TLS:
         return f"{text}, which needs TLS: rediss:// or valkeys://"
+    if name in _OF_SENTINELS:
+        return f"{text}, which is for Sentinels: redis+sentinel://"
     if name in _REASONS:
         text += f" ({_REASONS[name]})"
     return f"{text}, which is not accepted; accepted are {', '.join(accepted)}"

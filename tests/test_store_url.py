@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from streamer.store_url import StoreUrl, parse_store_url
+from streamer.store_url import SentinelUrl, StoreUrl, parse_store_url
 
 
 @pytest.mark.parametrize(
@@ -136,6 +136,18 @@ def test_the_parts_of_a_url(url: str, parts: StoreUrl) -> None:
             "rediss://host?ssl_keyfile_=/k",
             "accepted are db, client_name, ssl_ca_certs, ssl_ca_path",
         ),
+        ("redis+sentinel://host", "does not name the primary"),
+        ("redis+sentinel://host/", "does not name the primary"),
+        ("redis+sentinel:///main", "has no host"),
+        ("redis+sentinel://a,,b/main", "has no host"),
+        ("redis+sentinel://a,b:0/main", "has a wrong port"),
+        ("redis+sentinel://a,::1/main", "an IPv6 address without brackets"),
+        ("redis+sentinel://a/main/x", "no such database"),
+        ("redis+sentinel://a/main/1?db=2", "names two databases"),
+        ("redis+sentinel://a:se/cret@b/main", "has a wrong port"),
+        ("redis+sentinel://a/main?sentinel_password=", "without a value"),
+        ("redis://a?sentinel_password=secret", "which is for Sentinels"),
+        ("unix+sentinel:///run/s", "or with redis+sentinel://"),
     ],
 )
 def test_a_wrong_url_is_refused_and_no_secret_repeated(url: str, problem: str) -> None:
@@ -152,6 +164,10 @@ def test_a_wrong_url_is_refused_and_no_secret_repeated(url: str, problem: str) -
         ("redis://user:secret@host/3", "host:6379"),
         ("redis://[::1]:7000", "[::1]:7000"),
         ("unix://user:secret@/run/s?db=1", "/run/s"),
+        (
+            "redis+sentinel://user:secret@a,[::1]:7000/main?sentinel_password=secret",
+            "'main' of the Sentinels a:26379, [::1]:7000",
+        ),
     ],
 )
 def test_messages_name_the_place_of_a_store(url: str, place: str) -> None:
@@ -165,7 +181,37 @@ def test_messages_name_the_place_of_a_store(url: str, place: str) -> None:
         ("rediss://host?ssl_cert_reqs=required", True),
         ("rediss://host?ssl_cert_reqs=none", False),
         ("redis://host", False),
+        ("rediss+sentinel://host/main", True),
+        ("valkeys+sentinel://host/main?ssl_cert_reqs=none", False),
+        ("redis+sentinel://host/main", False),
     ],
 )
 def test_a_store_proves_its_identity_over_tls(url: str, verifies: bool) -> None:
     assert parse_store_url(url).verifies_certificate is verifies
+
+
+def test_sentinels_have_credentials_of_their_own_and_the_options_for_tls() -> None:
+    tls = {"ssl_ca_certs": "/ca"}
+    url = (
+        "rediss+sentinel://user:pw@a:1,b/my%20primary/3?ssl_ca_certs=/ca"
+        "&sentinel_username=watch&sentinel_password=p%40w&client_name=me"
+    )
+    sentinel = StoreUrl(
+        *("rediss", "a", 1),
+        username="watch",
+        password="p@w",
+        client_name="me",
+        tls=tls,
+    )
+    assert parse_store_url(url) == SentinelUrl(
+        "my primary",
+        (sentinel, sentinel._replace(host="b", port=26_379)),
+        StoreUrl(
+            "rediss",
+            database=3,
+            username="user",
+            password="pw",
+            client_name="me",
+            tls=tls,
+        ),
+    )

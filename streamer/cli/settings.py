@@ -243,8 +243,11 @@ async def store_url(config: Config) -> AsyncIterator[str]:
 async def open_redis(url: str, config: Config) -> AsyncIterator[RedisConnection]:
     """Yield a connection to the store at `url`, which the first call opens."""
     from ..store.client.connection import RedisConnection
+    from ..store.client.sentinel import address_at
 
-    redis = RedisConnection(url, namespace=config.namespace, name="streamer-cli")
+    redis = RedisConnection(
+        address_at(url), namespace=config.namespace, name="streamer-cli"
+    )
     try:
         yield redis
     finally:

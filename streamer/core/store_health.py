@@ -237,7 +237,8 @@ def judge_mode(info: Mapping[str, str]) -> Finding:
     if info.get("redis_mode") == "sentinel":
         return Finding(
             "problem",
-            "the store is a Sentinel, which holds no data: use the URL of the primary",
+            "the store is a Sentinel, which holds no data: use "
+            "redis+sentinel://HOST:PORT/NAME, with the name of the primary",
         )
     return Finding("ok", "the store is neither a cluster nor a Sentinel")
 

@@ -337,7 +337,8 @@ class StoreProcess(ChildProcess):
             return False
         try:
             writer.write(b"PING\r\n")
-            return await reader.readline() == b"+PONG\r\n"
+            # One that requires a password answers as well.
+            return (await reader.readline()).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
         finally:

@@ -52,6 +52,7 @@ from ...errors import StoreUnavailable, StoreUnfit, Unavailable
 from ...store.client.connection import RedisConnection
 from ...store.client.faults import STORE_FAILURES, StoreFaults
 from ...store.client.health import read_facts
+from ...store.client.sentinel import address_at
 from ...store.client.trial import find_forbidden
 from ...store.deployment import enter_deployment
 from .deployment_check import DeploymentCheck
@@ -333,7 +334,7 @@ async def refuse_unsuitable_store(
             deployment, or data of another format.
 
     """
-    redis = RedisConnection(url, namespace=config.namespace, faults=faults)
+    redis = RedisConnection(address_at(url), namespace=config.namespace, faults=faults)
     try:
         facts = await read_facts(redis)
         if reasons := unsuitable_reasons(judge(facts, _promise(config))):

@@ -45,15 +45,18 @@ class FixedAddress:
     A URL that does not change. The host name in it may lead to another server.
 
     Args:
-        url: A URL that `store_url.parse_store_url` accepts.
+        url: Its parts, or a URL of one server that `store_url.parse_store_url` accepts.
 
     Raises:
         ValueError: The URL is not accepted.
 
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = parse_store_url(url)
+    def __init__(self, url: str | StoreUrl) -> None:
+        parsed = parse_store_url(url) if isinstance(url, str) else url
+        if not isinstance(parsed, StoreUrl):
+            raise ValueError("names Sentinels, and not a server")
+        self._url = parsed
 
     @property
     def where(self) -> str:

@@ -629,7 +629,7 @@ class Moved:
 
     async def locate(self) -> StoreUrl:
         self.asked += 1
-        return parse_store_url(self.url)
+        return await FixedAddress(self.url).locate()
 
 
 @pytest.fixture
