@@ -1,0 +1,142 @@
+/**
+ * The token of a client: when it expires, and how to get another one.
+ *
+ * @module
+ */
+
+/** @import { Clock, GetToken, TokenReason, TokenResult } from "./types.js" */
+
+/** The part of its life after which a token is renewed; random, so that clients that
+ * connected together do not renew together. */
+const RENEWAL_FIRST = 0.75;
+const RENEWAL_LAST = 0.9;
+const RENEWAL_MIN_MS = 1_000;
+
+/** The token that all requests and streams of a client share. */
+export class Credential {
+  /** @type {string | undefined} */
+  #token;
+  /** Unix time in milliseconds. */
+  #expiresAt = NaN;
+  /** A token that was fetched ahead, for the next connection. */
+  #ahead = false;
+  /** @type {Promise<string | null> | undefined} */
+  #fetching;
+  #getToken;
+  #clock;
+  #signal;
+  /** Called with the player's identity when a token is of another player. */
+  onPlayer = () => {};
+  /** Who the token names, as far as it can be read: `issuer|subject`. */
+  player = "";
+
+  /**
+   * @param {{token?: string, getToken?: GetToken}} options
+   * @param {Clock} clock
+   * @param {AbortSignal} signal
+   */
+  constructor({ token, getToken }, clock, signal) {
+    this.#getToken = getToken;
+    this.#clock = clock;
+    this.#signal = signal;
+    if (token) this.#set(token);
+  }
+
+  /** Whether there is a source of further tokens. */
+  get canRenew() {
+    return !!this.#getToken;
+  }
+
+  /** The present token, `undefined` before the first one. */
+  get token() {
+    return this.#token;
+  }
+
+  /**
+   * Return the token for a request: the present one, or the first one.
+   *
+   * @returns {Promise<string | null>} `null`: nobody is signed in.
+   */
+  async current() {
+    return this.#token ?? this.renew("first");
+  }
+
+  /**
+   * Return the token for a new connection: the source is asked each time, since the
+   * player may have changed.
+   *
+   * @param {TokenReason} reason
+   * @returns {Promise<string | null>}
+   */
+  async forConnection(reason) {
+    if (this.#ahead || !this.#getToken) {
+      this.#ahead = false;
+      return this.#token ?? null;
+    }
+    return this.renew(reason);
+  }
+
+  /**
+   * Ask the source for a token. Several callers at once cause one call.
+   *
+   * @param {TokenReason} reason
+   * @returns {Promise<string | null>}
+   */
+  renew(reason) {
+    const getToken = this.#getToken;
+    if (!getToken) return Promise.resolve(this.#token ?? null);
+    this.#fetching ??= (async () => {
+      try {
+        const result = await getToken({ reason, signal: this.#signal });
+        if (result) this.#set(result);
+        else this.#token = undefined;
+        this.#ahead = !!result && reason === "expiring";
+        return this.#token ?? null;
+      } finally {
+        this.#fetching = undefined;
+      }
+    })();
+    return this.#fetching;
+  }
+
+  /**
+   * Return when to renew the token, in Unix milliseconds. Infinity: never, because there
+   * is no source, the expiry is unknown, or the token has expired by this machine's
+   * clock although the server accepts it.
+   */
+  renewalAt() {
+    const now = this.#clock.unixMs();
+    const left = this.#expiresAt - now;
+    if (!this.#getToken || !(left > 0)) return Infinity;
+    const part = RENEWAL_FIRST + (RENEWAL_LAST - RENEWAL_FIRST) * this.#clock.random();
+    return now + Math.max(RENEWAL_MIN_MS, left * part);
+  }
+
+  /** @param {TokenResult} result */
+  #set(result) {
+    const { token, expires_at } =
+      typeof result === "string" ? { token: result, expires_at: undefined } : result;
+    this.#token = token;
+    const claims = claimsOf(token);
+    this.#expiresAt = expires_at ? Date.parse(expires_at) : Number(claims.exp) * 1000;
+    const player = claims.sub ? `${claims.iss}|${claims.sub}` : "";
+    const changed = this.player && player && player !== this.player;
+    this.player = player || this.player;
+    if (changed) this.onPlayer();
+  }
+}
+
+/**
+ * Return the claims of a JSON Web Token, unverified; none for another token.
+ *
+ * @param {string} token
+ * @returns {{exp?: number, iss?: string, sub?: string}}
+ */
+function claimsOf(token) {
+  try {
+    const text = atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/"));
+    return JSON.parse(text) ?? {};
+  } catch {
+    return {};
+  }
+}
