@@ -13,39 +13,14 @@
 
 import { StreamerError } from "./errors.js";
 
-/** @import { Problem } from "./types.js" */
+/** @import { Ending, Step } from "./internal.js" */
 
 const FIRST_MS = 500;
 const MAX_MS = 20_000;
 /** A connection that lasted so long has proved itself. */
 const STABLE_MS = 10_000;
 /** A longer delay is a mistake: the client would look dead. */
-const DELAY_MAX_MS = 300_000;
-
-/**
- * How a connection ended, or why there was none.
- *
- * @typedef {object} Ending
- * @property {number} [code] A close code.
- * @property {string} reason For people.
- * @property {number} [delayMs] The delay that the server asks for.
- * @property {number} [status] The HTTP status that refused it.
- * @property {Problem} [problem]
- * @property {boolean} [network] Nothing answered: this says nothing of the transport.
- * @property {boolean} [buffered] It was opened, and nothing arrived on it.
- * @property {boolean} [again] The client itself wants another connection at once.
- * @property {boolean} [signedOut] There is no token.
- */
-
-/**
- * What to do next: exactly one member.
- *
- * @typedef {object} Step
- * @property {StreamerError} [stop] Do not reconnect.
- * @property {true} [newToken] Get another token, and reconnect at once.
- * @property {number} [waitMs] Reconnect after this time.
- * @property {boolean} [asked] With `waitMs`: the server has asked for it.
- */
+export const DELAY_MAX_MS = 300_000;
 
 /**
  * Return the wait before retry `attempt`, which begins at 0; `random` is less than 1.
@@ -109,29 +84,4 @@ export class Reconnect {
     }
     return { waitMs };
   }
-}
-
-/**
- * Return the close code with the meaning of an HTTP status that refuses a stream.
- *
- * @param {number} status
- */
-export function codeOfStatus(status) {
-  if (status === 401) return 4200;
-  if (status === 403) return 4201;
-  if (status === 409) return 4101;
-  if (status >= 500 || [408, 425, 429].includes(status)) return 4102;
-  return 4203;
-}
-
-/**
- * Return how many milliseconds a `Retry-After` asks for; 0 if it cannot be read.
- *
- * @param {Headers} headers
- * @param {number} unixMs
- */
-export function retryAfterMs(headers, unixMs) {
-  const value = headers.get("Retry-After")?.trim() ?? "";
-  const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - unixMs;
-  return ms > 0 ? Math.min(ms, DELAY_MAX_MS) : 0;
 }

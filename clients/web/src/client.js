@@ -21,9 +21,10 @@ import { Http } from "./http.js";
 import { Inbox } from "./inbox.js";
 import { SeenIds, UnreadCount } from "./messages.js";
 
-/** @import { Feed, Owner } from "./connection.js" */
-/** @import { Message } from "./messages.js" */
+/** @import { CursorStore } from "./cursor_store.js" */
+/** @import { Feed, Message, Owner } from "./internal.js" */
 /** @import { MarkQueue } from "./queue.js" */
+/** @import { Topics } from "./topics.js" */
 /** @import { ClientEvent, ClientEvents, ClientOptions, Clock, Gap, Mark, Notification, Status, StatusChange, TransportName } from "./types.js" */
 
 /** @type {Clock} */
@@ -35,10 +36,6 @@ const SYSTEM_CLOCK = {
   clearTimeout: (timer) => clearTimeout(timer),
 };
 const BUFFER_MAX = 512;
-const COMMAND_MS = 60_000;
-/** How long a changed cursor may wait before it is stored. */
-const STORE_MS = 250;
-const FILL_MAX = 1_000;
 
 /**
  * A player's notifications, live and in pages.
@@ -70,12 +67,12 @@ export class StreamerClient {
   /** @type {Set<EventIterator>} */
   #iterators = new Set();
   #seen = new SeenIds();
-  #topics;
-  /** @type {string[]} */
-  #pendingTopics = [];
-  #count = new UnreadCount((topic) =>
-    this.#topics.has(topic) || this.#pendingTopics.includes(topic),
-  );
+  /** @type {Topics} */
+  #topics = { own: new Set(), pending: [], replies: new Map() };
+  #count = new UnreadCount((topic) => {
+    const { own, pending } = this.#topics;
+    return own.has(topic) || pending.includes(topic);
+  });
   /** @type {number | null} */
   #toldUnread = null;
   /** @type {number | undefined} */
@@ -87,13 +84,10 @@ export class StreamerClient {
   /** Cursors that wait for iterators, with the number of their event. */
   #uncommitted = /** @type {{number: number, cursor: string}[]} */ ([]);
   #eventNumber = 0;
-  /** @type {Map<string, (message: Message) => void>} */
-  #replies = new Map();
-  #ref = 0;
-  /** @type {any} */
-  #storeTimer;
   /** @type {Promise<void> | undefined} */
   #loading;
+  /** @type {CursorStore | undefined} */
+  #store;
   /** @type {Promise<MarkQueue> | undefined} */
   #queue;
 
@@ -117,7 +111,7 @@ export class StreamerClient {
       clock: this.#clock,
       parse: options.parse ?? JSON.parse,
     });
-    this.#topics = new Set(options.topics);
+    this.#topics.own = new Set(options.topics);
     this.#received = this.#cursor = options.cursor ?? null;
     /** The player's inbox over HTTP. @readonly */
     this.inbox = new Inbox(this.#http);
@@ -151,7 +145,7 @@ export class StreamerClient {
 
   /** The topics of this stream alone. */
   get topics() {
-    return [...this.#topics];
+    return [...this.#topics.own];
   }
 
   /**
@@ -188,7 +182,7 @@ export class StreamerClient {
     this.#feed?.stop();
     this.#setStatus({ status: "closed" });
     for (const iterator of this.#iterators) iterator.end();
-    await this.#store();
+    await this.#store?.flush();
     (await this.#queue)?.close();
   }
 
@@ -201,7 +195,7 @@ export class StreamerClient {
   async logout() {
     await this.close();
     this.#forget();
-    await this.#options.storage?.removeItem(this.#storageKey);
+    await this.#store?.clear();
     await (await this.#queue)?.clear();
   }
 
@@ -320,19 +314,9 @@ export class StreamerClient {
    *   1,000 by default.
    * @returns {AsyncGenerator<Notification, void, void>}
    */
-  async *fillGap({ reason, before, topic }, { max = FILL_MAX, signal } = {}) {
-    // After these the old cursor means nothing, so a known id ends the reading.
-    const isLost = ["epoch", "ahead", "diverged"].includes(reason);
-    const isPlace = before && before !== "earliest" && !isLost;
-    const after = isPlace ? before : undefined;
-    const found = this.inbox.notifications({ limit: 100, topic, after, signal });
-    for await (const notification of found) {
-      const isKnown = this.#seen.isKnown(notification.id);
-      if (isKnown && !after && !topic) return;
-      if (isKnown) continue;
-      if (max-- <= 0) return;
-      yield notification;
-    }
+  async *fillGap(gap, options = {}) {
+    const { fillGap } = await import("./gap.js");
+    yield* fillGap(this.inbox, this.#seen, gap, options);
   }
 
   /**
@@ -342,17 +326,8 @@ export class StreamerClient {
    * @param {...string} topics
    * @returns {Promise<void>}
    */
-  async subscribe(...topics) {
-    this.#pendingTopics.push(...topics);
-    try {
-      await this.#command({ type: "subscribe", topics }, () => {
-        for (const topic of topics) this.#topics.add(topic);
-      });
-    } finally {
-      for (const topic of topics) {
-        this.#pendingTopics.splice(this.#pendingTopics.indexOf(topic), 1);
-      }
-    }
+  subscribe(...topics) {
+    return this.#changeTopics("subscribe", topics);
   }
 
   /**
@@ -361,10 +336,8 @@ export class StreamerClient {
    * @param {...string} topics
    * @returns {Promise<void>}
    */
-  async unsubscribe(...topics) {
-    await this.#command({ type: "unsubscribe", topics }, () => {
-      for (const topic of topics) this.#topics.delete(topic);
-    });
+  unsubscribe(...topics) {
+    return this.#changeTopics("unsubscribe", topics);
   }
 
   /** @param {AbortSignal} [signal] @returns {Promise<void>} */
@@ -396,7 +369,11 @@ export class StreamerClient {
     if (!this.#wanted) return;
     if (!this.#feed) {
       const owner = this.#owner();
-      this.#feed = new Connection(owner);
+      const { tabs } = this.#options;
+      const feed = tabs
+        ? new (await import("./tabs.js")).SharedConnection(owner)
+        : new Connection(owner);
+      this.#feed ??= feed;
     }
     if (this.#wanted) this.#feed?.start();
     // What was left over from an earlier visit.
@@ -425,11 +402,12 @@ export class StreamerClient {
       EventSource,
       pollMs,
       cursor: () => this.#received,
+      unread: () => this.#count.number,
       query: () => {
         /** @type {Record<string, string>} */
         const query = { instance: this.#instance };
         if (this.#received) query.cursor = this.#received;
-        if (this.#topics.size) query.topics = this.topics.join(",");
+        if (this.topics.length) query.topics = this.topics.join(",");
         if (options.device) query.device = options.device;
         return query;
       },
@@ -481,7 +459,7 @@ export class StreamerClient {
     } else if (type === "cursor") {
       this.#reach(cursor);
     } else if (type === "reply" || type === "error") {
-      this.#replies.get(message.ref)?.(message);
+      this.#topics.replies.get(message.ref)?.(message);
     }
     if (unread !== null && unread !== this.#toldUnread) {
       this.#toldUnread = unread;
@@ -508,15 +486,7 @@ export class StreamerClient {
    */
   #emit(type, value) {
     const number = ++this.#eventNumber;
-    for (const listener of [...(this.#listeners.get(type) ?? [])]) {
-      try {
-        const result = listener(value);
-        // An asynchronous listener.
-        if (result instanceof Promise) result.catch(report);
-      } catch (error) {
-        report(error);
-      }
-    }
+    this.#tell(type, value);
     const { bufferMax = BUFFER_MAX } = this.#options;
     for (const iterator of this.#iterators) {
       iterator.push(number, /** @type {ClientEvent} */ ({ type, value }));
@@ -524,6 +494,22 @@ export class StreamerClient {
         // No queue grows without a bound: disconnect, and resume when it is empty.
         this.#feed?.stop();
         this.#setStatus({ status: "waiting", reason: "the application does not keep up" });
+      }
+    }
+  }
+
+  /**
+   * @param {string} type
+   * @param {unknown} value
+   */
+  #tell(type, value) {
+    for (const listener of [...(this.#listeners.get(type) ?? [])]) {
+      try {
+        const result = listener(value);
+        // An asynchronous listener.
+        if (result instanceof Promise) result.catch(report);
+      } catch (error) {
+        report(error);
       }
     }
   }
@@ -542,10 +528,8 @@ export class StreamerClient {
     }
     if (!isSlow && this.#wanted && this.#status !== "stopped") this.#feed?.start();
     if (this.#cursor === before) return;
-    for (const listener of this.#listeners.get("cursor") ?? []) listener(this.#cursor);
-    this.#storeTimer ??= this.#options.storage
-      ? this.#clock.setTimeout(() => void this.#store(), STORE_MS)
-      : undefined;
+    this.#tell("cursor", this.#cursor);
+    if (this.#cursor) this.#store?.save(this.#cursor);
   }
 
   /** @param {Omit<StatusChange, "previous">} change */
@@ -555,43 +539,25 @@ export class StreamerClient {
     if (change.status === "stopped") this.#wanted = false;
     this.#status = change.status;
     this.#change = { ...change, previous };
+    // Replies of the connection that has ended do not come any more.
+    for (const reply of this.#topics.replies.values()) reply();
     this.#emit("status", this.#change);
     this.#commit();
     if (change.error) for (const iterator of this.#iterators) iterator.end(change.error);
   }
 
   /**
-   * Carry out a command on the stream, or on its next connection.
-   *
-   * @param {{type: string, topics: string[]}} command
-   * @param {() => void} apply
+   * @param {"subscribe" | "unsubscribe"} type
+   * @param {string[]} names
    */
-  async #command(command, apply) {
+  async #changeTopics(type, names) {
     if (this.#status === "closed") throw closedError();
-    const ref = String(++this.#ref);
-    /** @type {any} */
-    let timer;
-    /** @type {Promise<Message | undefined>} */
-    const replied = new Promise((resolve) => {
-      this.#replies.set(ref, resolve);
-      timer = this.#clock.setTimeout(() => resolve(undefined), COMMAND_MS);
-      this.on("status", () => resolve(undefined), { once: true, signal: this.#closing.signal });
-    });
-    try {
-      if (this.#status === "open" && this.#feed?.send({ ...command, ref })) {
-        const reply = await replied;
-        if (reply?.type === "error") throw new StreamerError("rejected", reply.problem);
-        apply();
-        // Its result was lost; the next connection names the topics itself.
-        if (!reply) this.#feed.reopen("topics have changed");
-        return;
-      }
-      apply();
-      this.#feed?.reopen("topics have changed");
-    } finally {
-      this.#replies.delete(ref);
-      this.#clock.clearTimeout(timer);
+    if (this.#options.tabs) {
+      throw new TypeError("a shared connection has the topics of the option `topics` only");
     }
+    const { changeTopics } = await import("./topics.js");
+    const feed = this.#feed ?? new Connection(this.#owner());
+    await changeTopics(this.#topics, type, names, feed, this.#clock);
   }
 
   /** @returns {Promise<MarkQueue | undefined>} */
@@ -613,41 +579,28 @@ export class StreamerClient {
   async #load() {
     const { storage } = this.#options;
     if (!storage) return;
+    const { CursorStore } = await import("./cursor_store.js");
+    const { credential } = this.#http;
+    this.#store = new CursorStore(storage, this.#storageKey, credential, this.#clock);
     try {
-      const stored = JSON.parse((await storage.getItem(this.#storageKey)) ?? "{}");
-      const { credential } = this.#http;
-      await credential.current().catch(() => null);
-      const isOther = stored.player && credential.player && stored.player !== credential.player;
-      if (typeof stored.cursor === "string" && !isOther) {
-        this.#received = this.#cursor = stored.cursor;
-      }
+      const cursor = await this.#store.load();
+      if (cursor) this.#received = this.#cursor = cursor;
     } catch (error) {
       // A storage that cannot be read is an empty one.
       report(error);
     }
   }
 
-  async #store() {
-    this.#clock.clearTimeout(this.#storeTimer);
-    this.#storeTimer = undefined;
-    const { storage } = this.#options;
-    if (!storage || !this.#cursor || this.#cursor === "earliest") return;
-    const { player } = this.#http.credential;
-    try {
-      const record = JSON.stringify({ cursor: this.#cursor, player });
-      await storage.setItem(this.#storageKey, record);
-    } catch (error) {
-      report(error);
-    }
-  }
-
   /** Forget everything that is of a player. */
   #forget() {
-    this.#received = this.#cursor = this.#options.cursor ?? null;
+    // A cursor of another player only causes a gap.
+    const { cursor } = this.#options;
+    this.#received = this.#cursor = cursor === "earliest" ? cursor : null;
     this.#uncommitted = [];
     this.#seen.clear();
     this.#count.number = this.#toldUnread = null;
     this.#marksVersion = undefined;
+    this.#emit("reset", undefined);
   }
 }
 

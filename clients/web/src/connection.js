@@ -9,15 +9,10 @@ import { Reconnect } from "./backoff.js";
 import { StreamerError } from "./errors.js";
 import { checked } from "./messages.js";
 import { watchPage } from "./page.js";
-import { eventsource } from "./transports/eventsource.js";
-import { poll } from "./transports/poll.js";
-import { sse } from "./transports/sse.js";
 import { websocket } from "./transports/websocket.js";
 
-/** @import { Ending } from "./backoff.js" */
-/** @import { Http } from "./http.js" */
-/** @import { Message } from "./messages.js" */
-/** @import { StatusChange, TokenReason, TransportName } from "./types.js" */
+/** @import { Ending, Feed, Message, Owner, Transport } from "./internal.js" */
+/** @import { TokenReason, TransportName } from "./types.js" */
 
 /** Silence allowed before `hello`, which waits for the store. */
 const HELLO_MS = 30_000;
@@ -34,54 +29,16 @@ const WAKE_MS = 5_000;
 const TRIES = 4;
 
 /**
- * What a transport gets. It calls `take` for each message, and returns how the
- * connection ended. When `signal` is aborted it closes the connection.
+ * How to connect. What is seldom needed is loaded when it is.
  *
- * @typedef {object} Channel
- * @property {Http} http
- * @property {string | null} token
- * @property {() => URL} url The stream's URL with its query.
- * @property {() => string | null} cursor
- * @property {AbortSignal} signal
- * @property {any} WebSocket
- * @property {any} EventSource
- * @property {number} pollMs
- * @property {() => boolean} isAsleep Whether the page is hidden in the page cache.
- * @property {(message: any) => void} take
- * @property {(send: (message: object) => void) => void} canSend The transport can send
- *   messages to the server.
+ * @type {Record<TransportName, () => Promise<Transport>>}
  */
-
-/** @typedef {(channel: Channel) => Promise<Ending>} Transport */
-
-/** @type {Record<TransportName, Transport>} */
-const TRANSPORTS = { websocket, sse, eventsource, poll };
-
-/**
- * Who owns a stream, and what the owner wants to know.
- *
- * @typedef {object} Owner
- * @property {Http} http
- * @property {TransportName[]} transports
- * @property {any} WebSocket
- * @property {any} EventSource
- * @property {number} pollMs
- * @property {() => Record<string, string>} query The parameters of the stream.
- * @property {() => string | null} cursor
- * @property {() => void} onConnection A connection has begun: `hello` follows.
- * @property {(message: Message) => boolean} onMessage Returns whether it was new.
- * @property {(change: Omit<StatusChange, "previous">) => void} onStatus
- */
-
-/**
- * The source of the messages of a stream.
- *
- * @typedef {object} Feed
- * @property {() => void} start
- * @property {() => void} stop
- * @property {(reason: string) => void} reopen
- * @property {(message: object) => boolean} send Returns whether it was sent.
- */
+const TRANSPORTS = {
+  websocket: async () => websocket,
+  sse: async () => (await import("./transports/sse.js")).sse,
+  eventsource: async () => (await import("./transports/eventsource.js")).eventsource,
+  poll: async () => (await import("./transports/poll.js")).poll,
+};
 
 /** @implements {Feed} */
 export class Connection {
@@ -185,6 +142,7 @@ export class Connection {
       reason = "reconnect";
       if (step.stop) {
         this.stop();
+        this.#reconnect.proved();
         const { code, reason } = ending;
         this.#owner.onStatus({ status: "stopped", code, reason, error: step.stop });
         return;
@@ -202,7 +160,7 @@ export class Connection {
    */
   #chooseTransport(ending, opened) {
     const { transports } = this.#owner;
-    if (opened || ending.status || ending.again) {
+    if (opened || ending.status || ending.answered || ending.again) {
       this.#failures = 0;
       return;
     }
@@ -264,17 +222,25 @@ export class Connection {
     const attempt = new AbortController();
     const name = transports[this.#transport];
     owner.onStatus({ status: "connecting", attempt: this.#reconnect.attempt });
+    /** @type {(ending: Ending) => void} */
+    let end = () => {};
     /** @type {Promise<Ending>} */
     const ended = new Promise((resolve) => {
-      this.#end = resolve;
+      end = (ending) => {
+        // Nothing is delivered any more.
+        attempt.abort();
+        resolve(ending);
+      };
     });
+    this.#end = end;
     try {
       return await Promise.race([ended, this.#open(name, reason, attempt.signal)]);
     } catch (error) {
       return { reason: String(error), network: !(error instanceof StreamerError) };
     } finally {
-      this.#end = this.#send = this.#check = undefined;
       attempt.abort();
+      // Unless `stop` and `start` have begun another attempt meanwhile.
+      if (this.#end === end) this.#end = this.#send = this.#check = undefined;
     }
   }
 
@@ -288,15 +254,16 @@ export class Connection {
     const owner = this.#owner;
     const { http } = owner;
     const { credential } = http;
-    const stopWatching = this.#watch(signal);
+    const line = this.#watch(name, signal);
     let token = null;
     if (credential.canRenew || credential.token) {
       token = await credential.forConnection(reason);
       if (token === null) return { reason: "nobody is signed in", signedOut: true };
     }
     if (signal.aborted) return { reason: "closed" };
-    stopWatching.restart();
-    return TRANSPORTS[name]({
+    line.begin();
+    const transport = await TRANSPORTS[name]();
+    return transport({
       http,
       token,
       signal,
@@ -309,14 +276,13 @@ export class Connection {
       WebSocket: owner.WebSocket,
       EventSource: owner.EventSource,
       pollMs: owner.pollMs,
-      isAsleep: () => this.#asleep,
       canSend: (send) => {
         this.#send = send;
       },
       take: (raw) => {
         if (signal.aborted) return;
         try {
-          this.#take(checked(raw), name, stopWatching.heard);
+          this.#take(checked(raw), name, line.heard);
         } catch (error) {
           this.#end?.({ reason: String(error) });
         }
@@ -336,9 +302,7 @@ export class Connection {
       this.send({ type: "pong" });
     } else if (message.type === "bye") {
       const { code, reason = "bye", delay_ms: delayMs } = message;
-      // The transport works, whatever it says.
-      this.#failures = 0;
-      this.#end?.({ code, reason, delayMs, status: code });
+      this.#end?.({ code, reason, delayMs, answered: true });
     } else if (message.type === "hello") {
       this.#openedAt = this.#clock.now();
       this.#worked = this.#transport;
@@ -356,12 +320,14 @@ export class Connection {
    * A machine that sleeps and a page that is throttled run no timers: silence counts
    * only if this client could have read, so a late timer asks before it judges.
    *
+   * @param {TransportName} name
    * @param {AbortSignal} signal
    */
-  #watch(signal) {
+  #watch(name, signal) {
     const { now, unixMs, setTimeout, clearTimeout, random } = this.#clock;
     const { credential } = this.#owner.http;
     let heartbeatMs = 0;
+    let hasBegun = false;
     let asked = false;
     let heardAt = now();
     let heardUnixMs = unixMs();
@@ -382,7 +348,9 @@ export class Connection {
       const late = now() - dueAt > 1_000;
       if (!heartbeatMs) {
         if (silentMs >= HELLO_MS) {
-          this.#end?.({ reason: "no hello", buffered: true });
+          // Perhaps a proxy collects what belongs to a stream.
+          const buffered = hasBegun && name !== "websocket";
+          this.#end?.({ reason: "no hello", buffered });
           return;
         }
       } else if (now() >= probeEndsAt) {
@@ -441,7 +409,10 @@ export class Connection {
     signal.addEventListener("abort", () => clearTimeout(timer));
     schedule();
     return {
-      restart,
+      begin: () => {
+        restart();
+        hasBegun = true;
+      },
       /** @param {number} [newHeartbeatMs] With `hello`. */
       heard: (newHeartbeatMs) => {
         restart();

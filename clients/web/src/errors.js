@@ -1,5 +1,5 @@
 /**
- * The one class of error that the client raises, and what refusals look like.
+ * The one class of error that the client raises.
  *
  * @module
  */
@@ -38,23 +38,4 @@ export class StreamerError extends Error {
     /** @readonly The server's problem document, if there was one. */
     this.problem = problem;
   }
-}
-
-/**
- * Return what a response that is not a success says.
- *
- * @param {Response} response
- * @returns {Promise<{problem?: Problem, text: string}>}
- */
-export async function problemOf(response) {
-  /** @type {Problem | undefined} */
-  let problem;
-  try {
-    const body = JSON.parse(await response.text());
-    if (body && typeof body === "object") problem = body;
-  } catch {
-    // Not from the server: a proxy's page, or a connection that was cut.
-  }
-  const said = problem?.detail ?? problem?.title ?? response.statusText;
-  return { problem, text: `${response.status} ${said}`.trim() };
 }

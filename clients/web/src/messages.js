@@ -6,7 +6,7 @@
 
 import { StreamerError } from "./errors.js";
 
-/** @typedef {{type: string, [member: string]: any}} Message */
+/** @import { Message } from "./internal.js" */
 
 /**
  * The members without which a message of a known type cannot be processed, and their

@@ -31,6 +31,4 @@ export function watchPage(signal, { onNetwork, onOffline, onVisible, onHide, onS
   listen(document, "visibilitychange", () => {
     if (document.visibilityState === "visible") onVisible();
   });
-  const connection = /** @type {any} */ (globalThis.navigator)?.connection;
-  listen(connection, "change", onOffline);
 }

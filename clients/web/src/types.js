@@ -166,6 +166,7 @@
  * @property {Gap} gap
  * @property {string} cursor The point that has been reached has changed.
  * @property {StatusChange} status
+ * @property {undefined} reset The token is of another player now: forget what was shown.
  */
 
 /**
@@ -245,6 +246,8 @@
  * @property {string} [device] A permanent name of the device.
  * @property {TransportName[]} [transports] Transports to try, in this order. By default
  *   all that the environment has.
+ * @property {boolean} [tabs] Share one connection between all tabs with the same
+ *   server and player, where the browser can. False by default.
  * @property {boolean} [queue] Keep marks and acknowledgements that cannot be sent, and
  *   send them later, also after a restart of the browser. False by default.
  * @property {AbortSignal} [signal] Closes the client.

@@ -1,8 +1,8 @@
 import { StreamerError } from "../errors.js";
-import { codeOfStatus } from "../backoff.js";
+import { endingOfError } from "../refusals.js";
 import { asMessage } from "./sse.js";
 
-/** @import { Transport } from "../connection.js" */
+/** @import { Transport } from "../internal.js" */
 
 const EVENTS = [
   ...["message", "hello", "withdrawn", "replaced", "gap", "read", "cursor", "unread"],
@@ -25,9 +25,7 @@ export async function eventsource(channel) {
       address.searchParams.set("ticket", ticket);
     } catch (error) {
       if (!(error instanceof StreamerError)) throw error;
-      const { status, problem, message: reason } = error;
-      if (!status) return { reason, network: true };
-      return { code: codeOfStatus(status), reason, status, problem };
+      return endingOfError(error);
     }
   }
   if (signal.aborted) return { reason: "closed" };

@@ -1,7 +1,7 @@
 import { StreamerError } from "../errors.js";
-import { codeOfStatus } from "../backoff.js";
+import { endingOfError } from "../refusals.js";
 
-/** @import { Transport } from "../connection.js" */
+/** @import { Transport } from "../internal.js" */
 /** @import { Page } from "../types.js" */
 
 const PATH = "v1/players/me/notifications";
@@ -55,9 +55,7 @@ export async function poll({ http, cursor, signal, take, pollMs }) {
     return { reason: "closed" };
   } catch (error) {
     if (!(error instanceof StreamerError)) throw error;
-    const { status, problem, message: reason } = error;
-    if (!status) return { reason, network: true };
-    return { code: codeOfStatus(status), reason, status, problem };
+    return endingOfError(error);
   }
 }
 

@@ -1,8 +1,6 @@
-import { codeOfStatus, retryAfterMs } from "../backoff.js";
-import { problemOf } from "../errors.js";
+import { endingOf } from "../refusals.js";
 
-/** @import { Transport } from "../connection.js" */
-/** @import { Ending } from "../backoff.js" */
+/** @import { Transport } from "../internal.js" */
 
 /**
  * Server-Sent Events, read by `fetch`: the token is in a header.
@@ -35,23 +33,6 @@ export async function sse({ http, url, token, signal, take }) {
   } catch (error) {
     return { reason: `lost: ${error}` };
   }
-}
-
-/**
- * Return the ending that a refusal is.
- *
- * @param {Response} response
- * @param {number} unixMs
- * @returns {Promise<Ending>}
- */
-export async function endingOf(response, unixMs) {
-  const { status, headers } = response;
-  const isPage = headers.get("Content-Type")?.startsWith("text/html");
-  const { problem, text: reason } = await problemOf(response);
-  // The page of a captive portal or of a proxy is no decision of the server.
-  if (isPage && status < 500) return { reason };
-  const delayMs = retryAfterMs(headers, unixMs);
-  return { code: codeOfStatus(status), reason, status, problem, delayMs };
 }
 
 /**

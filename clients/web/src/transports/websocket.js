@@ -1,4 +1,4 @@
-/** @import { Transport } from "../connection.js" */
+/** @import { Transport } from "../internal.js" */
 
 /**
  * WebSocket. The token is in the first message, because browsers set no headers.
