@@ -87,6 +87,8 @@ export class Credential {
     if (!getToken) return Promise.resolve(this.#token ?? null);
     this.#fetching ??= (async () => {
       try {
+        // So that `finally` never runs before the assignment.
+        await undefined;
         const result = await getToken({ reason, signal: this.#signal });
         if (result) this.#set(result);
         else this.#token = undefined;

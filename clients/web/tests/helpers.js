@@ -1,5 +1,12 @@
 /** Time, sockets and servers that follow the script of a test. */
 
+// What the client loads on demand is there at once.
+await Promise.all(
+  ["cursor_store", "gap", "queue", "request", "topics"]
+    .concat(["eventsource", "poll", "sse"].map((name) => `transports/${name}`))
+    .map((name) => import(`../src/${name}.js`)),
+);
+
 /** A clock that moves when the test says so. Randomness is 1, almost. */
 export class FakeClock {
   #now = 1_000;
