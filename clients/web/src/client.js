@@ -255,10 +255,13 @@ export class StreamerClient {
    * @param {{signal?: AbortSignal}} [options]
    * @returns {AsyncGenerator<Notification, void, void>}
    */
-  async *notifications(options) {
-    for await (const event of this.events(options)) {
-      if (event.type === "notification") yield event.value;
-    }
+  notifications(options) {
+    const events = this.events(options);
+    return (async function* () {
+      for await (const event of events) {
+        if (event.type === "notification") yield event.value;
+      }
+    })();
   }
 
   /** The same as `events()`. */
