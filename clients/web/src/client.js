@@ -1,14 +1,9 @@
 /**
- * The client: one player's notifications, live and in pages.
- *
- * Keeps the cursor, the number of unread, and the ids that were delivered, and tells the
- * application what happens. `connection` knows how the messages arrive, `inbox` the
- * pages.
+ * The client: what the application calls, and what it is told.
  *
  * There are two cursors. Connections resume from the one received last. `cursor`, which
- * is stored, is that of the last event with which the application has finished: all
- * listeners have returned, and all iterators have taken the next event. So a crash
- * repeats some notifications, and loses none.
+ * is stored, is that of the last event with which all listeners and iterators have
+ * finished. So a crash repeats some notifications, and loses none.
  *
  * @module
  */
@@ -228,8 +223,7 @@ export class StreamerClient {
 
   /**
    * Iterate over the events from now on, and connect. The iteration ends when the client
-   * is closed, and throws when the server refuses it for good. The cursor moves on when
-   * the next event is taken.
+   * is closed, and throws when it is stopped.
    *
    * @param {{signal?: AbortSignal}} [options] Ends the iteration.
    * @returns {AsyncIterableIterator<ClientEvent>}
@@ -323,8 +317,7 @@ export class StreamerClient {
   }
 
   /**
-   * Deliver what is sent to `topics` from now on, on this stream alone: for all of them
-   * or, if one is not allowed, for none.
+   * Deliver what is sent to these topics, on this stream alone: to all or to none.
    *
    * @param {...string} topics
    * @returns {Promise<void>}
@@ -334,7 +327,7 @@ export class StreamerClient {
   }
 
   /**
-   * Stop delivering what is sent to `topics`.
+   * Stop delivering these topics.
    *
    * @param {...string} topics
    * @returns {Promise<void>}

@@ -1,9 +1,4 @@
-/**
- * One stream over all its connections: when to connect, how, and whether the line is
- * dead. Knows nothing of cursors, of the number of unread, or of what events mean.
- *
- * @module
- */
+/** One stream over all its connections: when to connect, how, and whether it is dead. @module */
 
 import { Reconnect } from "./backoff.js";
 import { StreamerError } from "./errors.js";
@@ -73,7 +68,6 @@ export class Connection {
     );
   }
 
-  /** Connect, and stay connected until `stop`. */
   start() {
     if (this.#running) return;
     const { signal } = (this.#running = new AbortController());
@@ -101,28 +95,18 @@ export class Connection {
     void this.#run(signal);
   }
 
-  /** Disconnect; `start` resumes. */
   stop() {
     this.#running?.abort();
     this.#running = undefined;
     this.#end?.({ reason: "closed" });
   }
 
-  /**
-   * Open another connection at once, with the parameters that the owner then has.
-   *
-   * @param {string} reason
-   */
+  /** @param {string} reason */
   reopen(reason) {
     this.#end?.({ reason, again: true });
   }
 
-  /**
-   * Send a message to the server.
-   *
-   * @param {object} message
-   * @returns {boolean} Whether there is a connection that can.
-   */
+  /** @param {object} message */
   send(message) {
     this.#send?.(message);
     return !!this.#send;
@@ -152,12 +136,7 @@ export class Connection {
     }
   }
 
-  /**
-   * Decide how to connect after `ending`.
-   *
-   * @param {Ending} ending
-   * @param {boolean} opened
-   */
+  /** @param {Ending} ending @param {boolean} opened */
   #chooseTransport(ending, opened) {
     const { transports } = this.#owner;
     if (opened || ending.status || ending.answered || ending.again) {
@@ -290,11 +269,7 @@ export class Connection {
     });
   }
 
-  /**
-   * @param {Message} message
-   * @param {TransportName} name
-   * @param {(heartbeatMs?: number) => void} heard
-   */
+  /** @param {Message} message @param {TransportName} name @param {(ms?: number) => void} heard */
   #take(message, name, heard) {
     const owner = this.#owner;
     heard(message.type === "hello" ? message.heartbeat_s * 1000 : undefined);

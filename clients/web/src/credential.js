@@ -1,9 +1,3 @@
-/**
- * The token of a client: when it expires, and how to get another one.
- *
- * @module
- */
-
 /** @import { Clock, GetToken, TokenReason, TokenResult } from "./types.js" */
 
 /** The part of its life after which a token is renewed; random, so that clients that
@@ -25,7 +19,7 @@ export class Credential {
   #getToken;
   #clock;
   #signal;
-  /** Called with the player's identity when a token is of another player. */
+  /** Called when a token is of another player. */
   onPlayer = () => {};
   /** Who the token names, as far as it can be read: `issuer|subject`. */
   player = "";
@@ -47,23 +41,17 @@ export class Credential {
     return !!this.#getToken;
   }
 
-  /** The present token, `undefined` before the first one. */
   get token() {
     return this.#token;
   }
 
-  /**
-   * Return the token for a request: the present one, or the first one.
-   *
-   * @returns {Promise<string | null>} `null`: nobody is signed in.
-   */
+  /** @returns {Promise<string | null>} The present one. `null`: nobody is signed in. */
   async current() {
     return this.#token ?? this.renew("first");
   }
 
   /**
-   * Return the token for a new connection: the source is asked each time, since the
-   * player may have changed.
+   * Ask for the token of a new connection: the player may have changed.
    *
    * @param {TokenReason} reason
    * @returns {Promise<string | null>}

@@ -1,9 +1,3 @@
-/**
- * The one class of error that the client raises.
- *
- * @module
- */
-
 /** @import { Problem } from "./types.js" */
 
 /**

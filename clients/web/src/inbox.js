@@ -1,9 +1,3 @@
-/**
- * A player's inbox over HTTP: pages, marks, deletion, receipts, topics and mutes.
- *
- * @module
- */
-
 /** @import { Http } from "./http.js" */
 /** @import { Mark, Membership, Mutes, Notification, Page, PageOptions, Receipt } from "./types.js" */
 

@@ -1,9 +1,3 @@
-/**
- * The messages of the server: whether they can be read, and the number of unread.
- *
- * @module
- */
-
 import { StreamerError } from "./errors.js";
 
 /** @import { Message } from "./internal.js" */
@@ -101,20 +95,12 @@ export class SeenIds {
     this.#ids.clear();
   }
 
-  /**
-   * Return whether any connection has delivered `id`.
-   *
-   * @param {string} id
-   */
+  /** Return whether any connection has delivered `id`. @param {string} id */
   isKnown(id) {
     return this.#ids.has(id);
   }
 
-  /**
-   * Return whether an earlier connection has delivered `id`; remember nothing.
-   *
-   * @param {string} id
-   */
+  /** The same as `isRepeat`, without remembering `id`. @param {string} id */
   has(id) {
     return (this.#ids.get(id) ?? this.#connection) !== this.#connection;
   }

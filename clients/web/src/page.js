@@ -1,10 +1,6 @@
 /**
- * What a browser tells a page of its network and of itself. Elsewhere nothing happens.
+ * Watch what a browser tells a page of its network and of itself.
  *
- * @module
- */
-
-/**
  * @param {AbortSignal} signal Ends the watching.
  * @param {object} handlers
  * @param {() => void} handlers.onNetwork There is a network, perhaps another one.

@@ -14,7 +14,7 @@ import { fileURLToPath } from "node:url";
 const COMMAND = JSON.parse(process.env.TEST_SERVER_COMMAND ?? "null");
 export const skip = COMMAND ? false : "TEST_SERVER_COMMAND is not set";
 
-const GUARD_MS = 30_000;
+const GUARD_MS = 15_000;
 const WEB = fileURLToPath(new URL("..", import.meta.url));
 
 /** Wait until `fact` is true, by polling. @param {() => any} fact */

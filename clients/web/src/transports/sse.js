@@ -58,7 +58,7 @@ export function asMessage(name, data, id, parse) {
 }
 
 /** Divides the text of an event stream into events. */
-class EventParser {
+export class EventParser {
   #rest = "";
   #name = "";
   #data = "";
