@@ -1,9 +1,8 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
 
-import { Pages, Server, eventually, launch, skip } from "./running_server.js";
+import { Pages, Server, eventually, launch, nightly, skip } from "./running_server.js";
 
-const NIGHTLY = !!process.env.TEST_NIGHTLY;
 const noBrowser = skip || (process.env.TEST_CHROMIUM ? false : "TEST_CHROMIUM is not set");
 
 describe("in Chromium", { skip: noBrowser }, () => {
@@ -192,7 +191,7 @@ describe("in Chromium", { skip: noBrowser }, () => {
 
     test("all tabs have one connection, and all get everything once", async () => {
       const before = streams();
-      const tabs = await open(NIGHTLY ? 100 : 6);
+      const tabs = await open(nightly ? 6 : 100);
       assert.equal(streams() - before, 1);
       await server.publish(player, "a");
       await server.everyone("b");
@@ -270,11 +269,11 @@ describe("in Chromium", { skip: noBrowser }, () => {
       for (const tab of [leader, second]) await has(tab, ["a", "b"]);
     });
 
-    test("a frozen leader loses its place", { skip: !NIGHTLY && "nightly" }, async () => {
+    test("a frozen leader loses its place", { skip: nightly }, async () => {
       const [leader, second, third] = await open(3);
       // Its script runs no more, and it keeps the lock.
       const frozen = leader.evaluate(() => {
-        const end = Date.now() + 40_000;
+        const end = Date.now() + 35_000;
         while (Date.now() < end);
       });
       await second.waitForTimeout(1_000);

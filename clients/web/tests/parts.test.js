@@ -201,3 +201,31 @@ test("the page of a captive portal is no response of the server", async () => {
   await clock.advance(600_000);
   await assert.rejects(result, { kind: "unavailable" });
 });
+
+test("polling delivers once what follows the cursor of its page", async () => {
+  const a = { id: "0197f1c2-0000-7000-8000-000000000001", title: "a" };
+  const b = { id: "0197f1c2-0000-7000-8000-000000000002", title: "b" };
+  const pages = [
+    page({ cursor: "c0" }),
+    page({ cursor: "c1", unread: 1, notifications: [a, b] }),
+    page({ cursor: "c2", unread: 2, notifications: [b] }),
+    page({ cursor: "c2", unread: 2 }),
+    page({ cursor: "c2", unread: 1 }),
+  ];
+  const answer = () => pages.shift() ?? page({ cursor: "c2", unread: 1 });
+  const clock = new FakeClock();
+  const polling = new StreamerClient({
+    ...{ url: "http://push.example/", token: "t", clock, transports: ["poll"] },
+    fetch: /** @type {any} */ (async () => answer()),
+  });
+  /** @type {unknown[]} */
+  const told = [];
+  polling.on("notification", ({ title }) => told.push(title));
+  polling.on("unread", (number) => told.push(number));
+  polling.on("read", ({ ids }) => told.push(ids));
+  void polling.connect();
+  await clock.advance(60_000);
+  assert.deepEqual(told, [0, "a", 1, "b", 2, null, 1]);
+  assert.equal(polling.cursor, "c2");
+  await polling.close();
+});

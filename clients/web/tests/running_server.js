@@ -14,7 +14,10 @@ import { fileURLToPath } from "node:url";
 const COMMAND = JSON.parse(process.env.TEST_SERVER_COMMAND ?? "null");
 export const skip = COMMAND ? false : "TEST_SERVER_COMMAND is not set";
 
-const GUARD_MS = 15_000;
+/** Why a test that takes long is skipped. */
+export const nightly = process.env.TEST_NIGHTLY ? false : "TEST_NIGHTLY is not set";
+
+const GUARD_MS = 40_000;
 const WEB = fileURLToPath(new URL("..", import.meta.url));
 
 /** Wait until `fact` is true, by polling. @param {() => any} fact */

@@ -20,36 +20,45 @@ export async function poll({ http, cursor, signal, take, pollMs }) {
   const page = (query) => http.request("GET", PATH, { query, signal, once: true });
   try {
     let place = cursor();
-    /** The number on the last page; `undefined` before `hello`. */
+    /** The number that the client has; `undefined` before `hello`. */
     let unread;
     /** @param {string} cursor @param {number} number */
-    const hello = (cursor, number) =>
-      take({ type: "hello", cursor, unread: number, heartbeat_s: heartbeatS(pollMs) });
+    const hello = (cursor, number) => {
+      unread = number;
+      take({ type: "hello", cursor, unread, heartbeat_s: heartbeatS(pollMs) });
+    };
+    /** The ids of the last page: its cursor may be older than its last notifications. */
+    let known = new Set();
     if (!place) {
       const newest = await page({ limit: 1 });
       place = newest.cursor;
-      unread = newest.unread;
-      hello(place, unread);
+      hello(place, newest.unread);
     }
     while (!signal.aborted) {
       const after = place === "earliest" ? undefined : place;
       const found = await page({ order: "oldest", after, limit: 100 });
-      const { notifications } = found;
+      const notifications = found.notifications.filter(({ id }) => !known.has(id));
       const next = found.next ?? found.cursor;
-      // A stream counts as of its cursor.
+      known = new Set(found.notifications.map(({ id }) => id));
       const added = notifications.filter(({ read_at }) => !read_at).length;
+      // A stream counts as of its cursor.
       if (unread === undefined) hello(after ?? next, Math.max(found.unread - added, 0));
       if (found.gap) take({ type: "gap", reason: found.gap, cursor: next });
       for (const { read_at, ...notification } of notifications) {
         take({ type: "notification", notification });
+        // It was read elsewhere already.
+        if (read_at) take({ type: "unread", unread });
+        else unread = Number(unread) + 1;
       }
       if (next !== place) take({ type: "cursor", cursor: next });
-      if (notifications.length) take({ type: "unread", unread: found.unread });
-      else if (found.unread !== (unread ?? found.unread)) {
-        take({ type: "read", ids: null, unread: found.unread });
-      } else take({ type: "pong" });
       place = next;
-      unread = found.unread;
+      // A page that has notifications may have counted before the last of them.
+      if (!notifications.length && found.unread !== unread) {
+        unread = found.unread;
+        take({ type: "read", ids: null, unread });
+      } else {
+        take({ type: "pong" });
+      }
       if (!found.next) await http.sleep(pollMs * (0.75 + http.clock.random() / 2), signal);
     }
     return { reason: "closed" };
