@@ -30,7 +30,8 @@ const SYSTEM_CLOCK = {
   setTimeout: (callback, ms) => setTimeout(callback, ms),
   clearTimeout: (timer) => clearTimeout(timer),
 };
-const BUFFER_MAX = 512;
+/** Room for the replays of several audiences. */
+const BUFFER_MAX = 4_096;
 
 /**
  * A player's notifications, live and in pages.
@@ -424,8 +425,8 @@ export class StreamerClient {
     const unread = this.#count.take(message);
     let isNew = false;
     if (type === "hello") {
-      // A cursor of its own is better; `earliest` is none.
-      if (!this.#received || this.#received === "earliest") this.#reach(cursor);
+      // A cursor of its own is better.
+      if (!this.#received) this.#reach(cursor);
       const { marks_version: version } = message;
       const last = this.#marksVersion;
       this.#marksVersion = version;

@@ -20,6 +20,8 @@ const PROBE_MS = 5_000;
 const HEARTBEAT_MIN_MS = 20;
 /** How often the network or the page may cause an attempt ahead of its time. */
 const WAKE_MS = 5_000;
+/** Between attempts while the browser says that there is no network. */
+const OFFLINE_MS = 20_000;
 /** Of these failures in a row the last one tries another transport. */
 const TRIES = 4;
 
@@ -163,7 +165,10 @@ export class Connection {
    * @param {AbortSignal} signal
    */
   async #wait(waitMs, mayWake, { code, reason }, signal) {
-    const status = globalThis.navigator?.onLine === false ? "offline" : "waiting";
+    const isOffline = globalThis.navigator?.onLine === false;
+    const status = isOffline ? "offline" : "waiting";
+    // A browser may be wrong, so the client does not wait for the event alone.
+    if (isOffline) waitMs = Math.max(waitMs, OFFLINE_MS);
     const { attempt } = this.#reconnect;
     this.#owner.onStatus({ status, code, reason, delayMs: waitMs, attempt });
     const waiting = new AbortController();

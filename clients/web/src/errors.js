@@ -18,9 +18,9 @@ export class StreamerError extends Error {
   /**
    * @param {ErrorKind} kind
    * @param {string} message
-   * @param {{status?: number, code?: number, problem?: Problem, cause?: unknown}} [details]
+   * @param {{status?: number, code?: number, problem?: Problem, retryAfterMs?: number, cause?: unknown}} [details]
    */
-  constructor(kind, message, { status, code, problem, cause } = {}) {
+  constructor(kind, message, { status, code, problem, retryAfterMs, cause } = {}) {
     super(message, { cause });
     this.name = "StreamerError";
     /** @readonly */
@@ -31,5 +31,7 @@ export class StreamerError extends Error {
     this.code = code;
     /** @readonly The server's problem document, if there was one. */
     this.problem = problem;
+    /** @readonly What the server asks to wait, if it does. */
+    this.retryAfterMs = retryAfterMs;
   }
 }

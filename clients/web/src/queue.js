@@ -44,7 +44,11 @@ export class MarkQueue {
   #store = openStore();
   /** @type {Promise<void> | undefined} */
   #sending;
-  /** Who waits for the result of a change. @type {Map<number, {resolve: (unread?: number) => void, reject: (error: unknown) => void}>} */
+  /**
+   * Who waits for the result of the first attempt, and what that is.
+   *
+   * @type {Map<number, {change: Change, resolve: (unread?: number) => void, reject: (error: unknown) => void}>}
+   */
   #callers = new Map();
   #attempt = 0;
   /** @type {any} */
@@ -84,7 +88,7 @@ export class MarkQueue {
     const store = await this.#store;
     const id = await store.add({ scope: this.#scope(), change: later });
     const result = new Promise((resolve, reject) => {
-      this.#callers.set(id, { resolve, reject });
+      this.#callers.set(id, { change, resolve, reject });
     });
     this.#attempt = 0;
     void this.flush();
@@ -131,7 +135,9 @@ export class MarkQueue {
         const kept = (await store.all()).filter((one) => one.scope === scope);
         const group = firstGroup(kept);
         if (!group || this.#closing.signal.aborted) return;
-        const { ids, change } = group;
+        const { ids } = group;
+        const first = this.#callers.get(ids[0])?.change;
+        const change = ids.length === 1 && first ? first : group.change;
         try {
           const unread = await this.#request(change);
           await store.remove(ids);

@@ -52,9 +52,9 @@ export async function endingOf(response, unixMs) {
  * @param {StreamerError} error
  * @returns {Ending}
  */
-export function endingOfError({ status, problem, message: reason }) {
+export function endingOfError({ status, problem, retryAfterMs, message: reason }) {
   if (!status) return { reason, network: true };
-  return { code: codeOf(status), reason, status, problem };
+  return { code: codeOf(status), reason, status, problem, delayMs: retryAfterMs };
 }
 
 /**

@@ -55,13 +55,14 @@ export async function request(http, method, path, { query = {}, body, signal, on
       const response = await authorized(http, url, init, signal);
       if (response.ok) return await decoded(http, response);
       const { status, headers } = response;
-      delayMs += retryAfterMs(headers, unixMs());
+      const askedMs = retryAfterMs(headers, unixMs());
+      delayMs += askedMs;
       const { problem, text } = await problemOf(response);
       const passes =
         !PERMANENT_LIMITS.includes(problem?.limit ?? "") &&
         (RETRIED.includes(status) || (status === 409 && headers.has("Retry-After")));
       const kind = passes ? "unavailable" : "rejected";
-      error = new StreamerError(kind, text, { status, problem });
+      error = new StreamerError(kind, text, { status, problem, retryAfterMs: askedMs });
     } catch (cause) {
       signal?.throwIfAborted();
       if (cause instanceof StreamerError) error = cause;

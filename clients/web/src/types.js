@@ -257,7 +257,7 @@
  * @property {(text: string) => any} [parse] Instead of `JSON.parse`; see
  *   `streamer-client/json`.
  * @property {number} [bufferMax] Events that an iterator may be behind before the client
- *   disconnects until it has caught up. 512 by default.
+ *   disconnects until it has caught up. 4,096 by default.
  * @property {number} [pollMs] How often the transport `poll` asks. 5,000 by default.
  * @property {Clock} [clock]
  */

@@ -96,6 +96,7 @@ test("everything that is marked later is what was there", async () => {
   assert.equal(await queue.add({ mark: { all: true } }, "c5"), undefined);
   server.answer = answer;
   await clock.advance(30_000);
+  assert.deepEqual(requests.slice(0, 1), [["read", { all: true }]]);
   assert.deepEqual(requests.at(-1), ["read", { up_to: "c5" }]);
   queue.close();
 });
