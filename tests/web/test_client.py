@@ -8,7 +8,11 @@ import pytest
 
 from .conftest import CHROMIUM, GUARD_S, NIGHTLY_S, WEB, node_tests, run
 
-UNITS = ("backoff", "client", "connection", "json", "messages", "parts", "queue")
+NEED_A_SERVER = ("against_server", "browser", "readme")
+UNITS = sorted(
+    {path.name.removesuffix(".test.js") for path in WEB.glob("tests/*.test.js")}
+    - {*NEED_A_SERVER}
+)
 
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="neither chromium nor google-chrome is installed"
@@ -21,18 +25,8 @@ def test_what_it_decides() -> None:
     assert re.search(r"^. fail 0$", printed, re.MULTILINE)
 
 
-def test_every_test_of_the_client_runs_here() -> None:
-    files = {path.name.removesuffix(".test.js") for path in WEB.glob("tests/*.test.js")}
-
-    assert files == {*UNITS, "against_server", "browser", "size"}
-
-
 def test_its_types_are_strict() -> None:
     run("npx", "--no-install", "tsc", "-p", ".")
-
-
-def test_it_is_small() -> None:
-    node_tests("size")
 
 
 @pytest.mark.timeout(2 * GUARD_S)
@@ -46,6 +40,11 @@ def test_in_a_browser_it_resumes_and_tabs_share_a_connection() -> None:
     pattern = "^(websocket|another tab takes over)"
 
     node_tests("browser", pattern=pattern, timeout_s=2 * GUARD_S)
+
+
+@pytest.mark.timeout(2 * GUARD_S)
+def test_the_examples_of_its_readme_run_as_printed() -> None:
+    node_tests("readme", timeout_s=2 * GUARD_S)
 
 
 @pytest.mark.nightly

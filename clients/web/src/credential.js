@@ -5,6 +5,8 @@
 const RENEWAL_FIRST = 0.75;
 const RENEWAL_LAST = 0.9;
 const RENEWAL_MIN_MS = 1_000;
+/** How long a token that was fetched for something else is good for a connection. */
+const FRESH_MS = 10_000;
 
 /** The token that all requests and streams of a client share. */
 export class Credential {
@@ -12,8 +14,8 @@ export class Credential {
   #token;
   /** Unix time in milliseconds. */
   #expiresAt = NaN;
-  /** A token that was fetched ahead, for the next connection. */
-  #ahead = false;
+  /** When the present token was fetched, if no connection has used it. */
+  #unusedSince = -Infinity;
   /** @type {Promise<string | null> | undefined} */
   #fetching;
   #getToken;
@@ -57,11 +59,10 @@ export class Credential {
    * @returns {Promise<string | null>}
    */
   async forConnection(reason) {
-    if (this.#ahead || !this.#getToken) {
-      this.#ahead = false;
-      return this.#token ?? null;
-    }
-    return this.renew(reason);
+    const isFresh = this.#clock.now() - this.#unusedSince < FRESH_MS;
+    const token = isFresh || !this.#getToken ? this.#token : await this.renew(reason);
+    this.#unusedSince = -Infinity;
+    return token ?? null;
   }
 
   /**
@@ -80,7 +81,7 @@ export class Credential {
         const result = await getToken({ reason, signal: this.#signal });
         if (result) this.#set(result);
         else this.#token = undefined;
-        this.#ahead = !!result && reason === "expiring";
+        if (result) this.#unusedSince = this.#clock.now();
         return this.#token ?? null;
       } finally {
         this.#fetching = undefined;

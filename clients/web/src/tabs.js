@@ -72,7 +72,7 @@ const PAGES_MAX = 5;
 export class SharedConnection {
   #owner;
   #clock;
-  #id = crypto.randomUUID();
+  #id = `${Math.random()}`;
   #name = "";
   /** @type {Connection} */
   #connection;
@@ -329,7 +329,7 @@ export class SharedConnection {
     else if (kind === "status") this.#onLeaderStatus(note);
     else if (from !== this.#leader || !this.#isJoined) {
       if (kind === "lead" || (kind === "beat" && !this.#waiting)) this.#join();
-      else if (kind === "message" && numbered) this.#waiting?.push(numbered);
+      else if (numbered && from === this.#leader) this.#waiting?.push(numbered);
     } else if (kind === "beat") {
       if (number > this.#number) this.#join();
     } else if (kind === "message" && numbered) {

@@ -302,6 +302,60 @@ test("a token that ended during sleep is replaced for the next connection", asyn
   assert.ok(exp * 1_000 > clock.unixMs());
 });
 
+test("a token that was fetched for the cursor is good for the first connection", async () => {
+  let calls = 0;
+  const storage = { getItem: () => null, setItem: () => {}, removeItem: () => {} };
+  await connect({ token: undefined, getToken: () => `t${++calls}`, storage });
+  WebSocket.last.hello();
+  assert.deepEqual(WebSocket.last.sent, [{ type: "auth", token: "t1" }]);
+  assert.equal(calls, 1);
+});
+
+test("a network that comes back is tried at once, and one that flaps is not hammered", async (context) => {
+  const page = new EventTarget();
+  const { addEventListener } = globalThis;
+  globalThis.addEventListener = page.addEventListener.bind(page);
+  context.after(() => {
+    globalThis.addEventListener = addEventListener;
+  });
+  await connect();
+  WebSocket.last.hello();
+  for (let i = 0; i < 6; i++) {
+    WebSocket.last.end();
+    await clock.advance(i ? 20_000 : 500);
+  }
+  WebSocket.last.end();
+  await settle();
+  let { length } = WebSocket.made;
+  page.dispatchEvent(new Event("online"));
+  await settle();
+  assert.equal(WebSocket.made.length, length + 1);
+  length = WebSocket.made.length;
+  for (let i = 0; i < 600; i++) {
+    if (WebSocket.last.readyState === 0) WebSocket.last.end();
+    page.dispatchEvent(new Event("online"));
+    await clock.advance(100);
+  }
+  const attempts = WebSocket.made.length - length;
+  assert.ok(attempts <= 60 / 5 + 3, `${attempts} attempts within a minute`);
+});
+
+test("a page that is shown again asks whether its line is dead", async (context) => {
+  const page = Object.assign(new EventTarget(), { visibilityState: "visible" });
+  globalThis.document = /** @type {any} */ (page);
+  context.after(() => Reflect.deleteProperty(globalThis, "document"));
+  await connect();
+  const socket = WebSocket.last;
+  socket.hello({ heartbeat_s: 10 });
+  page.dispatchEvent(new Event("visibilitychange"));
+  assert.equal(socket.sent.length, 1);
+  clock.sleep(15_000);
+  page.dispatchEvent(new Event("visibilitychange"));
+  assert.deepEqual(socket.sent.at(-1), { type: "ping" });
+  await clock.advance(5_500);
+  assert.equal(socket.closedByClient, true);
+});
+
 test("nothing happens after close", async () => {
   const client = await connect();
   WebSocket.last.hello();

@@ -150,6 +150,7 @@ export class Proxy {
   #carry(socket, target) {
     if (this.isCut) return socket.destroy();
     const other = connect(target, "127.0.0.1");
+    // The end of one is the end of the other.
     for (const [from, to] of [[socket, other], [other, socket]]) {
       this.#sockets.add(from);
       from.on("data", (data) => {
@@ -184,13 +185,22 @@ export class Proxy {
 
 const TYPES = { ".js": "text/javascript", ".html": "text/html" };
 
-/** Serves this package, and an empty page at `/`. */
+/** Serves this package, an empty page at `/`, and what a test adds. */
 export class Pages {
+  /** Bodies of HTML and others by their path. @type {Map<string, string>} */
+  added = new Map();
+
   static async start() {
     const pages = new Pages();
     pages.server = createHttpServer(async ({ url }, response) => {
       const path = new URL(url, "http://a").pathname;
       try {
+        const added = pages.added.get(path);
+        if (added !== undefined) {
+          const type = path.endsWith(".js") ? "text/javascript" : "text/html";
+          response.writeHead(200, { "Content-Type": type }).end(added);
+          return;
+        }
         const body = path.endsWith("/")
           ? "<!doctype html><meta charset=utf-8><title>page</title>"
           : await readFile(join(WEB, path));
