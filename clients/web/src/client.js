@@ -20,7 +20,8 @@ import { SeenIds, UnreadCount } from "./messages.js";
 /** @import { Feed, Message, Owner } from "./internal.js" */
 /** @import { MarkQueue } from "./queue.js" */
 /** @import { Topics } from "./topics.js" */
-/** @import { ClientEvent, ClientEvents, ClientOptions, Clock, Gap, Mark, Notification, Status, StatusChange, TransportName } from "./types.js" */
+/** @import { ClientEvent, ClientEvents, ClientOptions, Clock, Gap } from "./types.js" */
+/** @import { Mark, Notification, Status, StatusChange, TransportName } from "./types.js" */
 
 /** @type {Clock} */
 const SYSTEM_CLOCK = {
@@ -298,7 +299,9 @@ export class StreamerClient {
    * @returns {Promise<void>}
    */
   async ack(cursor = this.#cursor, options) {
-    if (!cursor || cursor === "earliest") throw new TypeError("there is no cursor to acknowledge yet");
+    if (!cursor || cursor === "earliest") {
+      throw new TypeError("there is no cursor to acknowledge yet");
+    }
     const queue = await this.#marks();
     await (queue ? queue.add({ ack: cursor }) : this.inbox.ack(cursor, options));
   }

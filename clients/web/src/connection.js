@@ -1,4 +1,4 @@
-/** One stream over all its connections: when to connect, how, and whether it is dead. @module */
+/** One stream over all its connections: when to connect, how, and whether it is dead. */
 
 import { Reconnect } from "./backoff.js";
 import { StreamerError } from "./errors.js";
@@ -141,6 +141,7 @@ export class Connection {
   /** @param {Ending} ending @param {boolean} opened */
   #chooseTransport(ending, opened) {
     const { transports } = this.#owner;
+    if (ending.untried) return;
     if (opened || ending.status || ending.answered || ending.again) {
       this.#failures = 0;
       return;
@@ -241,7 +242,11 @@ export class Connection {
     const line = this.#watch(name, signal);
     let token = null;
     if (credential.canRenew || credential.token) {
-      token = await credential.forConnection(reason);
+      try {
+        token = await credential.forConnection(reason);
+      } catch (error) {
+        return { reason: `no token: ${error}`, untried: true };
+      }
       if (token === null) return { reason: "nobody is signed in", signedOut: true };
     }
     if (signal.aborted) return { reason: "closed" };
@@ -330,7 +335,7 @@ export class Connection {
         if (silentMs >= HELLO_MS) {
           // Perhaps a proxy collects what belongs to a stream.
           const buffered = hasBegun && name !== "websocket";
-          this.#end?.({ reason: "no hello", buffered });
+          this.#end?.({ reason: "no hello", buffered, untried: !hasBegun });
           return;
         }
       } else if (now() >= probeEndsAt) {

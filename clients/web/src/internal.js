@@ -23,6 +23,7 @@
  * @property {boolean} [network] Nothing answered: this says nothing of the transport.
  * @property {boolean} [buffered] It was opened, and nothing arrived on it.
  * @property {boolean} [answered] The server has said so itself, on the stream.
+ * @property {boolean} [untried] The transport had no part in it.
  * @property {boolean} [again] The client itself wants another connection at once.
  * @property {boolean} [signedOut] There is no token.
  */

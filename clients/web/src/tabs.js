@@ -413,6 +413,7 @@ export class SharedConnection {
    *   unread is that before the messages.
    */
   async #readPages() {
+    const { http } = this.#owner;
     const cursor = this.#owner.cursor();
     let after = cursor === "earliest" ? undefined : cursor;
     /** @type {Message[]} */
@@ -422,7 +423,7 @@ export class SharedConnection {
       for (let count = 0; ; count++) {
         const query = { order: "oldest", limit: 100, after };
         /** @type {Page} */
-        const page = await this.#owner.http.request("GET", "v1/players/me/notifications", { query });
+        const page = await http.request("GET", "v1/players/me/notifications", { query });
         const { gap, next } = page;
         if (gap) messages.push({ type: "gap", reason: gap, cursor: page.cursor });
         for (const { read_at, ...notification } of page.notifications) {

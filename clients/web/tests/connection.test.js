@@ -253,6 +253,18 @@ test("a source that fails is asked again with back-off", async () => {
   assert.match(changes.find(({ status }) => status === "waiting")?.reason ?? "", /is down/);
 });
 
+test("a source that fails says nothing of the transport", async () => {
+  let calls = 0;
+  const getToken = () => {
+    if (++calls < 4) throw new Error("the game is down");
+    return "t";
+  };
+  await connect({ token: undefined, getToken, transports: ["websocket", "sse"] });
+  await clock.advance(10_000);
+  assert.equal(calls, 4);
+  assert.equal(WebSocket.made.length, 1);
+});
+
 test("nobody is signed in: the client stops and does nothing", async () => {
   const client = await connect({ token: undefined, getToken: () => null });
   assert.equal(client.status, "stopped");
@@ -311,7 +323,7 @@ test("a token that was fetched for the cursor is good for the first connection",
   assert.equal(calls, 1);
 });
 
-test("a network that comes back is tried at once, and one that flaps is not hammered", async (context) => {
+test("a network that comes back is tried at once, and a flapping one seldom", async (context) => {
   const page = new EventTarget();
   const { addEventListener } = globalThis;
   globalThis.addEventListener = page.addEventListener.bind(page);
