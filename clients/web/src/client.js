@@ -92,8 +92,10 @@ export class StreamerClient {
   constructor(options = {}) {
     this.#options = options;
     this.#clock = options.clock ?? SYSTEM_CLOCK;
-    const page = globalThis.location?.origin;
-    const base = new URL(options.url ?? page ?? missing("url"), page);
+    const page = globalThis.location;
+    // A page without an origin, such as a file, has the origin "null".
+    const ownUrl = page?.origin === "null" ? undefined : page?.origin;
+    const base = new URL(options.url ?? ownUrl ?? missing("url"), page?.href);
     if (!base.pathname.endsWith("/")) base.pathname += "/";
     const { withCredentials = false } = options;
     if (!options.token && !options.getToken && !withCredentials) missing("token or getToken");

@@ -35,7 +35,9 @@ export class Credential {
     this.#getToken = getToken;
     this.#clock = clock;
     this.#signal = signal;
-    if (token) this.#set(token);
+    if (!token) return;
+    this.#set(token);
+    this.#unusedSince = clock.now();
   }
 
   /** Whether there is a source of further tokens. */

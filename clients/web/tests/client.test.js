@@ -292,6 +292,14 @@ test("a topic whose reply was lost is named by the next connection", async () =>
   assert.equal(WebSocket.last.url.searchParams.get("topics"), "news");
 });
 
+test("a page without an origin names the server", (context) => {
+  context.after(() => Reflect.deleteProperty(globalThis, "location"));
+  const page = { origin: "null", href: "file:///game/index.html" };
+  globalThis.location = /** @type {any} */ (page);
+  assert.throws(() => new StreamerClient({ token: "t" }), /needs url/);
+  assert.equal(new StreamerClient({ url: "https://a", token: "t" }).status, "idle");
+});
+
 test("what a client needs is said at once", () => {
   assert.throws(() => new StreamerClient({ token: "t" }), /needs url/);
   assert.throws(() => new StreamerClient({ url: "http://a" }), /needs token or getToken/);

@@ -52,6 +52,13 @@ test("several callers at once cause one call of the source", async () => {
   assert.deepEqual(await Promise.all(results), ["t1", "t1", "t1"]);
 });
 
+test("the first connection uses the token that is given, and the next asks", async () => {
+  const options = { token: "t0", getToken: () => "t1" };
+  const credential = new Credential(options, new FakeClock(), new AbortController().signal);
+  assert.equal(await credential.forConnection("first"), "t0");
+  assert.equal(await credential.forConnection("reconnect"), "t1");
+});
+
 test("a token is renewed between 75 and 90 % of its life", async () => {
   const clock = new FakeClock();
   const now = clock.unixMs();
