@@ -98,6 +98,8 @@ export class SharedConnection {
 
   // Of a follower.
   #leader = "";
+  /** Leaders that were replaced. One that was frozen may still speak. @type {Set<string>} */
+  #former = new Set();
   #number = 0;
   /** Whether it has everything up to `#number`. */
   #isJoined = false;
@@ -224,6 +226,8 @@ export class SharedConnection {
   #lead() {
     this.#isLeader = true;
     this.#isJoined = false;
+    // The numbers begin anew, so they are those of another leader.
+    this.#id = `${Math.random()}`;
     this.#kept = [];
     this.#lastNumber = 0;
     this.#joining = [];
@@ -323,8 +327,10 @@ export class SharedConnection {
     }
     // A leader that was replaced learns of it by its lock.
     if (this.#isLeader) return;
-    this.#heardAt = this.#clock.now();
     const { from, kind, numbered, number = 0 } = note;
+    if (kind === "lead" && this.#leader !== from) this.#former.add(this.#leader);
+    if (this.#former.has(from)) return;
+    this.#heardAt = this.#clock.now();
     if (kind === "welcome") void this.#onWelcome(note);
     else if (kind === "status") this.#onLeaderStatus(note);
     else if (from !== this.#leader || !this.#isJoined) {
@@ -357,7 +363,7 @@ export class SharedConnection {
     if (this.#waiting || (this.#isJoined && from === this.#leader && number <= this.#number)) {
       return;
     }
-    if (known && note.missed) {
+    if (known && note.missed && from === this.#leader) {
       for (const numbered of note.missed) {
         if (numbered.number > this.#number) this.#deliver(numbered);
       }
@@ -365,6 +371,7 @@ export class SharedConnection {
     } else {
       /** @type {Numbered[]} */
       const waiting = (this.#waiting = []);
+      if (from !== this.#leader) this.#former.add(this.#leader);
       this.#leader = from;
       this.#isJoined = false;
       const found = note.missed ? undefined : await this.#readPages();
