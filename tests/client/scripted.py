@@ -34,9 +34,12 @@ HEARTBEAT_S = 0.02
 class Refusal:
     """Refuse the handshake with this status."""
 
-    def __init__(self, status: int, retry_after: str | None = None) -> None:
+    def __init__(
+        self, status: int, retry_after: str | None = None, detail: str = ""
+    ) -> None:
         self.status = status
         self.retry_after = retry_after
+        self.detail = detail
 
 
 class ScriptedServer:
@@ -66,7 +69,8 @@ class ScriptedServer:
             return None
         refusal = self.script.pop(0)
         assert isinstance(refusal, Refusal)
-        response = connection.respond(refusal.status, '{"title":"no"}')
+        body = {"title": "no", "detail": refusal.detail}
+        response = connection.respond(refusal.status, json.dumps(body))
         if refusal.retry_after is not None:
             response.headers["Retry-After"] = refusal.retry_after
         return response

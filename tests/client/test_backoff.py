@@ -16,15 +16,24 @@ from streamer_client.backoff import (
     full_jitter_s,
     parse_retry_after,
 )
-from streamer_client.errors import Refused, TokenExpired
+from streamer_client.errors import Refused, TokenExpired, Unavailable
 
 LOST = Ending(None, "lost")
 EXPIRED = Ending(4200, "token invalid or expired")
 
 
+def never_open(*, has_token_source: bool = False, fraction: float = 1.0) -> Reconnect:
+    """Decisions of a stream without a connection; the jitter is always `fraction`."""
+    return Reconnect(
+        has_token_source=has_token_source, random=lambda: fraction, url="ws://s/v1"
+    )
+
+
 def reconnect(*, has_token_source: bool = False, fraction: float = 1.0) -> Reconnect:
-    """Decisions whose jitter is always `fraction` of its limit."""
-    return Reconnect(has_token_source=has_token_source, random=lambda: fraction)
+    """Decisions of a stream that has been connected."""
+    decisions = never_open(has_token_source=has_token_source, fraction=fraction)
+    decisions.mark_open(0.0)
+    return decisions
 
 
 def delay_after(decisions: Reconnect, ending: Ending, now_s: float = 0.0) -> float:
@@ -78,6 +87,38 @@ def test_without_a_delay_there_is_backoff() -> None:
 def test_an_absurd_delay_is_limited() -> None:
     assert delay_after(reconnect(fraction=0.0), Ending(4100, "", 1e9)) == DELAY_MAX_S
     assert delay_after(reconnect(fraction=0.0), Ending(4100, "", -5.0)) == 0.0
+
+
+def test_a_first_connection_has_six_attempts() -> None:
+    decisions = never_open()
+    full = Ending(4102, "503 node full", 1.0, 503, "all slots are taken")
+
+    delays = [delay_after(decisions, full) for _ in range(5)]
+    decision = decisions.after(full, 0.0)
+
+    assert delays == [1.5, 2.0, 3.0, 5.0, 9.0]
+    assert isinstance(decision, Stop)
+    assert isinstance(decision.error, Unavailable)
+    assert (decision.error.status, decision.error.detail) == (
+        503,
+        "all slots are taken",
+    )
+    assert str(decision.error) == "503 node full (after 6 attempts) (ws://s/v1)"
+
+
+def test_a_first_connection_is_not_attempted_after_a_minute() -> None:
+    decisions = never_open(fraction=0.0)
+
+    assert delay_after(decisions, Ending(4102, "", 60.0), now_s=5.0) == 60.0
+    assert isinstance(decisions.after(Ending(None, "lost"), 65.1), Stop)
+
+
+def test_a_stream_that_was_connected_has_no_maximum_of_attempts() -> None:
+    decisions = never_open()
+    decisions.mark_open(0.0)
+
+    for attempt in range(100):
+        assert isinstance(decisions.after(LOST, attempt * 3600.0), Wait)
 
 
 @pytest.mark.parametrize("code", [4201, 4202, 4203, 4250, 4299])
@@ -183,7 +224,9 @@ def test_a_failed_attempt_has_no_time_of_the_last_connection() -> None:
 def test_a_refused_handshake_has_the_close_code_with_the_same_meaning(
     status: int, code: int
 ) -> None:
-    assert ending_of_status(status, "why", 2.0) == Ending(code, "why", 2.0)
+    ending = ending_of_status(status, "why", 2.0, "because")
+
+    assert ending == Ending(code, "why", 2.0, status, "because")
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,8 @@ def ok(value: object, status: int = 200) -> httpx2.Response:
 
 def away(status: int = 503, retry_after: str | None = None) -> httpx2.Response:
     headers = {} if retry_after is None else {"Retry-After": retry_after}
-    return httpx2.Response(status, json={"title": "the store is away"}, headers=headers)
+    problem = {"title": "the store is away", "detail": "try later"}
+    return httpx2.Response(status, json=problem, headers=headers)
 
 
 async def test_a_publish_contains_only_its_arguments(
@@ -193,6 +194,8 @@ async def test_attempts_are_counted(fake: Fake, client: Client) -> None:
     assert caught.value.attempt_count == 6
     assert caught.value.status == 503
     assert caught.value.idempotency_key == fake.keys[0]
+    assert caught.value.detail == "try later"
+    assert caught.value.url == "http://server/base/v1/notifications"
     assert len(fake.requests) == 6
 
 
@@ -258,7 +261,7 @@ async def test_a_problem_is_passed_on_in_full(fake: Fake, client: Client) -> Non
     )
     assert str(caught.value) == (
         "422 invalid: /to/players/0: is empty; the body: says nothing; "
-        "header Idempotency-Key: is long"
+        "header Idempotency-Key: is long (http://server/base/v1/notifications)"
     )
 
 
@@ -271,12 +274,13 @@ async def test_a_response_of_another_server_is_a_bad_response(
         httpx2.Response(302, headers={"Location": "http://elsewhere/"}),
     ]
 
-    with pytest.raises(BadResponse):
-        await client.page()
+    with pytest.raises(BadResponse) as caught:
+        await client.page(type="a")
     with pytest.raises(Rejected, match="404 Not Found"):
         await client.page()
     with pytest.raises(Rejected, match="302 Found"):
         await client.page()
+    assert caught.value.url == "http://server/base/v1/players/me/notifications"
 
 
 async def test_a_notification_that_is_not_persisted_is_sent_once(

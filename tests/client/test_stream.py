@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from streamer_client import Client, Error, Refused, TokenExpired
+from streamer_client import Client, Error, Refused, TokenExpired, Unavailable
 
 from .scripted import (
     HEARTBEAT_S,
@@ -283,34 +283,63 @@ async def test_a_full_server_is_retried_after_its_delay(
     assert time.slept_s == [3.25, 1.5, 1.0]
 
 
-@pytest.mark.parametrize("status", [400, 403, 404])
+@pytest.mark.parametrize("status", [200, 302, 400, 403, 404, 426])
 async def test_a_handshake_that_stays_wrong_is_not_repeated(
     server: ScriptedServer, client: Client, status: int
 ) -> None:
-    server.script = [Refusal(status)]
+    server.script = [Refusal(status, detail="a proxy ate it")]
 
-    with pytest.raises(Refused, match=f"{status} no"):
+    with pytest.raises(Refused, match=f"{status} a proxy ate it") as caught:
+        await anext(client.notifications())
+
+    assert (caught.value.status, caught.value.detail) == (status, "a proxy ate it")
+
+
+async def test_a_first_connection_that_never_works_is_an_error(
+    server: ScriptedServer, client: Client, time: FakeClock
+) -> None:
+    server.script = [Refusal(503, detail="no slot is free") for _ in range(7)]
+
+    with pytest.raises(Unavailable) as caught:
+        await anext(client.notifications("mine"))
+
+    assert (caught.value.status, caught.value.detail) == (503, "no slot is free")
+    assert time.slept_s == [0.25, 0.5, 1.0, 2.0, 4.0]
+    assert str(caught.value) == (
+        f"503 no slot is free (after 6 attempts) (ws://127.0.0.1:{server.port}/v1/stream)"
+    )
+
+
+async def test_a_first_connection_that_ends_without_hello_has_not_worked(
+    server: ScriptedServer, client: Client
+) -> None:
+    server.script = [says(bye(4102, 0)) for _ in range(7)]
+
+    with pytest.raises(Unavailable, match="why"):
         await anext(client.notifications())
 
 
-async def test_a_refused_tcp_connection_is_an_outage(time: FakeClock) -> None:
-    slept = asyncio.Event()
+async def test_an_address_without_a_server_is_an_error(time: FakeClock) -> None:
+    url = "http://alice:secret@127.0.0.1:1"
+    async with Client(url, token="t", clock=time.clock) as client:
+        with pytest.raises(Unavailable, match="cannot connect") as caught:
+            await anext(client.notifications())
 
-    async def sleep(delay_s: float) -> None:
-        await time.sleep(delay_s)
-        if len(time.slept_s) == 3:
-            slept.set()
-            await asyncio.Event().wait()
+    assert caught.value.url == "ws://127.0.0.1:1/v1/stream"
+    assert "secret" not in str(caught.value)
 
-    clock = time.clock._replace(sleep=sleep)
-    async with Client("http://127.0.0.1:1", token="t", clock=clock) as client:
-        waiting = asyncio.ensure_future(anext(client.notifications()))
-        await slept.wait()
-        await client.aclose()
-        with pytest.raises(StopAsyncIteration):
-            await waiting
 
-    assert time.slept_s == [0.25, 0.5, 1.0]
+async def test_a_stream_that_was_connected_waits_for_as_long_as_it_takes(
+    server: ScriptedServer, client: Client, time: FakeClock
+) -> None:
+    server.script = [
+        cut,
+        *(Refusal(503) for _ in range(20)),
+        says(hello("c0"), note(1), stay=True),
+    ]
+
+    assert await take(client.notifications(), 1) == ["n1"]
+    assert len(time.slept_s) == 21
 
 
 async def test_a_ping_is_answered(server: ScriptedServer, client: Client) -> None:

@@ -10,6 +10,9 @@ not know::
 
 A refused handshake is treated as the close code with the same meaning.
 
+All this is for a stream that has been connected. One that never was has as many
+attempts as a request.
+
 Back-off has full jitter: the wait is random, between 0 and a limit that doubles. So
 clients that lost their connections together do not reconnect together.
 """
@@ -23,9 +26,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
-from .errors import Refused, TokenExpired
+from .errors import Error, Refused, TokenExpired, Unavailable
 
 __all__ = [
+    "ATTEMPTS_MAX",
+    "ATTEMPTS_S",
     "SYSTEM_CLOCK",
     "Clock",
     "Ending",
@@ -42,6 +47,10 @@ BACKOFF_FIRST_S: Final = 0.5
 BACKOFF_MAX_S: Final = 20.0
 STABLE_S: Final = 10.0
 """A connection that lasted so long, or delivered something new, resets the back-off."""
+ATTEMPTS_MAX: Final = 6
+"""Attempts of a request, and of the first connection of a stream."""
+ATTEMPTS_S: Final = 60.0
+"""None of these attempts begins later than this after the first one."""
 DELAY_MAX_S: Final = 300.0
 """A longer delay is regarded as a mistake: the client would look dead."""
 
@@ -76,12 +85,15 @@ class Ending(NamedTuple):
     How a connection ended, or why there was none.
 
     `code` is a WebSocket close code, or None without one. `delay_s` is the delay that
-    the server asks for, or None without one.
+    the server asks for, or None without one. `status` and `detail` are those of the
+    response to a handshake.
     """
 
     code: int | None
     reason: str
     delay_s: float | None = None
+    status: int | None = None
+    detail: str = ""
 
 
 class Wait(NamedTuple):
@@ -97,7 +109,7 @@ class NewToken(NamedTuple):
 class Stop(NamedTuple):
     """Do not reconnect."""
 
-    error: Refused
+    error: Error
 
 
 class Reconnect:
@@ -107,11 +119,17 @@ class Reconnect:
     Args:
         has_token_source: Whether the client can get another token.
         random: Uniform in [0, 1).
+        url: The address of the stream, for the errors.
     """
 
-    def __init__(self, *, has_token_source: bool, random: Callable[[], float]) -> None:
+    def __init__(
+        self, *, has_token_source: bool, random: Callable[[], float], url: str = ""
+    ) -> None:
         self._has_token_source = has_token_source
         self._random = random
+        self._url = url
+        self._was_open = False
+        self._first_ended_at_s: float | None = None
         self._attempt = 0
         self._renewed = False
         self._opened_at_s: float | None = None
@@ -119,6 +137,7 @@ class Reconnect:
     def mark_open(self, now_s: float) -> None:
         """Note that a connection is open and has received ``hello``."""
         self._opened_at_s = now_s
+        self._was_open = True
 
     def mark_proved(self) -> None:
         """Note that the connection works: it has delivered something new."""
@@ -132,23 +151,51 @@ class Reconnect:
             self.mark_proved()
         code = ending.code or 0
         if code == TOKEN_INVALID:
-            return self._token_refused(ending.reason)
+            return self._token_refused(ending)
         self._renewed = False
         if 4200 <= code <= 4299:
-            return Stop(Refused(code, ending.reason))
-        jitter_s = full_jitter_s(self._attempt, self._random())
+            return Stop(self._refusal(Refused, code, ending))
+        delay_s = full_jitter_s(self._attempt, self._random())
         self._attempt += 1
         if 4100 <= code <= 4199 and ending.delay_s is not None:
-            return Wait(min(max(ending.delay_s, 0.0), DELAY_MAX_S) + jitter_s)
-        return Wait(jitter_s)
+            delay_s += min(max(ending.delay_s, 0.0), DELAY_MAX_S)
+        if self._was_open or self._may_begin_at(now_s, delay_s):
+            return Wait(delay_s)
+        return Stop(
+            Unavailable(
+                ending.reason,
+                attempt_count=self._attempt,
+                status=ending.status,
+                detail=ending.detail,
+                url=self._url,
+            )
+        )
 
-    def _token_refused(self, reason: str) -> NewToken | Stop:
+    def _may_begin_at(self, now_s: float, delay_s: float) -> bool:
+        """Return whether a first connection has another attempt after `delay_s`."""
+        if self._first_ended_at_s is None:
+            self._first_ended_at_s = now_s
+        return (
+            self._attempt < ATTEMPTS_MAX
+            and now_s + delay_s <= self._first_ended_at_s + ATTEMPTS_S
+        )
+
+    def _token_refused(self, ending: Ending) -> NewToken | Stop:
         # Once in a row: a source whose new token is refused as well would be called
         # in an endless loop without a wait.
         if self._renewed or not self._has_token_source:
-            return Stop(TokenExpired(TOKEN_INVALID, reason))
+            return Stop(self._refusal(TokenExpired, TOKEN_INVALID, ending))
         self._renewed = True
         return NewToken()
+
+    def _refusal(self, kind: type[Refused], code: int, ending: Ending) -> Refused:
+        return kind(
+            code,
+            ending.reason,
+            status=ending.status,
+            detail=ending.detail,
+            url=self._url,
+        )
 
 
 def full_jitter_s(attempt: int, fraction: float) -> float:
@@ -157,7 +204,9 @@ def full_jitter_s(attempt: int, fraction: float) -> float:
     return fraction * min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(attempt, 16))
 
 
-def ending_of_status(status: int, reason: str, retry_after_s: float | None) -> Ending:
+def ending_of_status(
+    status: int, reason: str, retry_after_s: float | None, detail: str = ""
+) -> Ending:
     """Return the ending that a handshake refused with HTTP `status` is."""
     if status == 401:
         code = TOKEN_INVALID
@@ -170,7 +219,7 @@ def ending_of_status(status: int, reason: str, retry_after_s: float | None) -> E
     else:
         # A wrong cursor, path or method stays wrong.
         code = PROTOCOL
-    return Ending(code, reason, retry_after_s)
+    return Ending(code, reason, retry_after_s, status, detail)
 
 
 def parse_retry_after(value: str | None, now_s: float) -> float | None:

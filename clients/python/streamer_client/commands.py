@@ -35,8 +35,9 @@ Send = Callable[[str], Awaitable[None]]
 class Commands:
     """The commands of one stream, over all its connections."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, url: str = "") -> None:
         self._clock = clock
+        self._url = url
         self._send: Send | None = None
         self._is_open = asyncio.Event()
         self._end_error: Exception | None = None
@@ -64,7 +65,8 @@ class Commands:
 
     def give_up(self) -> None:
         """Fail all pending commands: their results cannot be read."""
-        self._settle(Unavailable("too many events precede the result", attempt_count=1))
+        problem = "too many events precede the result"
+        self._settle(Unavailable(problem, attempt_count=1, url=self._url))
 
     def on_result(self, result: CommandResult) -> None:
         """Pass a result on; ignore it if nobody waits for it."""
@@ -91,12 +93,14 @@ class Commands:
                     if isinstance(result, Exception):
                         raise result
                     if isinstance(result, CommandError):
-                        raise CommandFailed(result.problem)
+                        raise CommandFailed(result.problem, url=self._url)
                     if result is not None:
                         return result
         except TimeoutError as error:
             problem = "no reply"
-            raise Unavailable(problem, attempt_count=attempt_count) from error
+            raise Unavailable(
+                problem, attempt_count=attempt_count, url=self._url
+            ) from error
 
     async def _connection(self) -> Send:
         while True:

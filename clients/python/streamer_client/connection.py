@@ -121,6 +121,7 @@ def ending_of_response(response: Response) -> Ending:
         response.status_code,
         f"{response.status_code} {reason}",
         parse_retry_after(retry_after, time.time()),
+        problem.detail,
     )
 
 

@@ -14,16 +14,19 @@ from typing import Final, TypeAlias, TypeVar
 import httpx2
 import msgspec
 
-from .backoff import Clock, full_jitter_s, parse_retry_after
+from .backoff import (
+    ATTEMPTS_MAX,
+    ATTEMPTS_S,
+    Clock,
+    full_jitter_s,
+    parse_retry_after,
+)
 from .credential import Credential
-from .errors import BadResponse, Rejected, Unavailable
+from .errors import BadResponse, Rejected, Unavailable, public_url
 from .problem import read_problem
 
 __all__ = ["Http", "Params", "decode", "quote"]
 
-ATTEMPTS_MAX: Final = 6
-RETRY_S: Final = 60.0
-"""No attempt begins later than this after the first one."""
 REQUEST_S: Final = 15.0
 """Of one attempt: for connecting, for writing, and for each read."""
 CONNECTIONS_MAX: Final = 100
@@ -135,16 +138,16 @@ class Http:
             Unavailable: The attempts or the time are used up.
             BadResponse: The compression of a response is invalid.
         """
-        last_start_s = self._clock.now_s() + RETRY_S
+        last_start_s = self._clock.now_s() + ATTEMPTS_S
         attempt_count = 0
         while True:
-            status, retry_after = None, None
+            status, retry_after, detail = None, None, ""
             try:
                 response = await self._send(request)
             except _RETRIED_ERRORS as error:
                 problem = str(error) or type(error).__name__
             except httpx2.DecodingError as error:
-                raise BadResponse(f"unreadable response: {error}") from error
+                raise _bad_response(request, error) from error
             else:
                 status = response.status_code
                 retry_after = response.headers.get("Retry-After")
@@ -155,7 +158,7 @@ class Http:
                     temporary or status in _RETRIED_STATUSES
                 ):
                     return response
-                problem = str(rejection)
+                problem, detail = rejection.problem, rejection.detail
             delay_s = full_jitter_s(attempt_count, self._clock.random())
             delay_s += parse_retry_after(retry_after, self._clock.unix_s()) or 0.0
             attempt_count += 1
@@ -165,7 +168,9 @@ class Http:
                     problem,
                     attempt_count=attempt_count,
                     status=status,
+                    detail=detail,
                     idempotency_key=idempotency_key,
+                    url=public_url(str(request.url)),
                 )
             await self._clock.sleep(delay_s)
 
@@ -196,7 +201,12 @@ def decode(response: httpx2.Response, type: type[_T]) -> _T:
     try:
         return msgspec.json.decode(response.content, type=type)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise BadResponse(f"unreadable response: {error}") from error
+        raise _bad_response(response.request, error) from error
+
+
+def _bad_response(request: httpx2.Request, error: Exception) -> BadResponse:
+    url = public_url(str(request.url))
+    return BadResponse(f"unreadable response: {error}", url=url)
 
 
 def _encode_params(params: Params) -> dict[str, str | list[str]]:
@@ -216,4 +226,5 @@ def _rejection(response: httpx2.Response) -> Rejected:
         detail=problem.detail,
         errors=problem.fields,
         limit=problem.limit,
+        url=public_url(str(response.request.url)),
     )

@@ -58,7 +58,7 @@ from .connection import (
     receive_hello,
 )
 from .credential import Credential
-from .errors import Unavailable
+from .errors import Unavailable, public_url
 from .events import CursorMoved, Event, Gap, Read, Replaced, Unread, Withdrawn
 from .model import Notification, check_mark
 from .seen import SeenIds
@@ -122,6 +122,8 @@ class Stream(AsyncIterator[Event]):
     Raises:
         Refused, TokenExpired: From the iteration, once: the stream has ended. The
             exceptions of the token source are raised in the same way.
+        Unavailable: In the same way: the first connection did not work, in 6 attempts
+            within a minute. A stream that was connected has no maximum.
         ValueError: `buffer_max` is less than 1.
     """
 
@@ -152,13 +154,15 @@ class Stream(AsyncIterator[Event]):
         self._marks_version: int | None = None
         self._seen = SeenIds()
         self._reconnect = Reconnect(
-            has_token_source=credential.can_renew, random=clock.random
+            has_token_source=credential.can_renew,
+            random=clock.random,
+            url=public_url(url),
         )
         self._token: str | None = None
         # By this name a new connection replaces a dead one of the same stream, which
         # would otherwise count as a listener until the server notices.
         self._instance = uuid.uuid4().hex
-        self._commands = Commands(clock)
+        self._commands = Commands(clock, public_url(url))
         self._buffer: Buffer[_Buffered | _EndOfStream] = Buffer(
             buffer_max, self._commands.give_up
         )
@@ -265,7 +269,7 @@ class Stream(AsyncIterator[Event]):
         `cursor` is the point before them.
         """
         self._ended = True
-        self._commands.end(Unavailable("the stream is closed", attempt_count=0))
+        self._commands.end(self._closed_error())
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -289,6 +293,10 @@ class Stream(AsyncIterator[Event]):
         with self._buffer.extend():
             return await self._commands.run(command)
 
+    def _closed_error(self) -> Unavailable:
+        url = public_url(self._url)
+        return Unavailable("the stream is closed", attempt_count=0, url=url)
+
     async def _run(self) -> None:
         """Fill the buffer until the stream is refused or cancelled."""
         try:
@@ -310,7 +318,8 @@ class Stream(AsyncIterator[Event]):
                 await self._credential.renew(self._token)
             case Wait(delay_s):
                 _log.info(
-                    "stream ended: %s (%s); reconnecting in %.1f s",
+                    "stream of %s ended: %s (%s); reconnecting in %.1f s",
+                    public_url(self._url),
                     ending.reason,
                     ending.code,
                     delay_s,
