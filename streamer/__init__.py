@@ -67,6 +67,7 @@ The folders of every layer have the same domain nouns (streams, inboxes or logs,
 publishing, scheduling, access), so "where is X in layer Y" is one guess.
 ::
 
+    names            apps, players and topics: which names are valid, and the same
     errors, model    the error tree and close codes; notification, entry, position, ids
     store_url        the URL of an external store, and its options
     origins          web origins, and which are allowed
@@ -133,11 +134,11 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
     cli/             serve, scheduler, store, app, key, token, publish, tail, trim,
                      doctor, health, backup, restore
 
-Imports run one way: errors, model, origins, store_url <- compiled <- core <- store, hub
-<- service <- transports <- contract, metrics <- surfaces <- components, openapi <- app
-<- server, workers <- bench <- cli. Every layer but core and store may read `config`.
-Constructors receive their dependencies; there are no module globals to look things up
-in. `tests/test_layout.py` enforces all of this.
+Imports run one way: names <- errors, model, origins, store_url <- compiled <- core <-
+store, hub <- service <- transports <- contract, metrics <- surfaces <- components,
+openapi <- app <- server, workers <- bench <- cli. Every layer but core and store may
+read `config`. Constructors receive their dependencies; there are no module globals to
+look things up in. `tests/test_layout.py` enforces all of this.
 
 Glossary
 ========

@@ -1,5 +1,5 @@
 """
-Notifications, entries, positions, ids, players: the nouns, and the limits of fields.
+Notifications, entries, positions, ids: the nouns, and the limits of fields.
 
 Knows how they are written as text and bytes: the id, the cursor and the stored
 fragment. Knows nothing of Redis, HTTP, connections or the vendors' terms.
@@ -32,15 +32,26 @@ import os
 import random
 import re
 import struct
-import uuid
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final, Literal, NamedTuple, NewType
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
+from .names import (
+    PLAYER_CHARS_MAX,
+    TOPIC_PATTERN,
+    App,
+    Player,
+    Topic,
+    parse_app,
+    parse_player,
+    parse_topic,
+)
+
 __all__ = [
     "EPOCH_MAX",
+    "PLAYER_CHARS_MAX",
     "TOPIC_PATTERN",
     "ZERO",
     "App",
@@ -73,12 +84,6 @@ __all__ = [
     "parse_topic",
     "topic_log",
 ]
-
-App = NewType("App", str)
-"""Name of a tenant: 1 to 64 letters, digits, ``_`` or ``-``."""
-
-Player = NewType("Player", str)
-"""A recipient's normalised name within its app; see `parse_player`."""
 
 
 class Log(NamedTuple):
@@ -134,9 +139,6 @@ def everyone_log(app: App) -> Log:
     return Log(app, _EVERYONE)
 
 
-Topic = NewType("Topic", str)
-"""Name of a topic within its app; see `parse_topic`."""
-
 _AUDIENCE: Final = "\x01"
 _TOPIC: Final = _AUDIENCE + "t"
 _EVERYONE: Final = _AUDIENCE + "e"
@@ -149,53 +151,10 @@ TAG_MAX: Final = 2**30 - 1
 AT_US_MAX: Final = 2**48 * 1000 - 1
 """The last time of an id. Scripts calculate with times below 2**53, until 2255."""
 
-TOPIC_PATTERN: Final = r"[A-Za-z0-9_.:/-]{1,128}"
-
-_APP = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
-_ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", re.ASCII)
-_TOPIC_NAME = re.compile(TOPIC_PATTERN, re.ASCII)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
-_CROCKFORD = {digit: i for i, digit in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
 
-PLAYER_CHARS_MAX: Final = 128
-UUID_CHARS: Final = 36
-ULID_CHARS: Final = 26
 CURSOR_CHARS_MAX: Final = 2_048
-
-
-def parse_app(text: str) -> App | None:
-    """Return `text` as the name of an app, or None if it is not a valid one."""
-    return App(text) if _APP.fullmatch(text) else None
-
-
-def parse_player(text: str) -> Player | None:
-    """
-    Return the player that `text` names, or None if it is not a valid name.
-
-    A dashed UUID in either case and a ULID are two spellings of the same 128 bits and
-    give the same player, spelled as a lower-case UUID. Any other string of 1 to 128
-    characters without control characters stands for itself, but for ``me``, which
-    the paths use for the caller.
-    """
-    # Most names are neither. Their length shows that, and is cheaper to compare.
-    chars = len(text)
-    if chars == UUID_CHARS and _UUID.fullmatch(text):
-        return Player(text.lower())
-    if chars == ULID_CHARS and _ULID.fullmatch(text):
-        number = 0
-        for char in text:
-            number = number << 5 | _CROCKFORD[char]
-        return Player(str(uuid.UUID(int=number)))
-    if not 1 <= chars <= PLAYER_CHARS_MAX or text == "me" or _CONTROL.search(text):
-        return None
-    return Player(text)
-
-
-def parse_topic(text: str) -> Topic | None:
-    """Return `text` as a topic: 1 to 128 letters, digits or any of ``_ . : / -``."""
-    return Topic(text) if _TOPIC_NAME.fullmatch(text) else None
 
 
 class Resource(msgspec.Struct, frozen=True, omit_defaults=True):
