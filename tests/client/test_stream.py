@@ -290,7 +290,7 @@ async def test_a_handshake_that_stays_wrong_is_not_repeated(
     server.script = [Refusal(status, detail="a proxy ate it")]
 
     with pytest.raises(Refused, match=f"{status} a proxy ate it") as caught:
-        await anext(client.notifications())
+        await anext(client.notifications(transport="websocket"))
 
     assert (caught.value.status, caught.value.detail) == (status, "a proxy ate it")
 

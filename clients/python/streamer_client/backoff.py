@@ -24,6 +24,7 @@ import email.utils
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Final, NamedTuple
 
 from .errors import Error, Refused, TokenExpired, Unavailable
@@ -62,6 +63,8 @@ NODE_FULL: Final = 4102
 
 _TRANSIENT: Final = frozenset({408, 425, 429})
 """The 4xx statuses that mean "later"."""
+_FINAL: Final = frozenset({400, 401, 403, 426})
+"""Statuses that a server has for a stream, and that stay the same."""
 
 
 class Clock(NamedTuple):
@@ -74,6 +77,8 @@ class Clock(NamedTuple):
     """Uniform in [0, 1)."""
     unix_s: Callable[[], float] = time.time
     """Unix time, in seconds."""
+    timeout: Callable[[float], AbstractAsyncContextManager[object]] = asyncio.timeout
+    """Raises `TimeoutError` in its block after so many seconds."""
 
 
 # Jitter separates clients; it need not be unpredictable.
@@ -86,7 +91,7 @@ class Ending(NamedTuple):
 
     `code` is a WebSocket close code, or None without one. `delay_s` is the delay that
     the server asks for, or None without one. `status` and `detail` are those of the
-    response to a handshake.
+    response to a handshake. `is_unreachable` means that nobody answers at the address.
     """
 
     code: int | None
@@ -94,6 +99,7 @@ class Ending(NamedTuple):
     delay_s: float | None = None
     status: int | None = None
     detail: str = ""
+    is_unreachable: bool = False
 
 
 class Wait(NamedTuple):
@@ -153,6 +159,10 @@ class Reconnect:
         if code == TOKEN_INVALID:
             return self._token_refused(ending)
         self._renewed = False
+        if self._was_open and ending.status not in (None, *_FINAL):
+            # The server has accepted the same request before. This is another one's
+            # answer: of a network that wants a login, of a proxy during a restart.
+            code = 0 if 4200 <= code <= 4299 else code
         if 4200 <= code <= 4299:
             return Stop(self._refusal(Refused, code, ending))
         delay_s = full_jitter_s(self._attempt, self._random())

@@ -22,6 +22,7 @@ from .inbox import Inboxes, PageCache
 from .model import Ticket, Token
 from .publishing import Publishing
 from .stream import BUFFER_MAX, Stream
+from .transports import Transport
 
 __all__ = ["Client"]
 
@@ -97,6 +98,7 @@ class Client(Publishing, Inboxes):
         topics: Sequence[str] = (),
         device: str | None = None,
         buffer_max: int = BUFFER_MAX,
+        transport: Transport = "auto",
     ) -> Stream:
         """
         Return the live stream of the player whose token this client has.
@@ -111,17 +113,22 @@ class Client(Publishing, Inboxes):
             device: A permanent name of the device, for notifications to the latest
                 device only.
             buffer_max: Events to read ahead of the consumer.
+            transport: ``auto`` begins with ``websocket`` and goes on to ``sse`` and
+                ``poll`` where a proxy lets the one before it not through; or one of
+                these three. ``poll`` requests pages every 5 s.
 
         Raises:
-            ValueError: `buffer_max` is less than 1.
+            ValueError: `buffer_max` is less than 1, or there is no such `transport`.
         """
         stream = Stream(
             self._stream_url,
             self._credential,
+            self._http,
             cursor=cursor,
             topics=topics,
             device=device,
             buffer_max=buffer_max,
+            transport=transport,
             clock=self._clock,
         )
         self._streams.add(stream)

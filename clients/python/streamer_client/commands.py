@@ -17,7 +17,7 @@ import msgspec
 
 from .backoff import Clock
 from .errors import CommandFailed, Unavailable
-from .wire import Command, CommandError, CommandResult, Reply, encode
+from .wire import Command, CommandError, CommandResult, Reply
 
 __all__ = ["Commands", "Send"]
 
@@ -29,7 +29,8 @@ COMMANDS_PER_S: Final = 10.0
 """Half of what a server accepts (20 a second); pongs count, too."""
 BURST: Final = 10
 
-Send = Callable[[str], Awaitable[None]]
+Send = Callable[[Command], Awaitable[None]]
+"""Sends a command with its `ref`; the result arrives by `Commands.on_result`."""
 
 
 class Commands:
@@ -85,7 +86,7 @@ class Commands:
         """
         attempt_count = 0
         try:
-            async with asyncio.timeout(REPLY_TIMEOUT_S), self._in_flight:
+            async with self._clock.timeout(REPLY_TIMEOUT_S), self._in_flight:
                 while True:
                     send = await self._connection()
                     attempt_count += 1
@@ -126,7 +127,7 @@ class Commands:
         future = asyncio.get_running_loop().create_future()
         self._pending[ref] = future
         try:
-            await send(encode(msgspec.structs.replace(command, ref=ref)))
+            await send(msgspec.structs.replace(command, ref=ref))
             result: CommandResult | Exception | None = await future
             return result
         finally:

@@ -81,6 +81,25 @@ class Http:
         """Close all connections; may be called twice."""
         await self._client.aclose()
 
+    async def open(
+        self, path: str, token: str, headers: Mapping[str, str]
+    ) -> httpx2.Response:
+        """
+        Return the response to one GET as soon as its head is there, whatever it is.
+
+        Reading its body has no timeout. The caller closes it.
+
+        Raises:
+            httpx2.HTTPError: There is no response.
+        """
+        request = self._client.build_request(
+            "GET",
+            path,
+            headers={**headers, "Authorization": f"Bearer {token}"},
+            timeout=httpx2.Timeout(REQUEST_S, read=None),
+        )
+        return await self._client.send(request, stream=True)
+
     async def request(
         self,
         method: str,

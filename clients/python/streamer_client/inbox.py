@@ -24,7 +24,7 @@ from .model import (
     check_mark,
 )
 
-__all__ = ["Inboxes", "PageCache"]
+__all__ = ["Inboxes", "PageCache", "acknowledge", "mark_read"]
 
 CACHED_PAGES_MAX: Final = 32
 """A few MiB, if each page has 100 small notifications."""
@@ -197,11 +197,7 @@ class Inboxes:
             ValueError: None or several of them are given.
         """
         check_mark(ids, up_to, all)
-        mark = _Mark(ids=None if ids is None else tuple(ids), up_to=up_to, all=all)
-        response = await self._http.request(
-            "POST", f"{_inbox(player)}/read", content=mark
-        )
-        return decode(response, _UnreadCount).unread
+        return await mark_read(self._http, player, ids=ids, up_to=up_to, all=all)
 
     async def mark_unread(self, ids: Sequence[str], player: str = "me") -> int:
         """Mark as unread (at most 1,000 ids), and return how many are unread."""
@@ -212,7 +208,7 @@ class Inboxes:
 
     async def ack(self, cursor: str, player: str = "me") -> None:
         """Acknowledge that everything up to `cursor` has arrived; for receipts."""
-        await self._http.request("POST", f"{_inbox(player)}/ack", content=_Ack(cursor))
+        await acknowledge(self._http, player, cursor)
 
     async def unread(self, players: Sequence[str]) -> dict[str, int]:
         """Return the unread counts of up to 1,000 players, by name."""
@@ -275,6 +271,25 @@ class Inboxes:
 
 def _player(player: str) -> str:
     return f"players/{quote(player)}"
+
+
+async def mark_read(
+    http: Http,
+    player: str,
+    *,
+    ids: Sequence[str] | None,
+    up_to: str | None,
+    all: bool,
+) -> int:
+    """See `Inboxes.mark_read`, which checks its arguments."""
+    mark = _Mark(ids=None if ids is None else tuple(ids), up_to=up_to, all=all)
+    response = await http.request("POST", f"{_inbox(player)}/read", content=mark)
+    return decode(response, _UnreadCount).unread
+
+
+async def acknowledge(http: Http, player: str, cursor: str) -> None:
+    """See `Inboxes.ack`."""
+    await http.request("POST", f"{_inbox(player)}/ack", content=_Ack(cursor))
 
 
 def _inbox(player: str) -> str:

@@ -2,8 +2,9 @@
 The live stream of one player: an iterator that outlives its connections.
 
 Decides what to do with each message and each ending. When to reconnect (`backoff`),
-opening and heartbeats (`connection`), the form of messages (`wire`), repeats (`seen`)
-and commands (`commands`) are other modules.
+which transport (`transports`), its connections (`links`), heartbeats (`connection`),
+the form of messages (`wire`), repeats (`seen`) and commands (`commands`) are other
+modules.
 
 One task connects, reads, answers heartbeats and fills a buffer; the consumer empties
 it. When the buffer is full the task stops reading, the socket fills up, and finally the
@@ -25,18 +26,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import urllib.parse
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import (
-    ConnectionClosed,
-    InvalidStatus,
-    WebSocketException,
-)
 
 from .backoff import (
     SYSTEM_CLOCK,
@@ -52,23 +46,26 @@ from .commands import Commands, Send
 from .connection import (
     HEARTBEAT_MIN_S,
     ending_of_bye,
-    ending_of_response,
-    open_socket,
     receive,
     receive_hello,
+    send_pong,
 )
 from .credential import Credential
-from .errors import Unavailable, public_url
+from .errors import Rejected, Unavailable, public_url
 from .events import CursorMoved, Event, Gap, Read, Replaced, Unread, Withdrawn
+from .http import Http
+from .inbox import acknowledge, mark_read
+from .links import Link, LinkEnded, open_link
 from .model import Notification, check_mark
 from .seen import SeenIds
+from .transports import Choice, Transport
 from .wire import (
-    PONG,
     AckCommand,
     AuthCommand,
     Bye,
     Command,
     CommandError,
+    CommandResult,
     Hello,
     NotificationMessage,
     Ping,
@@ -77,7 +74,6 @@ from .wire import (
     SubscribeCommand,
     Unreadable,
     UnsubscribeCommand,
-    decode,
     encode,
 )
 
@@ -114,33 +110,41 @@ class Stream(AsyncIterator[Event]):
     Args:
         url: The address of the stream, ``ws://`` or ``wss://``.
         credential: The token, and how to get another one.
+        http: For the transports and commands that are requests.
         cursor: Where to begin: None is from now on, ``earliest`` is the oldest kept.
         topics: Topics to deliver besides those that the player is subscribed to.
         device: A permanent name of the device.
         buffer_max: Events to read ahead of the consumer.
+        transport: See `Client.notifications`.
 
     Raises:
         Refused, TokenExpired: From the iteration, once: the stream has ended. The
             exceptions of the token source are raised in the same way.
         Unavailable: In the same way: the first connection did not work, in 6 attempts
             within a minute. A stream that was connected has no maximum.
-        ValueError: `buffer_max` is less than 1.
+        ValueError: `buffer_max` is less than 1, or there is no such `transport`.
     """
 
     def __init__(
         self,
         url: str,
         credential: Credential,
+        http: Http,
         *,
         cursor: str | None = None,
         topics: Sequence[str] = (),
         device: str | None = None,
         buffer_max: int = BUFFER_MAX,
+        transport: Transport = "auto",
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._url = url
         self._credential = credential
+        self._http = http
         self._clock = clock
+        self._choice = Choice(transport)
+        self._was_greeted = False
+        """Whether the present connection has received `hello`."""
         self._cursor = cursor
         self._received_cursor = cursor
         # The topics of this stream alone, in order; the values are unused.
@@ -183,6 +187,11 @@ class Stream(AsyncIterator[Event]):
     def unread(self) -> int | None:
         """The unread count at the last event taken; None while it is unknown."""
         return self._unread
+
+    @property
+    def transport(self) -> Transport:
+        """The transport of the present connection, or of the next one."""
+        return self._choice.current
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -329,23 +338,32 @@ class Stream(AsyncIterator[Event]):
     async def _run_connection(self) -> Ending:
         """Open one connection and read it until it ends, for whatever reason."""
         self._token = await self._credential.token()
+        self._was_greeted = False
+        ending = await self._run_link(self._token)
+        # The next attempt is made in another way, so this refusal is not the end.
+        if not self._was_greeted and self._choice.after(ending):
+            return Ending(None, ending.reason)
+        return ending
+
+    async def _run_link(self, token: str) -> Ending:
         try:
-            socket = await open_socket(self._address(), self._token)
-        except InvalidStatus as error:
-            return ending_of_response(error.response)
-        except (OSError, EOFError, WebSocketException) as error:
-            problem = str(error) or type(error).__name__
-            return Ending(None, f"cannot connect: {problem}")
-        try:
-            return await self._run_session(socket)
-        except ConnectionClosed as error:
-            close = error.rcvd or error.sent
-            return Ending(
-                close.code if close else None, close.reason if close else "lost"
+            link = await open_link(
+                self._choice.current,
+                self._url,
+                self._query(),
+                token,
+                self._http,
+                self._clock,
             )
+        except LinkEnded as error:
+            return error.ending
+        try:
+            return await self._run_session(link)
+        except LinkEnded as error:
+            return error.ending
         except TimeoutError:
             # The peer does not answer, so there is no close handshake.
-            socket.transport.abort()
+            link.abort()
             return Ending(None, "silent")
         except Unreadable as error:
             _log.warning("unreadable message: %s", error)
@@ -353,29 +371,29 @@ class Stream(AsyncIterator[Event]):
         finally:
             self._commands.on_close()
             try:
-                await socket.close()
+                await link.aclose()
             finally:
                 # Also if the close handshake is cancelled.
-                socket.transport.abort()
+                link.abort()
 
-    async def _keep_token_fresh(self, socket: ClientConnection) -> None:
+    async def _keep_token_fresh(self, link: Link) -> None:
         """Send the server another token before the current one expires."""
-        while True:
+        while link.can_send:
             delay_s = self._credential.renewal_in_s(self._clock.random())
             if delay_s is None:
                 return
             await self._clock.sleep(delay_s)
             try:
                 self._token = await self._credential.renew(self._token)
-                await socket.send(encode(AuthCommand(self._token)))
-            except WebSocketException:
+                await link.send(encode(AuthCommand(self._token)))
+            except LinkEnded:
                 return
             # The outermost frame of the task. There is time for another attempt, and
             # finally the server says that the token has expired.
             except Exception:
                 _log.warning("could not get another token", exc_info=True)
 
-    def _address(self) -> str:
+    def _query(self) -> dict[str, str]:
         query = {"instance": self._instance}
         if self._received_cursor is not None:
             query["cursor"] = self._received_cursor
@@ -383,43 +401,43 @@ class Stream(AsyncIterator[Event]):
             query["topics"] = ",".join(self._topics)
         if self._device is not None:
             query["device"] = self._device
-        return f"{self._url}?{urllib.parse.urlencode(query)}"
+        return query
 
-    async def _run_session(self, socket: ClientConnection) -> Ending:
+    async def _run_session(self, link: Link) -> Ending:
         """Read messages until the ``bye`` of the server."""
-        hello = await receive_hello(socket)
+        hello = await receive_hello(link, self._clock)
         if isinstance(hello, Bye):
             return ending_of_bye(hello)
+        self._was_greeted = True
+        self._choice.mark_open()
         await self._on_hello(hello)
-        self._commands.on_open(_sender_of(socket))
-        refresher = asyncio.create_task(self._keep_token_fresh(socket))
+        self._commands.on_open(self._sender_of(link))
+        refresher = asyncio.create_task(self._keep_token_fresh(link))
         try:
             return await self._read_messages(
-                socket, max(hello.heartbeat_s, HEARTBEAT_MIN_S)
+                link, max(hello.heartbeat_s, HEARTBEAT_MIN_S)
             )
         finally:
             refresher.cancel()
             await asyncio.wait([refresher])
 
-    async def _read_messages(
-        self, socket: ClientConnection, heartbeat_s: float
-    ) -> Ending:
+    async def _read_messages(self, link: Link, heartbeat_s: float) -> Ending:
         while True:
-            text = await receive(socket, heartbeat_s)
-            match decode(text):
+            message, size = await receive(link, heartbeat_s, self._clock)
+            match message:
                 case Ping():
-                    await socket.send(PONG)
+                    await send_pong(link)
                 case Bye() as bye:
                     return ending_of_bye(bye)
                 case NotificationMessage(notification, cursor):
-                    await self._on_notification(notification, cursor, len(text))
+                    await self._on_notification(notification, cursor, size)
                 case Replaced(_, by) if self._seen.was_delivered_before(by):
                     pass  # It precedes a repeat, and is one itself.
                 case Withdrawn() | Replaced() | Gap() | CursorMoved() as event:
-                    await self._put(event, len(text))
+                    await self._put(event, size)
                 case Read(unread=unread, marks_version=marks_version) as event:
                     self._received_unread, self._marks_version = unread, marks_version
-                    await self._put(event, len(text))
+                    await self._put(event, size)
                 case Unread(unread) as event:
                     self._received_unread = unread
                     # After a replay the server confirms what was counted.
@@ -478,11 +496,30 @@ class Stream(AsyncIterator[Event]):
         await self._buffer.put(_Buffered(event, cursor, self._received_unread), size)
         self._received_cursor, self._put_unread = cursor, self._received_unread
 
+    def _sender_of(self, link: Link) -> Send:
+        async def send(command: Command) -> None:
+            # The task that reads notices as well, and reports the end.
+            with contextlib.suppress(LinkEnded):
+                await link.send(encode(command))
 
-def _sender_of(socket: ClientConnection) -> Send:
-    async def send(text: str) -> None:
-        # The task that reads notices as well, and reports that the connection ended.
-        with contextlib.suppress(WebSocketException):
-            await socket.send(text)
+        return send if link.can_send else self._request
 
-    return send
+    async def _request(self, command: Command) -> None:
+        """Carry out a command over HTTP, beside a transport that only receives."""
+        result: CommandResult
+        try:
+            match command:
+                case ReadCommand(ids, up_to, all, ref):
+                    unread = await mark_read(
+                        self._http, "me", ids=ids, up_to=up_to, all=all
+                    )
+                    result = Reply(ref, unread)
+                case AckCommand(cursor, ref):
+                    await acknowledge(self._http, "me", cursor)
+                    result = Reply(ref)
+                case _:
+                    problem = "is possible on a WebSocket only; open the stream with it"
+                    result = CommandError(command.ref, problem)
+        except Rejected as error:
+            result = CommandError(command.ref, str(error))
+        self._commands.on_result(result)
