@@ -136,9 +136,9 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
 
 Imports run one way: names <- errors, model, origins, store_url <- compiled <- core <-
 store, hub <- service <- transports <- contract, metrics <- surfaces <- components,
-openapi <- app <- server, workers <- bench <- cli. Every layer but core and store may
-read `config`. Constructors receive their dependencies; there are no module globals to
-look things up in. `tests/test_layout.py` enforces all of this.
+openapi, asyncapi <- app <- server, workers <- bench <- cli. Every layer but core and
+store may read `config`. Constructors receive their dependencies; there are no module
+globals to look things up in. `tests/test_layout.py` enforces all of this.
 
 Glossary
 ========

@@ -24,6 +24,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
+from .asyncapi import stream_document
 from .components import Components
 from .config import Config
 from .contract.fallbacks import Fallbacks
@@ -204,7 +205,7 @@ def _asgi(app: App, components: Components) -> Starlette:
         [
             *_native(components),
             *operations.routes(),
-            *Pages(document).routes(),
+            *Pages(document, stream_document).routes(),
             *_vendors(components),
         ],
         middleware=_middleware(components),

@@ -31,7 +31,7 @@ FLOORS = [
     {"transports"},
     {"contract", "metrics"},
     {"surfaces"},
-    {"components", "openapi"},
+    {"components", "openapi", "asyncapi"},
     {"app"},
     {"server", "workers"},
     {"bench"},

@@ -1,6 +1,6 @@
 """
-The API description: ``/openapi.json`` for programs, ``/docs`` for people, and ``/``,
-which leads to them.
+The API description: ``/openapi.json`` and ``/asyncapi.json`` for programs, ``/docs``
+for people, and ``/``, which leads to them.
 
 Decides what a browser may do there: run the viewer that ships with this server, and
 send requests to this server. Nothing is loaded from elsewhere. The viewer is Swagger UI
@@ -75,6 +75,7 @@ _LANDING: Final = """\
 <p>A push server for notifications.</p>
 <ul>
 <li><a href="docs">docs</a>: all operations, as a <a href="openapi.json">document</a>
+<li><a href="asyncapi.json">asyncapi.json</a>: the messages of a stream
 <li><a href="healthz">healthz</a>: the process answers
 <li><a href="readyz">readyz</a>: a publish would be stored and delivered
 </ul>
@@ -128,6 +129,17 @@ DOCUMENT: Final = Operation(
         UNCHANGED,
     ),
 )
+STREAM_DOCUMENT: Final = Operation(
+    method="GET",
+    path="/asyncapi.json",
+    name="streamDocument",
+    summary="Retrieve the AsyncAPI document",
+    parameters=(IF_NONE_MATCH,),
+    responses=(
+        ResponseSpec(200, "The AsyncAPI 3 document.", dict, GUARDED),
+        UNCHANGED,
+    ),
+)
 LANDING: Final = _page("/", "landing", "Find the documentation and the state", HTML)
 PAGE: Final = _page("/docs", "page", "View this page", HTML)
 START: Final = _page(
@@ -142,8 +154,8 @@ STYLE: Final = _page(
 PAGES: Final = Surface(
     name="contract",
     title="API description",
-    description="The OpenAPI document and this page.",
-    operations=(LANDING, DOCUMENT, PAGE, START, VIEWER, STYLE),
+    description="The OpenAPI and AsyncAPI documents, and this page.",
+    operations=(LANDING, DOCUMENT, STREAM_DOCUMENT, PAGE, START, VIEWER, STYLE),
 )
 
 
@@ -152,12 +164,16 @@ class Pages:
     The routes of the API description.
 
     Args:
-        write: Returns the document. Called once, at the first request for it.
+        write: Returns the OpenAPI document. Called once, at the first request for it.
+        write_stream: The same for the AsyncAPI document.
 
     """
 
-    def __init__(self, write: Callable[[], Schema]) -> None:
+    def __init__(
+        self, write: Callable[[], Schema], write_stream: Callable[[], Schema]
+    ) -> None:
         self._write = write
+        self._write_stream = write_stream
 
     def routes(self) -> list[BaseRoute]:
         viewer = _viewer()
@@ -166,6 +182,10 @@ class Pages:
             [
                 (LANDING, _Text(HTML, _landing)),
                 (DOCUMENT, _Text(JSON, lambda: encode(self._write()))),
+                (
+                    STREAM_DOCUMENT,
+                    _Text(JSON, lambda: encode(self._write_stream())),
+                ),
                 (PAGE, _Text(HTML, lambda: _PAGE)),
                 (START, _Text(SCRIPT, lambda: _START)),
                 (VIEWER, _Text(SCRIPT, script.read_bytes)),

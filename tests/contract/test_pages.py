@@ -10,13 +10,15 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
+from streamer.asyncapi import stream_document
 from streamer.contract.pages import Pages
 from streamer.openapi import document
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx2.AsyncClient]:
-    transport = httpx2.ASGITransport(Starlette(routes=Pages(document).routes()))
+    pages = Pages(document, stream_document)
+    transport = httpx2.ASGITransport(Starlette(routes=pages.routes()))
     async with httpx2.AsyncClient(
         transport=transport, base_url="http://here"
     ) as client:
@@ -30,9 +32,21 @@ async def test_the_document_is_served(client: httpx2.AsyncClient) -> None:
     assert answer.json() == document()
 
 
+async def test_the_document_of_the_stream_is_served(
+    client: httpx2.AsyncClient,
+) -> None:
+    answer = await client.get("/asyncapi.json")
+
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json() == stream_document()
+
+
 @pytest.mark.parametrize(
     "path",
-    ["/openapi.json", "/docs", "/docs/start.js", "/docs/viewer.js", "/docs/viewer.css"],
+    [
+        *("/openapi.json", "/asyncapi.json", "/docs"),
+        *("/docs/start.js", "/docs/viewer.js", "/docs/viewer.css"),
+    ],
 )
 async def test_a_cached_file_is_not_sent_again(
     client: httpx2.AsyncClient, path: str
@@ -67,7 +81,7 @@ async def test_the_root_leads_to_the_documentation(client: httpx2.AsyncClient) -
 
     assert f"streamer {version('streamer-server')}" in page
     links = re.findall(r'<a href="([^"]+)"', page)
-    assert links == ["docs", "openapi.json", "healthz", "readyz"]
+    assert links == ["docs", "openapi.json", "asyncapi.json", "healthz", "readyz"]
 
 
 async def test_the_policy_allows_scripts_of_this_server_only(

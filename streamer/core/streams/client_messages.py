@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 __all__ = [
+    "CLIENT_MESSAGES",
     "TOPICS_MAX",
     "Acknowledge",
     "Authenticate",
@@ -83,6 +84,16 @@ class Pong(msgspec.Struct, frozen=True, tag="pong"):
 
 
 Command = MarkRead | Authenticate | Subscribe | Unsubscribe | Acknowledge
+CLIENT_MESSAGES: Final = (
+    Authenticate,
+    MarkRead,
+    Acknowledge,
+    Subscribe,
+    Unsubscribe,
+    Ping,
+    Pong,
+)
+"""All of them, in the order of PROTOCOL.md."""
 _decode: Final = msgspec.json.Decoder(Command | Ping | Pong).decode
 
 

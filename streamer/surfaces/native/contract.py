@@ -47,7 +47,7 @@ from .inboxes.contract import INBOX_OPERATIONS
 from .publishing.contract import PUBLISHING_OPERATIONS
 from .topics.contract import TOPIC_OPERATIONS
 
-__all__ = ["NATIVE"]
+__all__ = ["NATIVE", "STREAM"]
 
 INSTANCE_PATTERN: Final = r"^[A-Za-z0-9_.-]{0,64}$"
 
