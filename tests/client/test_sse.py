@@ -41,6 +41,16 @@ def test_an_event_without_its_empty_line_has_not_arrived() -> None:
     assert messages(b'event: unread\ndata: {"unread": 3}\n') == []
 
 
+def test_the_id_of_a_named_event_is_its_cursor() -> None:
+    withdrawn = b'id: c1\nevent: withdrawn\ndata: {"id":"n1"}\n\n'
+    data = withdrawn + b"id: c2\nevent: x\ndata: {}\n\n"
+
+    assert messages(data) == [
+        {"type": "withdrawn", "cursor": "c1", "id": "n1"},
+        {"type": "x", "cursor": "c2"},
+    ]
+
+
 def test_comments_and_unknown_fields_are_passed_over() -> None:
     data = b"\xef\xbb\xbf: hi\n\nretry: 5\n\nid: c9\n\nglitter\nevent:ping\ndata:{}\n\n"
 

@@ -387,6 +387,10 @@ class EventStream(Stream):
             lines.append(f"id: {cursor}")
         if message["type"] == "notification":
             content = message["notification"]
+        elif message["type"] == "withdrawn":
+            # The other events have it in their data as well.
+            content.pop("cursor", None)
+            lines.append("event: withdrawn")
         else:
             lines.append(f"event: {message['type']}")
         lines += [f"data: {json.dumps(content, ensure_ascii=False)}", "", ""]

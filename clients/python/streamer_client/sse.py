@@ -79,8 +79,10 @@ class EventParser:
 def _message(name: str, data: str, cursor: str | None) -> str:
     """Return the text of the message that an event is, readable or not."""
     if name:
-        # Its data is the message without a type, in one object.
-        head = f'{{"type":{json.dumps(name)}'
+        # Its data is the message without a type, in one object; the cursor of some is
+        # in the id only.
+        end = "" if cursor is None else f',"cursor":{json.dumps(cursor)}'
+        head = f'{{"type":{json.dumps(name)}{end}'
         members = data.strip().removeprefix("{").lstrip()
         return f"{head}}}" if members == "}" else f"{head},{members}"
     end = "" if cursor is None else f',"cursor":{json.dumps(cursor)}'
