@@ -44,11 +44,13 @@ from .model import (
     Ticket,
     Token,
 )
+from .publisher import AsyncPublisher
 from .stream import Stream
 from .sync import SyncClient, SyncStream
 
 __all__ = [
     "EVERYONE",
+    "AsyncPublisher",
     "Audience",
     "AudienceReceipt",
     "BadResponse",
