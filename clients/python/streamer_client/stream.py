@@ -51,12 +51,13 @@ from .connection import (
     send_pong,
 )
 from .credential import Credential
-from .errors import Rejected, Unavailable, public_url
+from .errors import CommandFailed, Rejected, Unavailable, public_url
 from .events import CursorMoved, Event, Gap, Read, Replaced, Unread, Withdrawn
 from .http import Http
 from .inbox import acknowledge, mark_read
 from .links import Link, LinkEnded, open_link
 from .model import Notification, check_mark
+from .outbox import IDS_MAX, Outbox
 from .seen import SeenIds
 from .transports import Choice, Transport
 from .wire import (
@@ -81,6 +82,9 @@ __all__ = ["Stream"]
 
 BUFFER_MAX: Final = 64
 """Events read ahead of the consumer."""
+
+OUTBOX_PAUSE_S: Final = 1.0
+"""After a mark without an answer, before it is sent again."""
 
 _log = logging.getLogger(__name__)
 
@@ -171,6 +175,9 @@ class Stream(AsyncIterator[Event]):
             buffer_max, self._commands.give_up
         )
         self._task: asyncio.Task[None] | None = None
+        self._outbox = Outbox()
+        self._sending: asyncio.Task[None] | None = None
+        """Sends what is in the outbox, while there is something."""
         self._ended = False
 
     @property
@@ -242,11 +249,53 @@ class Stream(AsyncIterator[Event]):
             Refused: The stream has ended.
             ValueError: There is no cursor yet.
         """
-        cursor = cursor if cursor is not None else self._cursor
-        if cursor in (None, "earliest"):
-            raise ValueError("there is no cursor to acknowledge yet")
-        assert cursor is not None
-        await self._send_command(AckCommand(cursor))
+        await self._send_command(AckCommand(self._acknowledged(cursor)))
+
+    def mark_read_later(
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        up_to: str | None = None,
+        all: bool = False,
+    ) -> None:
+        """
+        Mark as read as soon as there is a connection; return at once.
+
+        For an application that goes on without one. Up to 1,000 marks wait, in this
+        process only; they are sent again until the server has answered. A mark that
+        the server does not carry out is logged.
+
+        Raises:
+            OverflowError: 1,000 marks are waiting.
+            ValueError: None or several of the arguments are given, or `ids` has more
+                than 1,000.
+            RuntimeError: The stream has ended.
+        """
+        check_mark(ids, up_to, all)
+        if ids is not None and len(ids) > IDS_MAX:
+            raise ValueError(f"{len(ids)} ids, allowed are {IDS_MAX}")
+        id_list = None if ids is None else tuple(ids)
+        self._put_later(ReadCommand(ids=id_list, up_to=up_to, all=all))
+
+    def ack_later(self, cursor: str | None = None) -> None:
+        """
+        Acknowledge as soon as there is a connection, by default `Stream.cursor`.
+
+        Replaces an acknowledgement that waits. Raises as `mark_read_later` does.
+        """
+        self._put_later(AckCommand(self._acknowledged(cursor)))
+
+    async def sent(self) -> None:
+        """
+        Wait until nothing of `mark_read_later` and `ack_later` is waiting.
+
+        Raises the error that has ended the stream, `Unavailable` if it was closed.
+        """
+        while (task := self._sending) is not None:
+            await asyncio.wait([task])
+            if task.cancelled():
+                raise self._closed_error()
+            task.result()
 
     async def subscribe(self, *topics: str) -> None:
         """
@@ -279,9 +328,10 @@ class Stream(AsyncIterator[Event]):
         """
         self._ended = True
         self._commands.end(self._closed_error())
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        for task in (self._sending, self._task):
+            if task is not None and not task.done():
+                task.cancel()
+                await asyncio.wait([task])
         self._buffer.clear()
         await self._buffer.put(_EndOfStream(None))
 
@@ -294,6 +344,41 @@ class Stream(AsyncIterator[Event]):
     def _start(self) -> None:
         if self._task is None and not self._ended:
             self._task = asyncio.create_task(self._run(), name="streamer-client")
+
+    def _acknowledged(self, cursor: str | None) -> str:
+        cursor = cursor if cursor is not None else self._cursor
+        if cursor in (None, "earliest"):
+            raise ValueError("there is no cursor to acknowledge yet")
+        assert cursor is not None
+        return cursor
+
+    def _put_later(self, command: ReadCommand | AckCommand) -> None:
+        if self._ended:
+            raise RuntimeError("the stream has ended")
+        self._outbox.put(command)
+        self._start()
+        if self._sending is None:
+            self._sending = asyncio.create_task(self._send_outbox())
+            self._sending.add_done_callback(self._on_outbox_sent)
+
+    async def _send_outbox(self) -> None:
+        while self._outbox:
+            command = self._outbox.first()
+            try:
+                await self._commands.run(command)
+            except Unavailable:
+                if self._ended:
+                    raise
+                await self._clock.sleep(OUTBOX_PAUSE_S)
+                continue
+            except CommandFailed as error:
+                _log.warning("a mark was not carried out: %s", error)
+            self._outbox.remove(command)
+
+    def _on_outbox_sent(self, task: asyncio.Task[None]) -> None:
+        self._sending = None
+        if not task.cancelled():
+            task.exception()  # It has ended the stream, which raises it.
 
     async def _send_command(self, command: Command) -> Reply:
         self._start()

@@ -118,6 +118,29 @@ class SyncStream(Iterator[Event]):
 
         return self._loop.run(step())
 
+    def mark_read_later(
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        up_to: str | None = None,
+        all: bool = False,
+    ) -> None:
+        """The same as `Stream.mark_read_later`."""
+
+        async def put() -> None:
+            self._stream.mark_read_later(ids=ids, up_to=up_to, all=all)
+
+        self._loop.run(put())
+
+    def ack_later(self, cursor: str | None = None) -> None:
+        """The same as `Stream.ack_later`."""
+
+        async def put() -> None:
+            self._stream.ack_later(cursor)
+
+        self._loop.run(put())
+
+    sent = _stream_method(Stream.sent)
     mark_read = _stream_method(Stream.mark_read)
     ack = _stream_method(Stream.ack)
     subscribe = _stream_method(Stream.subscribe)
