@@ -79,7 +79,7 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      audience_subscription, broadcast_group and batch_writer (the
                      readers of an audience), cursor, views (what a player sees of
                      audiences), codec (events as bytes), client_messages
-      access/        apps, tokens, signatures, rights
+      access/        apps, tokens, claims (where a token has them), signatures, rights
       ...            schedule, agenda, quotas, limits, store_health, deployment,
                      json_limits, counters
     store/           REMEMBERS. Everything Redis: keys; deployment (the record of whose

@@ -6,6 +6,8 @@ import asyncio
 import base64
 import json
 import os
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,14 @@ from joserfc.jwk import ECKey, RSAKey
 
 from streamer.cli import main
 from streamer.core.access.apps import AppRecord
+from streamer.core.access.claims import ClaimPointers
 from streamer.core.access.rights import Caller
 from streamer.core.quotas import QuotaOverrides
 from streamer.errors import Defect, Unauthenticated
 from streamer.model import App
+from streamer.service.access import key_sets
 from streamer.service.access.authenticator import Authenticator, Credentials
+from streamer.service.access.key_sets import KeySetUnavailable
 from streamer.store.access.apps import Apps
 from streamer.store.client.connection import RedisConnection
 
@@ -162,6 +167,101 @@ def test_an_app_switches_to_a_foreign_issuer_and_back(shell: Shell, pem: Path) -
     assert shell.record().public_keys == ""
     assert len(shell.record().secret) == 32
     assert shell.record().secret != first.secret
+
+
+def test_the_commands_for_identity_providers_work(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unreachable(location: str) -> bytes:
+        raise KeySetUnavailable("not in a test")
+
+    monkeypatch.setattr(key_sets, "fetch_key_set", unreachable)
+    page = (Path(__file__).parents[1] / "docs" / "tokens.md").read_text("utf-8")
+    commands = re.findall(r"^streamer (app create (?:\\\n|[^\n])+)", page, re.MULTILINE)
+
+    for command in commands:
+        shell.good(*shlex.split(command.replace("\\\n", "")))
+
+    assert shell.record(App("auth0")).claims == ClaimPointers(
+        permissions="/scope", topics="/https:~1~1game.example~1topics"
+    )
+    entra = shell.record(App("entra"))
+    assert entra.claims == ClaimPointers(player="/oid", permissions="/roles")
+    assert entra.expected_audiences == (
+        *("6e74172b-be56-4843-9ff4-e66a39bb12e3", "api://game"),
+    )
+    keycloak = shell.record(App("keycloak"))
+    assert keycloak.default_permissions == ("notification:player:self:*",)
+
+
+def test_what_an_app_accepts_is_changed_and_shown(shell: Shell) -> None:
+    shell.good(
+        *("app", "update", "demo", "--issuer", "https://id"),
+        *("--audience", "urn:a", "--audience", "urn:b"),
+        *("--claim", "player=/user/id", "--claim", "permissions=/scope"),
+        *("--default-permission", "notification:player:self:read"),
+    )
+    shell.good("app", "update", "demo", "--claim", "player=default")
+
+    shown = shell.run("app", "show", "demo").stdout
+
+    assert [line.split(maxsplit=1) for line in shown.splitlines()][1:3] == [
+        ["issuer", "https://id"],
+        ["audience", "urn:a, urn:b"],
+    ]
+    assert re.search(r"^claim player +/sub$", shown, re.MULTILINE)
+    assert re.search(r"^claim permissions +/scope$", shown, re.MULTILINE)
+    assert shown.endswith("notification:player:self:read\n")
+    shell.good(
+        *("app", "update", "demo", "--audience", "demo"),
+        *("--default-permission", "none"),
+    )
+    assert shell.record().expected_audiences == ("demo",)
+    assert shell.record().default_permissions == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--claim", "player"), "is not WHAT=POINTER: WHAT is player, permissions or"),
+        (("--claim", "roles=/roles"), "is not WHAT=POINTER"),
+        (("--claim", "player=sub"), "is not a JSON pointer: write /sub"),
+        (("--claim", "player="), "write a name after each slash"),
+        (("--claim", "player=/iss"), "the claim iss has a meaning of its own"),
+        (("--claim", "permissions=/sub"), "overlap: map the player or the permissions"),
+        (
+            ("--claim", "player=/a", "--claim", "player=/b"),
+            "given twice: leave out one",
+        ),
+        (("--audience", "a,b"), "repeat the option for each audience"),
+        (("--audience", "a", "--audience", "a"), "named twice: leave out one"),
+        (("--audience", "a", "--audience", ""), "is empty: leave it out"),
+        (("--audience", "a\x7f"), "has characters that no token has"),
+        (("--audience", "x" * 256), "has more than 255 characters"),
+        (
+            tuple(it for i in range(17) for it in ("--audience", f"urn:{i}")),
+            "more than 16 audiences",
+        ),
+        (("--default-permission", "read"), "unknown permission 'read'; valid are"),
+        (
+            ("--default-permission", "none", "--default-permission", "x"),
+            "none excludes other permissions",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["create", "update"])
+def test_a_mistake_in_a_mapping_changes_nothing(
+    shell: Shell, command: str, options: tuple[str, ...], problem: str
+) -> None:
+    before = shell.record()
+    name = "demo" if command == "update" else "new"
+
+    result = shell.run("app", command, name, *options)
+
+    assert result.exit_code == 2
+    assert problem in result.output
+    assert shell.record() == before
+    assert shell.ask(lambda apps: apps.get(App("new"))) is None
 
 
 @pytest.mark.parametrize(

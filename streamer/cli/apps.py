@@ -7,7 +7,7 @@ a change within seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -43,8 +43,29 @@ def token_options(command: Command) -> Command:
     """Add the options that say which tokens an app accepts."""
     for option in (
         click.option(
+            "--default-permission",
+            "default_permissions",
+            metavar="PERMISSION",
+            multiple=True,
+            help="Permission of tokens without a claim with permissions; repeatable; "
+            "`none` for none. Default: such tokens are refused.",
+        ),
+        click.option(
+            "--claim",
+            "claims",
+            metavar="WHAT=POINTER",
+            multiple=True,
+            help="Where in a token the player, the permissions or the topics are, as a "
+            "JSON pointer (RFC 6901); repeatable: player=/sub, "
+            "permissions=/realm_access/roles. `WHAT=default` is the standard claim.",
+        ),
+        click.option(
             "--audience",
-            help="Audience of the tokens (claim `aud`). Default: the app's name.",
+            "audiences",
+            metavar="TEXT",
+            multiple=True,
+            help="Audience of the tokens (claim `aud`), of which a token has one; "
+            "repeatable. Default: the app's name.",
         ),
         click.option(
             "--public-key",
@@ -75,23 +96,14 @@ def token_options(command: Command) -> Command:
 @click.argument("name")
 @token_options
 @store_options
-def create(
-    name: str,
-    issuer: str | None,
-    algorithm: str | None,
-    key_set: str | None,
-    public_key: Path | None,
-    audience: str | None,
-    file: str | None,
-    **flags: str | None,
-) -> None:
+def create(name: str, file: str | None, **flags: Any) -> None:
     """
     Create the app NAME.
 
     NAME has 1 to 64 letters, digits, "_" or "-".
     """
+    settings = _token_settings(flags)
     config = resolve(file, **flags).config
-    settings = _token_settings(issuer, algorithm, key_set, public_key, audience)
     run(_create(config, app_name(name), settings))
     click.echo(f"created app {name}; to create a key: streamer key --app {name}")
 
@@ -100,26 +112,27 @@ def create(
 @click.argument("name")
 @token_options
 @store_options
-def update(
-    name: str,
-    issuer: str | None,
-    algorithm: str | None,
-    key_set: str | None,
-    public_key: Path | None,
-    audience: str | None,
-    file: str | None,
-    **flags: str | None,
-) -> None:
+def update(name: str, file: str | None, **flags: Any) -> None:
     """
     Change which tokens the app NAME accepts.
 
     Options that are left out keep their values. Streams whose tokens are no longer
-    accepted end within 30 s.
+    accepted, or are read in another way, end within 30 s.
     """
+    changes = _token_settings(flags)
     config = resolve(file, **flags).config
-    changes = _token_settings(issuer, algorithm, key_set, public_key, audience)
     run(_update(config, app_name(name), changes))
     click.echo(f"updated app {name}")
+
+
+@app.command()
+@click.argument("name")
+@store_options
+def show(name: str, file: str | None, **flags: str | None) -> None:
+    """Show which tokens the app NAME accepts."""
+    record = run(_get(resolve(file, **flags).config, app_name(name)))
+    for label, value in _facts(record):
+        click.echo(f"{label:<20} {value}")
 
 
 @app.command()
@@ -169,22 +182,82 @@ def list_apps(file: str | None, **flags: str | None) -> None:
         click.echo(name)
 
 
-def _token_settings(
-    issuer: str | None,
-    algorithm: str | None,
-    key_set: str | None,
-    public_key: Path | None,
-    audience: str | None,
-) -> dict[str, str]:
-    """Return the members of an app's record that the options set."""
+def _token_settings(flags: dict[str, Any]) -> dict[str, Any]:
+    """Take the token options from `flags`; return the members that they set."""
+    key_set, public_key = flags.pop("key_set"), flags.pop("public_key")
+    audiences, claims = flags.pop("audiences"), flags.pop("claims")
+    permissions = flags.pop("default_permissions")
     members = {
-        "issuer": issuer,
-        "algorithm": algorithm,
+        "issuer": flags.pop("issuer"),
+        "algorithm": flags.pop("algorithm"),
         "key_set": _location(key_set) if key_set else None,
         "public_keys": _public_keys(public_key) if public_key else None,
-        "audience": audience,
+        "claims": _pointers(claims) if claims else None,
     }
+    if audiences:
+        members["audience"], *others = map(_audience, audiences)
+        members["other_audiences"] = tuple(others)
+    if permissions:
+        members["default_permissions"] = _default_permissions(permissions)
     return {name: value for name, value in members.items() if value is not None}
+
+
+def _audience(text: str) -> str:
+    if any(char in ", " for char in text):
+        raise click.UsageError(
+            f"--audience {text!r}: an audience has neither commas nor spaces; repeat "
+            "the option for each audience"
+        )
+    return text
+
+
+def _pointers(options: Sequence[str]) -> dict[str, str]:
+    """Return the pointers of ``--claim``, an empty one for the standard claim."""
+    from ..core.access.claims import TARGETS, pointer_problem
+
+    pointers: dict[str, str] = {}
+    for option in options:
+        target, is_pair, pointer = option.partition("=")
+        if not is_pair or target not in TARGETS:
+            raise click.UsageError(
+                f"--claim {option!r} is not WHAT=POINTER: WHAT is "
+                f"{', '.join(TARGETS[:-1])} or {TARGETS[-1]}, such as player=/sub"
+            )
+        if target in pointers:
+            raise click.UsageError(f"--claim {target} is given twice: leave out one")
+        pointer = "" if pointer == "default" else pointer or "/"
+        if pointer and (problem := pointer_problem(pointer)):
+            raise click.UsageError(f"--claim {option!r}: {problem}")
+        pointers[target] = pointer
+    return pointers
+
+
+def _default_permissions(options: Sequence[str]) -> tuple[str, ...]:
+    if "none" not in options:
+        return tuple(dict.fromkeys(options))
+    if len(options) > 1:
+        raise click.UsageError(
+            "--default-permission none excludes other permissions: leave out one"
+        )
+    return ()
+
+
+def _facts(record: AppRecord) -> Iterator[tuple[str, str]]:
+    """Yield what `streamer app show` prints, without keys and secrets."""
+    from ..core.access.claims import TARGETS
+    from ..model import iso_time
+
+    yield "created", iso_time(record.created_at_ms)
+    yield "issuer", record.issuer
+    yield "audience", ", ".join(record.expected_audiences)
+    yield "algorithm", record.algorithm
+    if record.algorithm == "HS256":
+        yield "keys", "the app's secret: streamer app secret"
+    else:
+        yield "keys", record.key_set or "public keys in the app's record"
+    for target in TARGETS:
+        yield f"claim {target}", record.claims.of(target)
+    yield "default permissions", ", ".join(record.default_permissions) or "none"
 
 
 def _location(text: str) -> str:
@@ -208,7 +281,7 @@ def _printed_secret(record: AppRecord) -> str:
     return print_secret(record.secret)
 
 
-async def _create(config: Config, name: App, settings: dict[str, str]) -> None:
+async def _create(config: Config, name: App, settings: dict[str, Any]) -> None:
     from ..store.access.apps import AppExists, AudienceTaken
 
     async with open_apps(config) as apps:
@@ -221,7 +294,7 @@ async def _create(config: Config, name: App, settings: dict[str, str]) -> None:
     await _check_key_set(record)
 
 
-async def _update(config: Config, name: App, changes: dict[str, str]) -> None:
+async def _update(config: Config, name: App, changes: dict[str, Any]) -> None:
     from ..store.access.apps import AudienceTaken
 
     async with open_apps(config) as apps:

@@ -13,6 +13,7 @@ set that the record names: a file or a URL.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from collections.abc import Mapping
 from typing import Any, Final
@@ -22,7 +23,8 @@ import msgspec
 
 from ...model import App
 from ..quotas import QuotaOverrides
-from .rights import TokenProof
+from .claims import ClaimPointers
+from .rights import TokenProof, parse_permissions
 from .signatures import (
     Algorithm,
     KeySet,
@@ -32,6 +34,7 @@ from .signatures import (
 )
 
 __all__ = [
+    "AUDIENCES_MAX",
     "DEFAULT_ISSUER",
     "RETIRED_MAX",
     "SECRET_BYTES_MIN",
@@ -53,6 +56,9 @@ Retired secrets that stay valid at once; with the current one, as many as are tr
 NAME_CHARS_MAX: Final = 255
 """The maximum length of an issuer or audience."""
 
+AUDIENCES_MAX: Final = 16
+"""Audiences of an app, and elements of a token's ``aud``; each may cost a read."""
+
 
 class RetiredSecret(msgspec.Struct, frozen=True):
     """A replaced secret that stays valid until `until_s`, Unix time."""
@@ -68,11 +74,13 @@ class AppRecord(msgspec.Struct, frozen=True):
     """
     An app and how its tokens are verified.
 
-    `audience` is the required ``aud``; empty stands for the app's name. One of three is
-    set: `secret` (HS256), `public_keys`, a key set as text, or `key_set`, an absolute
-    path or a URL. Tokens issued before `not_before_s` are revoked; until
-    `revoking_until_s`, players may have a later time of their own. `quotas` override
-    the limits of the settings.
+    `audience` is the required ``aud``; empty stands for the app's name. A token for one
+    of `other_audiences` is accepted, too. One of three is set: `secret` (HS256),
+    `public_keys`, a key set as text, or `key_set`, an absolute path or a URL. `claims`
+    are the places of what is read from a token; one without permissions has the
+    `default_permissions`, if there are any. Tokens issued before `not_before_s` are
+    revoked; until `revoking_until_s`, players may have a later time of their own.
+    `quotas` override the limits of the settings.
 
     Raises:
         ValueError: The combination of members is invalid; the message says why.
@@ -90,6 +98,10 @@ class AppRecord(msgspec.Struct, frozen=True):
     not_before_s: int = 0
     revoking_until_s: int = 0
     quotas: QuotaOverrides = QuotaOverrides()
+    # Beside `audience`, not in its place: a node of an earlier version still reads it.
+    other_audiences: tuple[str, ...] = ()
+    claims: ClaimPointers = ClaimPointers()
+    default_permissions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if problem := self._problem():
@@ -113,8 +125,25 @@ class AppRecord(msgspec.Struct, frozen=True):
 
     @property
     def expected_audience(self) -> str:
-        """The ``aud`` that tokens must have."""
+        """The ``aud`` of tokens that this server mints."""
         return self.audience or self.name
+
+    @property
+    def expected_audiences(self) -> tuple[str, ...]:
+        """The texts of which tokens must have one in ``aud``."""
+        return (self.expected_audience, *self.other_audiences)
+
+    @property
+    def reading(self) -> str:
+        """
+        A short name of how claims become a player and permissions, "" for the standard.
+
+        Another one may make another caller of the same token.
+        """
+        if (self.claims, self.default_permissions) == (ClaimPointers(), ()):
+            return ""
+        text = msgspec.json.encode([self.claims, self.default_permissions])
+        return hashlib.sha256(text).hexdigest()[:16]
 
     def with_tokens(
         self, changes: Mapping[str, Any], *, fresh_secret: bytes
@@ -123,12 +152,17 @@ class AppRecord(msgspec.Struct, frozen=True):
         Return the app with changed members that concern its tokens.
 
         A change between a shared secret and public keys removes the members of the
-        other kind. `fresh_secret` is used if the app needs a secret and has none.
+        other kind. `fresh_secret` is used if the app needs a secret and has none. A
+        mapping as `claims` replaces the pointers that it has.
 
         Raises:
             ValueError: The combination of members is invalid.
         """
         changes = {**changes}
+        if "claims" in changes:
+            changes["claims"] = msgspec.structs.replace(
+                self.claims, **changes["claims"]
+            )
         if changes.get("algorithm", self.algorithm) == "HS256":
             changes["secret"] = self.secret or fresh_secret
             changes = {"public_keys": "", "key_set": "", **changes}
@@ -166,17 +200,16 @@ class AppRecord(msgspec.Struct, frozen=True):
 
         """
         return (
-            (proof.issuer, proof.audience) == (self.issuer, self.expected_audience)
+            proof.issuer == self.issuer
+            and proof.audience in self.expected_audiences
+            and proof.reading == self.reading
             and proof.issued_at_s >= max(self.not_before_s, not_before_s)
             and keys.has(self.algorithm, proof.key)
         )
 
     def _problem(self) -> str | None:
-        for name in ("issuer", "audience"):
-            if len(getattr(self, name)) > NAME_CHARS_MAX:
-                return f"the {name} has more than {NAME_CHARS_MAX} characters"
-        if not self.issuer:
-            return "the issuer is empty"
+        if problem := self._problem_of_claims():
+            return problem
         if self.algorithm == "HS256":
             if self.public_keys or self.key_set:
                 return "HS256 uses a shared secret and no public keys"
@@ -198,6 +231,29 @@ class AppRecord(msgspec.Struct, frozen=True):
         ):
             return f"none of the public keys is for {self.algorithm}"
         return None
+
+    def _problem_of_claims(self) -> str | None:
+        if len(self.issuer) > NAME_CHARS_MAX:
+            return f"the issuer has more than {NAME_CHARS_MAX} characters"
+        if not self.issuer:
+            return "the issuer is empty"
+        audiences = self.expected_audiences
+        for audience in audiences:
+            if len(audience) > NAME_CHARS_MAX:
+                return f"the audience has more than {NAME_CHARS_MAX} characters"
+            if not audience:
+                return "one of several audiences is empty: leave it out"
+            if not audience.isprintable():
+                return f"the audience {audience!r} has characters that no token has"
+        if len(audiences) > AUDIENCES_MAX:
+            return f"the app has more than {AUDIENCES_MAX} audiences"
+        if len(set(audiences)) < len(audiences):
+            return "an audience is named twice: leave out one"
+        try:
+            parse_permissions(self.default_permissions)
+        except ValueError as exc:
+            return f"default permissions: {exc}"
+        return self.claims.problem()
 
 
 def key_set_problem(location: str) -> str | None:

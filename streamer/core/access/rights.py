@@ -85,14 +85,16 @@ class TokenProof(msgspec.Struct, frozen=True, tag="token"):
     """
     The claims and the key for which a token was accepted.
 
-    They suffice to check later whether it would still be accepted. `key` is the name of
-    the key that signed it, which is no secret.
+    They suffice to check later whether it would still be accepted. `audience` is the
+    app's that was matched, `key` the name of the key that signed it, which is no
+    secret, and `reading` names how the app read the claims, "" for the standard.
     """
 
     issuer: str
     audience: str
     key: str
     issued_at_s: int
+    reading: str = ""
 
 
 class KeyProof(msgspec.Struct, frozen=True, tag="key"):

@@ -23,9 +23,10 @@ same, and `VerifiedToken.claims_at` what depends on the time.
 
 The format is stricter than RFC 7519. Every claim is required, the lifetime is at most a
 day, and a duplicate member name makes the token invalid, because parsers disagree about
-which one wins. Tokens of other issuers need the same claims: ``sub``, ``aud`` (a string
-or a list), ``iss``, ``iat``, ``exp`` and ``permissions``; only ``ver`` is theirs to
-define.
+which one wins. Tokens of other issuers need the same claims, but for ``ver``, which is
+theirs to define: ``sub``, ``aud`` (a string or a list), ``iss``, ``iat``, ``exp`` and
+``permissions``. An app may say where in its tokens the player, the permissions and the
+topics are (`claims`), and which permissions a token without any has.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ import msgspec
 
 from ...errors import Defect, Unauthenticated
 from ...model import App, Player, parse_player
-from .apps import NAME_CHARS_MAX, SECRET_BYTES_MIN, AppRecord
+from .apps import AUDIENCES_MAX, NAME_CHARS_MAX, SECRET_BYTES_MIN, AppRecord
+from .claims import ABSENT, find, put
 from .rights import TokenProof, parse_permissions
 from .signatures import Key, KeySet, names_algorithm, secret_key, sign
 
@@ -73,9 +75,6 @@ TTL_MAX_S: Final = 86_400
 
 LEEWAY_S: Final = 30
 """How much the clocks of a studio's backend and of this server may differ."""
-
-AUDIENCES_MAX: Final = 16
-"""Elements of ``aud``; each may cost a read of the store."""
 
 VERSION: Final = 1
 """The version of the set of claims, in the claim ``ver``."""
@@ -155,6 +154,7 @@ class VerifiedToken(NamedTuple):
     record: AppRecord
     keys: tuple[Key, ...]
     key: Key
+    audience: str
     player: Player
     permissions: frozenset[str]
     topics: tuple[str, ...]
@@ -182,7 +182,7 @@ class VerifiedToken(NamedTuple):
         issued_at_s, expires_at_s = self.check_times(now_s)
         # The record's strings, not the token's, so that all callers share them.
         proof = TokenProof(
-            record.issuer, record.expected_audience, self.key.name, issued_at_s
+            record.issuer, self.audience, self.key.name, issued_at_s, record.reading
         )
         return Claims(
             record.name, self.player, self.permissions, self.topics, expires_at_s, proof
@@ -259,17 +259,26 @@ def verify_without_times(
     key = _check_signature(token, record, keys)
     claims = token.claims
     _check_version(claims, record)
-    if record.expected_audience not in token.audiences:
+    named = token.audiences
+    # The record's string, so that all callers share it.
+    audience = next((it for it in record.expected_audiences if it in named), None)
+    if audience is None:
         raise Unauthenticated(Defect.CLAIM, "aud")
     if claims.get("iss") != record.issuer:
         raise Unauthenticated(Defect.CLAIM, "iss")
-    subject = claims.get("sub")
+    subject = find(claims, record.claims.of("player"))
     player = parse_player(subject) if isinstance(subject, str) else None
     if player is None:
-        raise Unauthenticated(Defect.CLAIM, "sub")
-    permissions = _shared_set(_strings(claims, "permissions"))
-    topics = _strings(claims, "topics") if "topics" in claims else ()
-    return VerifiedToken(token, record, keys.keys, key, player, permissions, topics)
+        raise Unauthenticated(Defect.CLAIM, record.claims.label("player"))
+    permissions = _strings(record, claims, "permissions", record.default_permissions)
+    topics = _strings(record, claims, "topics", ())
+    if permissions is None or topics is None:
+        name = record.claims.label("permissions" if permissions is None else "topics")
+        raise Unauthenticated(Defect.CLAIM, name)
+    return VerifiedToken(
+        *(token, record, keys.keys, key, audience, player),
+        *(_shared_set(permissions), topics),
+    )
 
 
 def mint(
@@ -288,10 +297,10 @@ def mint(
     Without permissions it has the default: all rights on the player's own inbox.
 
     Args:
-        record: The app, whose secret signs it.
-        player: The player, in ``sub``.
-        permissions: The claim ``permissions``.
-        topics: The claim ``topics``.
+        record: The app, whose secret signs it, and which says where the claims are.
+        player: The player.
+        permissions: The permissions.
+        topics: The topics.
         ttl_s: The lifetime, up to `TTL_MAX_S`.
         now_s: Unix time.
         not_before_s: Tokens of the player issued before this are revoked. A token that
@@ -311,16 +320,19 @@ def mint(
         )
     now_s = max(now_s, record.not_before_s, not_before_s)
     header = {"alg": record.algorithm, "typ": "JWT", "kid": record.key_id}
-    claims = {
-        "sub": player,
+    claims: dict[str, Any] = {
         "aud": record.expected_audience,
         "iss": record.issuer,
         "iat": now_s,
         "exp": now_s + ttl_s,
         "ver": VERSION,
-        "permissions": sorted(parse_permissions(permissions)),
-        "topics": list(topics),
     }
+    for target, value in (
+        ("player", player),
+        ("permissions", sorted(parse_permissions(permissions))),
+        ("topics", list(topics)),
+    ):
+        put(claims, record.claims.of(target), value)
     signed = b"%b.%b" % (_encode_object(header), _encode_object(claims))
     signature = sign(signed, secret_key(record.secret))
     return (b"%b.%b" % (signed, _encode_segment(signature))).decode()
@@ -405,15 +417,27 @@ def _shared_set(permissions: tuple[str, ...]) -> frozenset[str]:
     return frozenset(permissions)
 
 
-def _strings(claims: dict[str, Any], name: str) -> tuple[str, ...]:
-    # Not a string: "in" would find a permission within it.
-    value = claims.get(name)
+def _strings(
+    record: AppRecord, claims: dict[str, Any], target: str, default: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """
+    Return the strings at the place of one of `claims.TARGETS`, None if invalid.
+
+    Where the app names the place, they may also be one string with spaces, as in the
+    claim ``scope`` (RFC 8693 section 4.2). Elsewhere a string is an error, because "in"
+    would find a permission within it.
+    """
+    value = find(claims, record.claims.of(target))
+    if value is ABSENT:
+        return default if default or target == "topics" else None
+    if isinstance(value, str) and record.claims.is_mapped(target):
+        value = [part for part in value.split(" ") if part]
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise Unauthenticated(Defect.CLAIM, name)
+        return None
     try:
         "".join(value).encode()
     except UnicodeEncodeError:  # A lone surrogate cannot be stored or sent.
-        raise Unauthenticated(Defect.CLAIM, name) from None
+        return None
     return tuple(value)
 
 

@@ -253,7 +253,11 @@ class Authenticator:
             name = parse_app(audience)
             record = await self._record(name) if name else None
             pair = issuer, audience
-            if record and (record.issuer, record.expected_audience) == pair:
+            if (
+                record
+                and record.issuer == issuer
+                and audience in record.expected_audiences
+            ):
                 return record
             named = named or record
             other = await self._names.find(pair, partial(self._apps.find_name, *pair))

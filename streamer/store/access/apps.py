@@ -37,6 +37,7 @@ from ...core.access.apps import (
     AppRecord,
     RetiredSecret,
 )
+from ...core.access.claims import ClaimPointers
 from ...core.access.rights import parse_scopes
 from ...core.access.tokens import LEEWAY_S, TTL_MAX_S
 from ...errors import NotFound
@@ -106,16 +107,14 @@ class AppExists(ValueError):
 
 
 class AudienceTaken(ValueError):
-    """Another app has this issuer and audience. Nothing was changed."""
+    """Another app has this issuer and an audience of it. Nothing was changed."""
 
     def __init__(self, record: AppRecord) -> None:
         self.record = record
 
     def __str__(self) -> str:
-        return (
-            f"tokens of {self.record.issuer} for {self.record.expected_audience} "
-            "belong to another app"
-        )
+        audiences = " or ".join(self.record.expected_audiences)
+        return f"tokens of {self.record.issuer} for {audiences} belong to another app"
 
 
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -154,7 +153,8 @@ class Apps:
             name: The app's name.
             issuer: The issuer of its tokens.
             tokens: Further members of `AppRecord` for the verification of tokens.
-                Without an algorithm the app gets a secret of its own.
+                Without an algorithm the app gets a secret of its own. `claims` is a
+                mapping, as for `AppRecord.with_tokens`.
 
         Raises:
             AppExists: An app of this name exists.
@@ -162,6 +162,7 @@ class Apps:
             ValueError: The members contradict each other.
         """
         own = tokens.get("algorithm", "HS256") == "HS256"
+        tokens["claims"] = ClaimPointers(**tokens.get("claims", {}))
         record = AppRecord(
             name=name,
             secret=secrets.token_bytes(SECRET_BYTES_MIN) if own else b"",
@@ -296,15 +297,14 @@ class Apps:
         self, record: AppRecord, before: AppRecord | None, seen: bytes
     ) -> bool:
         """Store `record` if the stored one is still `seen`; return whether it was."""
+        old = _pairs_of(before) if before else []
         outcome = await self._redis.run(
             _PUT,
             (self._keys.apps, self._keys.audiences),
             (
-                record.name,
-                seen,
-                _encoder.encode(record),
-                _pair_of(before) if before else b"",
-                _pair_of(record),
+                *(record.name, seen, _encoder.encode(record), len(old)),
+                *old,
+                *_pairs_of(record),
             ),
         )
         if outcome == _TAKEN:
@@ -416,8 +416,8 @@ def _genuine(encoded: bytes | None, digest: bytes) -> KeyRecord | None:
     return record if hmac.compare_digest(record.digest, digest) else None
 
 
-def _pair_of(record: AppRecord) -> bytes:
-    return _pair(record.issuer, record.expected_audience)
+def _pairs_of(record: AppRecord) -> list[bytes]:
+    return [_pair(record.issuer, audience) for audience in record.expected_audiences]
 
 
 def _pair(issuer: str, audience: str) -> bytes:
