@@ -104,6 +104,7 @@ class App:
                 components.revocation_check.run(), name="revocation check"
             )
             tasks.create_task(components.tickets.run(), name="tickets")
+            tasks.create_task(components.key_uses.run(), name="key uses")
             tasks.create_task(components.store_watch.run(), name="store watch")
             if components.config.background:
                 tasks.create_task(components.scheduler.run(), name="scheduler")
@@ -265,7 +266,7 @@ def _vendors(components: Components) -> list[BaseRoute]:
     )
     lootlocker = LootLocker(
         authenticator=components.authenticator,
-        sessions=ServerSessions(redis, components.apps),
+        sessions=ServerSessions(redis, components.apps, components.key_uses),
         publisher=components.publisher,
         inboxes=components.inboxes,
         listing=components.numbered_inbox,

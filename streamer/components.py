@@ -15,6 +15,7 @@ from .core.streams.session import SessionLimits
 from .origins import AllowedOrigins
 from .service.access.authenticator import Authenticator
 from .service.access.key_sets import KeySets
+from .service.access.key_uses import KeyUses
 from .service.access.revocation import RevocationCheck
 from .service.access.tickets import Tickets
 from .service.inboxes.audiences import PlayerAudiences
@@ -90,7 +91,10 @@ class Components:
 
         # Access.
         key_sets = KeySets()
-        self.authenticator = Authenticator(self.apps, key_sets=key_sets)
+        self.key_uses = KeyUses(self.apps, faults=faults)
+        self.authenticator = Authenticator(
+            self.apps, key_sets=key_sets, key_uses=self.key_uses
+        )
         self.revocation_check = RevocationCheck(self.apps, key_sets, faults=faults)
         self.tickets = Tickets(
             TicketStore(self.redis), self.revocation_check, faults=faults

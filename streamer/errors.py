@@ -171,6 +171,7 @@ class Defect(enum.Enum):
     LIFETIME = "the token is valid for more than a day after its iat"
     EXPIRED = "the token has expired"
     UNKNOWN_KEY = "the backend key is unknown"
+    EXPIRED_KEY = "the backend key has expired"
     REVOKED = "the credential has been revoked"
     TICKET = "the ticket is unknown, already used or expired"
 

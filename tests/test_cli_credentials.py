@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -348,12 +349,13 @@ def test_the_old_secret_stays_valid_for_its_grace_period(
 
 def test_keys_are_listed_rotated_and_revoked_by_id(shell: Shell) -> None:
     old = shell.good("key", "--app", "demo", "--scope", "notifications:read")
-    key_id, app, _, end, scopes = shell.good("key", "list").split("\t")
-    assert (app, end, scopes) == ("demo", "-", "notifications:read")
+    key_id, app, *_, end, used, scopes = shell.good("key", "list").split()
+    assert (app, end, used, scopes) == ("demo", "never", "never", "notifications:read")
 
     new = shell.good("key", "rotate", key_id)
     listed = shell.run("key", "list", "--app", "demo").stdout.splitlines()
-    assert [line.split("\t")[3] == "-" for line in listed].count(False) == 1
+    assert listed[0].split()[0] == "ID"
+    assert [row[4:6].count("never") for row in map(str.split, listed[1:])].count(0) == 1
     for text in (old, new):
         caller = shell.caller(text)
         assert isinstance(caller, Caller)
@@ -363,6 +365,87 @@ def test_keys_are_listed_rotated_and_revoked_by_id(shell: Shell) -> None:
     assert shell.run("key", "revoke", key_id).stdout == ""
     assert shell.caller(old) is Defect.UNKNOWN_KEY
     assert isinstance(shell.caller(new), Caller)
+
+
+def listed_keys(shell: Shell) -> list[dict[str, Any]]:
+    keys: list[dict[str, Any]] = json.loads(shell.run("key", "list", "--json").stdout)
+    return keys
+
+
+def test_a_key_has_a_name_and_an_end_and_so_has_its_successor(shell: Shell) -> None:
+    text = shell.good(
+        *("key", "create", "--app", "demo", "--name", "nightly build"),
+        *("--expires", "90d", "--scope", "notifications:send"),
+    )
+    (key,) = listed_keys(shell)
+
+    assert text.startswith("sk_")
+    assert (key["app"], key["name"]) == ("demo", "nightly build")
+    assert (key["scopes"], key["expired"]) == (["notifications:send"], False)
+    lifetime = timedelta(days=90)
+    assert until(key["expires_at"]) - until(key["created_at"]) == lifetime
+
+    shell.good("key", "rotate", key["id"], "--grace", "0")
+    old, new = sorted(listed_keys(shell), key=lambda it: not it["expired"])
+
+    assert (old["id"], new["expired"]) == (key["id"], False)
+    assert (new["name"], new["scopes"]) == (key["name"], key["scopes"])
+    assert until(new["expires_at"]) - until(new["created_at"]) == lifetime
+    assert shell.caller(text) is Defect.EXPIRED_KEY
+    assert "nightly build" in shell.run("key", "list").stdout
+
+
+def until(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def test_a_key_may_end_at_a_time(shell: Shell) -> None:
+    end = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=2)
+
+    shell.good("key", "create", "--app", "demo", "--expires", end.isoformat())
+
+    (key,) = listed_keys(shell)
+    assert abs(until(key["expires_at"]) - end) <= timedelta(seconds=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--expires", "0"), "must be in the future"),
+        (("--expires", "2020-01-01T00:00:00Z"), "must be in the future"),
+        (("--expires", "2030-01-01T00:00:00"), "a time with a zone"),
+        (("--expires", "soon"), "such as 24h or 90d"),
+        (("--expires", "\u0663d"), "such as 24h or 90d"),
+        (("--expires", "9999d"), "at most 3,650 days"),
+        (("--name", "x" * 65), "up to 64 printable characters"),
+        (("--name", "a\nb"), "up to 64 printable characters"),
+        (("--scope", "all"), "unknown scope 'all'"),
+    ],
+)
+def test_a_mistake_creates_no_key(
+    shell: Shell, options: tuple[str, ...], problem: str
+) -> None:
+    result = shell.run("key", "create", "--app", "demo", *options)
+
+    assert result.exit_code == 2
+    assert problem in result.output
+    assert listed_keys(shell) == []
+
+
+def test_the_last_use_of_a_key_is_listed_to_the_minute(shell: Shell) -> None:
+    shell.good("key", "--app", "demo")
+    at = datetime(2026, 11, 28, 10, 20, 40, tzinfo=UTC)
+
+    async def note(apps: Apps) -> None:
+        (record,) = await apps.list_keys()
+        await apps.note_uses({record.digest: int(at.timestamp() * 1_000)})
+
+    shell.ask(note)
+
+    assert [it["last_used_at"] for it in listed_keys(shell)] == [
+        "2026-11-28T10:20:00.000Z"
+    ]
+    assert "2026-11-28 10:20" in shell.good("key", "list")
 
 
 # Tokens.

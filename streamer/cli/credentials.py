@@ -8,13 +8,14 @@ servers run: they accept new credentials at once and reject revoked ones within 
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from .names import Duration, app_name, open_apps, player_name
+from .names import Duration, Lifetime, app_name, open_apps, player_name
 from .settings import resolve, run, store_options
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from ..store.access.apps import KeyRecord
 
 __all__ = ["key", "token"]
+
+KEY_NAME_CHARS_MAX: Final = 64
+
+_COLUMNS: Final = ("ID", "APP", "NAME", "CREATED", "EXPIRES", "LAST USED", "SCOPES")
 
 
 @click.group(invoke_without_command=True)
@@ -41,15 +46,54 @@ def key(
     **flags: str | None,
 ) -> None:
     """
-    Create a backend key and print it.
+    Create a backend key that never expires, and print it.
 
-    The key is shown only once: the store keeps its digest.
+    The key is shown only once: the store keeps its digest. `streamer key create` gives
+    it a name and an end.
     """
     if _has_subcommand():
         return
     name = app_name(_required(app, "--app"))
     config = resolve(file, **flags).config
     click.echo(run(_add_key(config, name, scopes)))
+
+
+@key.command()
+@click.option(
+    "--app", "app", required=True, metavar="NAME", help="App that the key belongs to."
+)
+@click.option("--name", default="", help="Name of the key in lists.")
+@click.option(
+    "--expires",
+    "lifetime_s",
+    type=Lifetime(),
+    metavar="TIME",
+    help="When the key expires: in 24h or 90d, or at 2030-01-31T12:00:00Z. Default: "
+    "never.",
+)
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    help="Scope to grant; repeatable. Default: all but admin.",
+)
+@store_options
+def create(
+    app: str,
+    name: str,
+    lifetime_s: int | None,
+    scopes: tuple[str, ...],
+    file: str | None,
+    **flags: str | None,
+) -> None:
+    """
+    Create a backend key with a name and an end, and print it.
+
+    The key is shown only once: the store keeps its digest.
+    """
+    app_of_key, checked_name = app_name(app), _key_name(name)
+    config = resolve(file, **flags).config
+    click.echo(run(_add_key(config, app_of_key, scopes, checked_name, lifetime_s or 0)))
 
 
 @key.command(name="list")
@@ -59,17 +103,27 @@ def key(
     metavar="NAME",
     help="List only the keys of this app. Default: all apps.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 @store_options
-def list_keys(app: str | None, file: str | None, **flags: str | None) -> None:
+def list_keys(
+    app: str | None, as_json: bool, file: str | None, **flags: str | None
+) -> None:
     """
-    List backend keys, one per line.
+    List backend keys, oldest first.
 
-    The columns, separated by tabs, are id, app, creation time, expiry time and scopes.
-    An id identifies a key; it grants no access.
+    An id identifies a key; it grants no access. Times are UTC. The last use is known to
+    the minute, and within a minute.
     """
     name = app_name(app) if app else None
-    for record in run(_list_keys(resolve(file, **flags).config, name)):
-        click.echo(_format_key(record))
+    records, used_ms = run(_list_keys(resolve(file, **flags).config, name))
+    if as_json:
+        listed = [_key_members(it, used_ms.get(it.digest)) for it in records]
+        click.echo(json.dumps(listed, indent=2))
+    elif records:
+        rows = [_key_row(it, used_ms.get(it.digest)) for it in records]
+        click.echo(_table([_COLUMNS, *rows]))
+    else:
+        click.echo("no keys", err=True)
 
 
 @key.command()
@@ -99,7 +153,8 @@ def rotate(key_id: str, grace: int, file: str | None, **flags: str | None) -> No
     """
     Replace the backend key ID and print the new one.
 
-    The new key has the same app and scopes. The old key expires after --grace.
+    The new key has the same app, name, scopes and lifetime. The old key expires after
+    --grace.
     """
     text = run(_rotate_key(resolve(file, **flags).config, key_id, grace))
     click.echo(f"key {key_id} expires in {grace} s; it is replaced by:", err=True)
@@ -189,31 +244,86 @@ def _required(value: str | None, option: str) -> str:
     return value
 
 
-def _format_key(record: KeyRecord) -> str:
+def _key_name(text: str) -> str:
+    if len(text) > KEY_NAME_CHARS_MAX or not text.isprintable() or text != text.strip():
+        raise click.UsageError(
+            f"{text!r} is not a valid name of a key: up to {KEY_NAME_CHARS_MAX} "
+            "printable characters, without spaces around them"
+        )
+    return text
+
+
+def _key_members(record: KeyRecord, used_ms: int | None) -> dict[str, object]:
+    """Return a key as ``key list --json`` prints it."""
     from ..model import iso_time
 
-    end = iso_time(record.expires_at_ms) if record.expires_at_ms else "-"
-    made = iso_time(record.created_at_ms)
-    return "\t".join(
-        [record.id, record.app, made, end, ",".join(sorted(record.scopes))]
+    return {
+        "id": record.id,
+        "app": record.app,
+        "name": record.name,
+        "scopes": sorted(record.scopes),
+        "created_at": iso_time(record.created_at_ms),
+        "expires_at": iso_time(record.expires_at_ms) if record.expires_at_ms else None,
+        "expired": record.is_expired(time.time() * 1_000),
+        "last_used_at": iso_time(_whole_minute(used_ms)) if used_ms else None,
+    }
+
+
+def _key_row(record: KeyRecord, used_ms: int | None) -> tuple[str, ...]:
+    expires = _minute(record.expires_at_ms) if record.expires_at_ms else "never"
+    if record.is_expired(time.time() * 1_000):
+        expires = "expired"
+    return (
+        *(record.id, record.app, record.name or "-"),
+        *(_minute(record.created_at_ms), expires),
+        _minute(used_ms) if used_ms else "never",
+        ",".join(sorted(record.scopes)),
     )
 
 
-async def _add_key(config: Config, name: App, scopes: tuple[str, ...]) -> str:
+def _whole_minute(at_ms: int) -> int:
+    return at_ms // 60_000 * 60_000
+
+
+def _minute(at_ms: int) -> str:
+    from ..model import iso_time
+
+    return iso_time(at_ms)[:16].replace("T", " ")
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as aligned columns; the last one has any width."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths[-1] = 0
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join(lines)
+
+
+async def _add_key(
+    config: Config,
+    app: App,
+    scopes: tuple[str, ...],
+    name: str = "",
+    lifetime_s: int = 0,
+) -> str:
     async with open_apps(config) as apps:
         try:
-            return await apps.add_key(name, scopes)
+            return await apps.add_key(
+                app, scopes, name=name, lifetime_ms=lifetime_s * 1_000
+            )
         except ValueError as exc:
             raise click.BadParameter(str(exc), param_hint="--scope") from exc
 
 
-async def _list_keys(config: Config, name: App | None) -> Sequence[KeyRecord]:
+async def _list_keys(
+    config: Config, name: App | None
+) -> tuple[Sequence[KeyRecord], Mapping[bytes, int]]:
     from ..errors import NotFound
 
     async with open_apps(config) as apps:
         if name is not None and await apps.get(name) is None:
             raise NotFound(f"the app {name}")
-        return await apps.list_keys(name)
+        return await apps.list_keys(name), await apps.key_uses()
 
 
 async def _revoke_key(config: Config, key_id: str) -> None:

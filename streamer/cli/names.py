@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
     from ..model import App, Player
     from ..store.access.apps import Apps
 
-__all__ = ["Duration", "app_name", "open_apps", "player_name"]
+__all__ = ["Duration", "Lifetime", "app_name", "open_apps", "player_name"]
 
 _UNIT_S: Final = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_DURATION = re.compile(r"(\d{1,9})([smhd]?)")
+_DURATION = re.compile(r"(\d{1,9})([smhd]?)", re.ASCII)
+
+LIFETIME_MAX_S: Final = 3_650 * 86_400
+"""Ten years; what lasts longer should not end."""
 
 
 class Duration(click.ParamType[int, str | int]):
@@ -43,6 +47,43 @@ class Duration(click.ParamType[int, str | int]):
                 f"{value!r} is not a duration, such as 90, 30m or 24h", param, ctx
             )
         return int(match[1]) * _UNIT_S[match[2]]
+
+
+class Lifetime(click.ParamType[int, str | int]):
+    """A duration, or a time with a zone in the future, as seconds from now."""
+
+    name = "lifetime"
+
+    def convert(
+        self,
+        value: str | int,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> int:
+        if match := _DURATION.fullmatch(str(value)):
+            seconds = int(match[1]) * _UNIT_S[match[2]]
+        else:
+            seconds = self._until(str(value), param, ctx)
+        if not 0 < seconds <= LIFETIME_MAX_S:
+            limit = f"at most {LIFETIME_MAX_S // 86_400:,} days"
+            self.fail(f"{value!r} must be in the future, by {limit}", param, ctx)
+        return seconds
+
+    def _until(
+        self, text: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        try:
+            until = datetime.fromisoformat(text)
+        except ValueError:
+            until = None
+        if until is None or until.tzinfo is None:
+            self.fail(
+                f"{text!r} is neither a duration, such as 24h or 90d, nor a time with "
+                "a zone, such as 2030-01-31T12:00:00Z",
+                param,
+                ctx,
+            )
+        return int((until - datetime.now(UTC)).total_seconds())
 
 
 @asynccontextmanager

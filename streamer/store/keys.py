@@ -208,6 +208,8 @@ None of these keys expires.
     JSON of [issuer, audience] -> app. In the slot of ``ns:apps``.
 ``ns:keys`` hash
     Digest of a backend key -> its record, JSON.
+``ns:{ns:keys}:used`` hash
+    Digest of a backend key -> its last use, to the minute. In the slot of ``ns:keys``.
 ``ns:nodes`` zset
     Node -> its last heartbeat. Nodes without one for an hour are deleted.
 ``ns:fence`` string
@@ -273,6 +275,7 @@ class Keys:
         self.apps = f"{namespace}:apps"
         self.audiences = f"{namespace}:{{{self.apps}}}:audiences"
         self.backend_keys = f"{namespace}:keys"
+        self.key_uses = f"{namespace}:{{{self.backend_keys}}}:used"
         self.nodes = f"{namespace}:nodes"
         self.fence = f"{namespace}:fence"
         self.deployment = f"{namespace}:deployment"

@@ -419,7 +419,8 @@ async def finish_last(world: World) -> None:
 LUA = Path(__file__).parents[2] / "streamer/store/lua"
 READ_ONLY = {"view_read_at"}
 ONE_WRITE = {
-    *("card_copy", "card_write"),  # Each card is one write, which may be repeated.
+    # Each card or key is one write, which may be repeated.
+    *("card_copy", "card_write", "keys_used"),
     *("key_rotate", "quota_permits", "ticket_undo_use", "ticket_use"),
     *("heartbeat", "rate", "schedule_slots", "app_put"),
     *("key_put", "lease_renew", "put_until"),

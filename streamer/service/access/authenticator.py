@@ -48,6 +48,7 @@ from ...model import App, Log, parse_app
 from ...store.access.apps import KEY_PREFIX, Apps, KeyRecord, key_digest
 from ..node.request_context import note_app, note_player
 from .key_sets import KeySets
+from .key_uses import KeyUses
 
 __all__ = [
     "RECORDS_MAX",
@@ -162,6 +163,7 @@ class Authenticator:
     Args:
         apps: The records in the store.
         key_sets: The keys of apps.
+        key_uses: Told of each use of a backend key.
         clock: Unix time in seconds, for the expiry of credentials.
         monotonic: A monotonic clock in seconds, for the age of cached records.
 
@@ -172,11 +174,13 @@ class Authenticator:
         apps: Apps,
         *,
         key_sets: KeySets | None = None,
+        key_uses: KeyUses | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._apps = apps
         self._key_sets = key_sets or KeySets()
+        self._key_uses = key_uses or KeyUses(apps, clock=clock)
         self._clock = clock
         self._names: _RecordCache[tuple[str, str], App] = _RecordCache(monotonic)
         self._app_records: _RecordCache[App, AppRecord] = _RecordCache(monotonic)
@@ -211,8 +215,11 @@ class Authenticator:
         record = await self._key_records.find(
             key_digest(text), lambda: self._apps.find_key(text)
         )
-        if record is None or record.is_expired(self._clock() * 1000):
+        if record is None:
             raise Unauthenticated(Defect.UNKNOWN_KEY)
+        if record.is_expired(self._clock() * 1000):
+            raise Unauthenticated(Defect.EXPIRED_KEY)
+        self._key_uses.note(record.digest)
         return Caller.from_key(
             record.app,
             record.scopes,

@@ -16,6 +16,7 @@ other.
 ``ns:apps``                  hash  app -> JSON of `AppRecord`         O(1) each
 ``ns:{ns:apps}:audiences``   hash  JSON of [issuer, audience] -> app  O(1) each
 ``ns:keys``                  hash  hex digest -> JSON of `KeyRecord`  O(1) each
+``ns:{ns:keys}:used``        hash  hex digest -> time in ms            O(1) each
 ``ns:{b}:revoked:app:player``  string, a time in s, for as long as it matters
 """
 
@@ -68,6 +69,9 @@ _REVOKED_S: Final = TTL_MAX_S + 2 * LEEWAY_S
 
 _KEY_RANDOM_BYTES: Final = 32
 
+_USES_MAX: Final = 500
+"""Uses stored at a time, so that the store is not blocked."""
+
 # Replies of `app_put`, besides 0: the stored record is another.
 _STORED: Final = 1
 _TAKEN: Final = -1
@@ -75,16 +79,25 @@ _TAKEN: Final = -1
 _PUT: Final = Script("app_put", includes=("_whole",))
 _PUT_KEY: Final = Script("key_put")
 _ROTATE: Final = Script("key_rotate")
+_USED: Final = Script("keys_used")
 
 
 class KeyRecord(msgspec.Struct, frozen=True):
-    """A backend key as stored, without the key itself. 0 ms stands for no expiry."""
+    """
+    A backend key as stored, without the key itself.
+
+    `name` is for people and need not be unique. `lifetime_ms` is how long the key was
+    created for, and its successors are: `expires_at_ms` may be earlier, after a
+    rotation. 0 ms stands for no expiry.
+    """
 
     app: App
     scopes: frozenset[str]
     created_at_ms: int
     digest: bytes
     expires_at_ms: int = 0
+    name: str = ""
+    lifetime_ms: int = 0
 
     @property
     def id(self) -> str:
@@ -313,11 +326,22 @@ class Apps:
 
     # Backend keys.
 
-    async def add_key(self, app: App, scopes: Iterable[str] = ()) -> str:
+    async def add_key(
+        self,
+        app: App,
+        scopes: Iterable[str] = (),
+        *,
+        name: str = "",
+        lifetime_ms: int = 0,
+    ) -> str:
         """
         Create a backend key and return its text, which cannot be retrieved later.
 
-        Without scopes it gets the default: all but ``admin``.
+        Args:
+            app: The app that it belongs to.
+            scopes: Its scopes; without any it gets the default: all but ``admin``.
+            name: A name for people.
+            lifetime_ms: When it expires, from now; 0 for never.
 
         Raises:
             NotFound: There is no such app.
@@ -326,7 +350,7 @@ class Apps:
         known_scopes = parse_scopes(scopes)
         if not await self._redis.call("HEXISTS", self._keys.apps, app):
             raise NotFound(f"the app {app}")
-        text, record = self._new_key(app, known_scopes)
+        text, record = self._new_key(app, known_scopes, name, lifetime_ms)
         new = (record.digest.hex(), _encoder.encode(record))
         await self._redis.run(_PUT_KEY, (self._keys.backend_keys,), new)
         return text
@@ -364,19 +388,35 @@ class Apps:
         _, record = await self._key_of_id(key_id)
         field = record.digest.hex()
         await self._redis.call("HDEL", self._keys.backend_keys, field, write=True)
+        # Afterwards: a node notes no use of a key that does not exist.
+        await self._redis.call("HDEL", self._keys.key_uses, field, write=True)
+
+    async def note_uses(self, used_ms: Mapping[bytes, int]) -> None:
+        """Store when the keys with these digests were used; a later time stays."""
+        args = [it for digest, at in used_ms.items() for it in (digest.hex(), at)]
+        keys = (self._keys.backend_keys, self._keys.key_uses)
+        for first in range(0, len(args), 2 * _USES_MAX):
+            await self._redis.run(_USED, keys, args[first : first + 2 * _USES_MAX])
+
+    async def key_uses(self) -> Mapping[bytes, int]:
+        """Return when keys were last used, in ms, by digest. O(n)."""
+        replies = await self._redis.call("HGETALL", self._keys.key_uses)
+        pairs = zip(replies[::2], replies[1::2], strict=True)
+        return {bytes.fromhex(digest.decode()): int(at) for digest, at in pairs}
 
     async def rotate_key(self, key_id: str, *, grace_s: int = GRACE_S) -> str:
         """
-        Create a key with the scopes of another, which expires in `grace_s` seconds.
+        Create a key like another, which expires in `grace_s` seconds.
 
-        Returns the text of the new key, which cannot be retrieved later.
+        The new key has the same app, name, scopes and lifetime. Returns its text, which
+        cannot be retrieved later.
 
         Raises:
             NotFound: There is no key with this id.
         """
         while True:
             seen, old = await self._key_of_id(key_id)
-            text, new = self._new_key(old.app, old.scopes)
+            text, new = self._new_key(old.app, old.scopes, old.name, old.lifetime_ms)
             end_ms = self._now_ms() + grace_s * 1000
             ended = msgspec.structs.replace(
                 old, expires_at_ms=min(old.expires_at_ms or end_ms, end_ms)
@@ -399,9 +439,17 @@ class Apps:
                 return encoded, record
         raise NotFound(f"the key {key_id}")
 
-    def _new_key(self, app: App, scopes: frozenset[str]) -> tuple[str, KeyRecord]:
+    def _new_key(
+        self, app: App, scopes: frozenset[str], name: str, lifetime_ms: int
+    ) -> tuple[str, KeyRecord]:
         text = KEY_PREFIX.decode() + secrets.token_urlsafe(_KEY_RANDOM_BYTES)
-        return text, KeyRecord(app, scopes, self._now_ms(), key_digest(text.encode()))
+        now_ms = self._now_ms()
+        return text, KeyRecord(
+            *(app, scopes, now_ms, key_digest(text.encode())),
+            expires_at_ms=now_ms + lifetime_ms if lifetime_ms else 0,
+            name=name,
+            lifetime_ms=lifetime_ms,
+        )
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

@@ -18,6 +18,7 @@ from typing import Final
 
 from ...core.access.rights import Caller
 from ...errors import Defect, Unauthenticated
+from ...service.access.key_uses import KeyUses
 from ...service.node.request_context import note_app
 from ...store.access.apps import KEY_PREFIX, Apps, KeyRecord, key_digest
 from ...store.access.short_lived import put_until
@@ -40,6 +41,7 @@ class ServerSessions:
     Args:
         redis: The connection to the store.
         apps: The backend keys in the store.
+        key_uses: Told of each use of a key, also by a session.
         clock: Unix time in seconds, for the expiry of keys.
 
     """
@@ -48,11 +50,13 @@ class ServerSessions:
         self,
         redis: RedisConnection,
         apps: Apps,
+        key_uses: KeyUses | None = None,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._redis = redis
         self._apps = apps
+        self._key_uses = key_uses or KeyUses(apps, clock=clock)
         self._clock = clock
 
     async def open(self, key: bytes) -> str:
@@ -60,7 +64,7 @@ class ServerSessions:
         Open a session with a backend key; return its token.
 
         Raises:
-            Unauthenticated: UNKNOWN_KEY: the key does not exist.
+            Unauthenticated: UNKNOWN_KEY or EXPIRED_KEY.
             OutcomeUnknown: It may have been opened; opening another one is safe.
 
         """
@@ -77,6 +81,7 @@ class ServerSessions:
 
         Raises:
             Unauthenticated: UNKNOWN_KEY: the session does not exist or has ended.
+                EXPIRED_KEY: its key has expired.
 
         """
         name = self._redis.keys.session(key_digest(token))
@@ -87,6 +92,9 @@ class ServerSessions:
 
     async def _key_record(self, digest: bytes | None) -> KeyRecord:
         (record,) = await self._apps.find_keys([digest] if digest else []) or (None,)
-        if record is None or record.is_expired(self._clock() * 1000):
+        if record is None:
             raise Unauthenticated(Defect.UNKNOWN_KEY)
+        if record.is_expired(self._clock() * 1000):
+            raise Unauthenticated(Defect.EXPIRED_KEY)
+        self._key_uses.note(record.digest)
         return record

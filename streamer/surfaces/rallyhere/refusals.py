@@ -68,6 +68,7 @@ _DEFECTS: Final = {
         "auth_invalid_key_id",
         "Invalid Authorization - {}",
     ),
+    Defect.EXPIRED_KEY: ("auth_token_expired", "Invalid Authorization - {}"),
     Defect.REVOKED: ("auth_token_expired", "Token is expired"),
     Defect.TICKET: ("auth_token_format", "Invalid Authorization - {}"),
 }

@@ -336,6 +336,7 @@ def test_the_corpus_reaches_every_defect_of_a_token() -> None:
         Defect.AMBIGUOUS,
         Defect.SCHEME,
         Defect.UNKNOWN_KEY,
+        Defect.EXPIRED_KEY,
         Defect.REVOKED,
         Defect.TICKET,
     }

@@ -491,7 +491,7 @@ async def test_a_key_expires(
     assert caller.proof == KeyProof(record.digest)
 
     world.now_s += 60
-    await world.refuses(key, Defect.UNKNOWN_KEY)
+    await world.refuses(key, Defect.EXPIRED_KEY)
 
 
 # Revoked tokens.

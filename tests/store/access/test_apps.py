@@ -16,7 +16,13 @@ from streamer.core.access.rights import DEFAULT_SCOPES, SCOPES
 from streamer.core.access.tokens import LEEWAY_S, TTL_MAX_S
 from streamer.errors import NotFound, StoreUnavailable
 from streamer.model import App, Log, Player
-from streamer.store.access.apps import AppExists, Apps, AudienceTaken, KeyRecord
+from streamer.store.access.apps import (
+    AppExists,
+    Apps,
+    AudienceTaken,
+    KeyRecord,
+    key_digest,
+)
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import keys_of
 from streamer.store.server.embedded import attach
@@ -454,3 +460,28 @@ async def test_a_record_without_an_expiry_can_be_rotated(
     text = await apps.rotate_key(old.id)
 
     assert await apps.find_key(text.encode()) is not None
+
+
+async def test_the_latest_use_of_a_key_stays_until_it_is_revoked(apps: Apps) -> None:
+    await apps.create(DEMO)
+    used, unused = [key_digest((await apps.add_key(DEMO)).encode()) for _ in range(2)]
+
+    await apps.note_uses({used: NOW_MS, key_digest(b"sk_unknown"): NOW_MS})
+    await apps.note_uses({used: NOW_MS - 60_000})  # a node whose clock is late
+    assert await apps.key_uses() == {used: NOW_MS}
+    await apps.note_uses({used: NOW_MS + 1, unused: NOW_MS})
+    assert await apps.key_uses() == {used: NOW_MS + 1, unused: NOW_MS}
+
+    for record in await apps.list_keys():
+        await apps.revoke_key(record.id)
+    await apps.note_uses({used: NOW_MS + 2})
+    assert await apps.key_uses() == {}
+
+
+async def test_the_uses_of_many_keys_are_stored(apps: Apps) -> None:
+    await apps.create(DEMO)
+    digests = [key_digest((await apps.add_key(DEMO)).encode()) for _ in range(501)]
+
+    await apps.note_uses(dict.fromkeys(digests, NOW_MS))
+
+    assert await apps.key_uses() == dict.fromkeys(digests, NOW_MS)
