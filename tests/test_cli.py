@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import http.client
 import json
 import os
+import pty
 import re
 import shlex
 import shutil
@@ -19,6 +21,7 @@ import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -27,6 +30,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streamer.cli import doctor, main
+from streamer.cli.demo import greeting
 from streamer.cli.doctor import judge_clock, judge_durability, judge_policy
 from streamer.cli.limits import streams_max
 from streamer.config import Config
@@ -379,7 +383,7 @@ def test_store_creates_the_demo_once_and_other_commands_work_meanwhile(
         "key", "--app", "demo", "--redis", url, "--redis-password-file", file
     )
     assert key_by_directory != key_by_url
-    assert redis_command(port, b"HLEN streamer:keys", password) == b":3\r\n"
+    assert redis_command(port, b"HLEN streamer:keys", password) == b":2\r\n"
 
     stop(process)
     assert process.returncode == 0
@@ -489,7 +493,7 @@ def test_a_store_with_an_app_gets_no_demo(start: Run, data_dir: Path) -> None:
 
 def serve(start: Run, data_dir: Path) -> tuple[Process, str]:
     """Start a server; return it and what it printed until it was ready."""
-    process = start("serve", "--data-dir", data_dir, "--port", 0)
+    process = start("serve", "--demo", "--data-dir", data_dir, "--port", 0)
     return process, read_until(process, "/v1/players/me/notifications")
 
 
@@ -521,18 +525,83 @@ def test_serve_gets_ready_and_stops_cleanly(start: Run, data_dir: Path) -> None:
     assert not (data_dir / "valkey.sock").exists()
 
 
-def test_serve_prints_commands_for_the_namespace_it_serves(
+def test_a_start_without_a_terminal_prints_commands_and_no_credential(
     start: Run, data_dir: Path
 ) -> None:
     option = ("--data-dir", data_dir, "--namespace", "game")
-    for _ in range(2):  # The second start prints no key, but how to create one.
-        process = start("serve", *option, "--port", 0)
-        text = read_until(process, "/v1/players/me/notifications")
-        stop(process)
+    process = start("serve", *option, "--port", 0)
+    text = read_until(process, "streamer token")
+    stop(process)
 
-    command = re.findall(r"\$\((streamer key .*)\)", text)[0]
-    assert command.endswith(f"key --app demo --data-dir {data_dir} --namespace game")
-    assert streamer(*shlex.split(command)[1:]).exit_code == 0
+    assert not re.search("sk_|eyJ|curl", text)
+    commands = re.findall(r"^ +(streamer .*)$", text, re.MULTILINE)
+    words = f"--data-dir {data_dir} --namespace game"
+    assert commands == [
+        f"streamer key create --app demo --expires 24h {words}",
+        f"streamer token --app demo --player alice {words}",
+    ]
+    for command in commands:
+        assert streamer(*shlex.split(command)[1:]).exit_code == 0
+    (key,) = json.loads(streamer("key", "list", "--json", *option).stdout)
+    assert key["app"] == "demo"
+
+
+def test_a_terminal_gets_credentials_that_end_after_a_day(data_dir: Path) -> None:
+    terminal, output = pty.openpty()
+    process = subprocess.Popen(
+        [*STREAMER, "serve", "--data-dir", str(data_dir), "--port", "0"], stdout=output
+    )
+    text = ""
+    try:
+        while "/me/notifications" not in text:
+            text += os.read(terminal, 4_096).decode()
+    finally:
+        process.terminate()
+        process.wait()
+        os.close(terminal)
+        os.close(output)
+
+    (key,) = json.loads(
+        streamer("key", "list", "--json", "--data-dir", data_dir).stdout
+    )
+    made, end = (datetime.fromisoformat(key[it]) for it in ("created_at", "expires_at"))
+    assert (key["app"], end - made) == ("demo", timedelta(days=1))
+    (token,) = set(re.findall(r"(eyJ\S+?)[\s']", text))
+    claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+    assert (claims["aud"], claims["exp"] - claims["iat"]) == ("demo", 86_400)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_a_server_for_other_machines_gets_no_demo(
+    start: Run, data_dir: Path, host: str
+) -> None:
+    option = ("--data-dir", data_dir)
+    process = start("serve", "--host", host, "--port", 0, *option)
+    text = read_until(process, "streamer token")
+    stop(process)
+
+    assert f"streamer app create NAME --data-dir {data_dir}" in text
+    assert streamer("app", "list", *option).stdout == ""
+
+
+def test_a_server_on_an_external_store_names_the_command_that_creates_an_app(
+    start: Run, store_url: str
+) -> None:
+    process = start("serve", "--redis", store_url, "--port", 0)
+    text = read_until(process, "streamer token")
+    stop(process)
+
+    assert f"streamer app create NAME --redis {store_url}" in text
+    assert streamer("app", "list", "--redis", store_url).stdout == ""
+    result = streamer("serve", "--demo", "--redis", store_url)
+    assert result.exit_code == 2
+    assert "--demo works with the embedded store alone" in result.output
+
+
+def test_the_greeting_hides_the_password_of_a_store() -> None:
+    lines = greeting(None, "http://127.0.0.1:8080", {"redis": "", "namespace": "game"})
+
+    assert "streamer app create NAME --redis ... --namespace game" in lines
 
 
 def test_repeated_ctrl_c_still_closes_the_store(start: Run, data_dir: Path) -> None:
@@ -578,19 +647,29 @@ def test_the_commands_that_serve_prints_work(start: Run, data_dir: Path) -> None
     assert json.loads(page)["notifications"][0]["id"] == notification_id
 
 
-def test_a_later_start_prints_a_token_and_creates_no_key(
+def test_a_later_start_prints_a_key_of_its_own_and_removes_expired_ones(
     start: Run, data_dir: Path
 ) -> None:
     process, first = serve(start, data_dir)
-    key = re.findall(r"^ +(sk_\S+)$", first, re.MULTILINE)[0]
     stop(process)
+    options = ("--json", "--data-dir", data_dir)
+    (key,) = json.loads(streamer("key", "list", *options).stdout)
+    for name in (key["name"], "mine"):
+        streamer(
+            *("key", "create", "--app", "demo", "--expires", "1s", "--name", name),
+            *("--data-dir", data_dir),
+        )
+    while True:  # until the keys have expired
+        listed = json.loads(streamer("key", "list", *options).stdout)
+        if [it["expired"] for it in listed] == [False, True, True]:
+            break
 
     _, later = serve(start, data_dir)
 
-    assert key in pasted(first)["publish"]
-    assert "sk_" not in later
-    assert f"streamer key --app demo --data-dir {data_dir}" in later
-    assert "Bearer ey" in pasted(later)["listen"]
+    printed = [re.findall(r"sk_[\w-]+", text) for text in (first, later)]
+    assert printed[0][0] != printed[1][0]
+    listed = json.loads(streamer("key", "list", *options).stdout)
+    assert [it["name"] for it in listed] == [key["name"], "mine", key["name"]]
 
 
 def test_serve_fails_when_its_store_exits(start: Run, data_dir: Path) -> None:

@@ -85,7 +85,7 @@ class Streamer(Peer, StreamerTarget):
         }
         serve = [sys.executable, "-m", "streamer", "serve", "--port"]
         store = ["--data-dir", str(self._data_dir)]
-        self.run([*serve, str(self.address[1]), *store], folder, env)
+        self.run([*serve, str(self.address[1]), "--demo", *store], folder, env)
         self._wait_until_open("/readyz", folder)
         if needs.publisher:
             folder = folder / "publisher"

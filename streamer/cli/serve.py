@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ..config import DEFAULT
+from .demo import demo_option, greeting, prepare
 from .limits import fit_connections, raise_fd_limit
 from .logs import log_to_stderr
 from .service_manager import READY, STOPPING, notify
@@ -72,17 +73,25 @@ PASSWORD_WAIT_S: Final = 10.0
     help="Whether to send due schedules too, as `streamer scheduler` does. "
     "Default: yes.",
 )
+@demo_option
 @store_options
-def serve(file: str | None, **flags: object) -> None:
+def serve(demo: bool | None, file: str | None, **flags: object) -> None:
     """
     Run the server until Ctrl-C or SIGTERM.
 
     Without --redis, the server runs an embedded store in the data directory. If that
-    store is empty, the server creates the app `demo` and prints commands to try.
+    store is empty and only this machine can connect, the server creates the app `demo`.
+    On a terminal it prints credentials of `demo` and commands to try.
     """
     config, sources = resolve(file, **flags)
-    explicit = [name for name in ("data_dir", "namespace") if sources[name] != DEFAULT]
-    _run(_serve(config, explicit), config)
+    if demo and config.redis:
+        raise click.UsageError(
+            "--demo works with the embedded store alone; for an external one use "
+            "`streamer app create`, `streamer key create` and `streamer token`"
+        )
+    selecting = ("data_dir", "redis", "redis_password_file", "namespace")
+    explicit = [name for name in selecting if sources[name] != DEFAULT]
+    _run(_serve(config, explicit, demo), config)
 
 
 @click.command()
@@ -118,11 +127,10 @@ def _run(work: Coroutine[Any, Any, None], config: Config) -> None:
         raise click.ClickException(exc.strerror or str(exc)) from exc
 
 
-async def _serve(config: Config, explicit: Sequence[str]) -> None:
+async def _serve(config: Config, explicit: Sequence[str], demo: bool | None) -> None:
     import msgspec
 
-    from ..transports.server.sockets import inherited_sockets
-    from .demo import greeting, prepare
+    from ..transports.server.sockets import are_local, inherited_sockets
 
     sockets = inherited_sockets(os.environ)
     if not config.log_key:
@@ -130,12 +138,17 @@ async def _serve(config: Config, explicit: Sequence[str]) -> None:
         config = msgspec.structs.replace(config, log_key=secrets.token_hex(16))
     faults = _faults(config)
     async with _store(config, faults) as (url, embedded):
-        demo = await prepare(url, config) if embedded else None
-        # What selects the store, for the commands that are printed.
+        made = None
+        if embedded:
+            local = are_local(config.host, sockets)
+            made = await prepare(url, config, demo=demo, local=local)
+        # What selects the store, for the commands that are printed. The URL of an
+        # external one may have a password.
         options = {name: str(getattr(config, name)) for name in explicit}
+        options |= {"redis": ""} if "@" in config.redis else {}
 
         def announce(addresses: str) -> None:
-            click.echo(greeting(demo, addresses, options))
+            click.echo(greeting(made, addresses, options))
             notify(READY)
 
         await _while_alive(

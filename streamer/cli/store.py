@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from .demo import demo_option, key_command, prepare
 from .settings import (
     embedded_password,
     enter,
@@ -69,14 +70,19 @@ PROCESSES: Final = 3
     metavar="PATH",
     help="TOML file with settings. Default: $STREAMER_CONFIG.",
 )
+@demo_option
 def store(
-    port: int, password_file: str | None, file: str | None, **flags: str | None
+    port: int,
+    password_file: str | None,
+    file: str | None,
+    demo: bool | None,
+    **flags: str | None,
 ) -> None:
     """
     Run the embedded store on its own, until Ctrl-C or SIGTERM.
 
     Several servers can then share it, as in the Procfile. They need the password, by
-    --redis-password-file.
+    --redis-password-file. If the store is empty, the app `demo` is created.
     """
     config = resolve(file, redis_password_file=password_file, **flags).config
     if config.redis:
@@ -85,15 +91,16 @@ def store(
         )
     memory = store_memory(config, processes=PROCESSES)
     fsync = fsync_policy(config.durability)
-    run(_store(config, port, fsync=fsync, memory=memory))
+    run(_store(config, port, demo, fsync=fsync, memory=memory))
 
 
-async def _store(config: Config, port: int, *, fsync: str, memory: int) -> None:
+async def _store(
+    config: Config, port: int, demo: bool | None, *, fsync: str, memory: int
+) -> None:
     from ..store.server.directory import socket_path, socket_url
     from ..store.server.embedded import Embedded, StoreFailed
     from ..store.server.password import PASSWORD, make_password
     from ..store.server.running import recorded_as_running
-    from .demo import prepare
 
     data_dir = Path(config.data_dir)
     password_file = Path(config.redis_password_file or data_dir / PASSWORD)
@@ -111,8 +118,12 @@ async def _store(config: Config, port: int, *, fsync: str, memory: int) -> None:
             async with open_redis(embedded.url, config) as redis:
                 await enter(redis, config)
             with recorded_as_running(data_dir, temporary_dir()):
-                if (demo := await prepare(embedded.url, config)) and demo.key:
-                    click.echo(f"created app demo; its backend key: {demo.key}")
+                made = await prepare(embedded.url, config, demo=demo)
+                if made and made.created:
+                    command = key_command("demo", {"data_dir": str(data_dir)})
+                    click.echo(f"created app demo; to create a key: {command}")
+                if made and made.key:
+                    click.echo(f"backend key of app demo, valid for 24 h: {made.key}")
                 also = f" and redis://127.0.0.1:{port}" if port else ""
                 using = f", with the password in {password_file}" if password else ""
                 click.echo(f"the store is ready at {where}{also}{using}")

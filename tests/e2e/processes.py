@@ -195,7 +195,7 @@ class ServerProcess(ChildProcess):
             for name, value in self._settings.items()
         }
         options = ["--redis", self.redis] if self.redis else []
-        options = options or ["--data-dir", str(self.data_dir)]
+        options = options or ["--demo", "--data-dir", str(self.data_dir)]
         self._spawn(
             [*command("serve"), "--port", str(self.port), *options],
             self.environment() | settings,

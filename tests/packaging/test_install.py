@@ -57,7 +57,10 @@ def serving(programs: Path, folder: Path) -> Iterator[tuple[str, str]]:
     """Run ``streamer serve`` on a store of its own; give its URL and greeting."""
     port = free_port()
     with subprocess.Popen(
-        [programs / "streamer", "serve", "--port", str(port), "--data-dir", "data"],
+        [
+            *(programs / "streamer", "serve", "--demo"),
+            *("--port", str(port), "--data-dir", "data"),
+        ],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import os
 import socket
 import stat
@@ -21,6 +22,7 @@ __all__ = [
     "BACKLOG",
     "UNIX_PREFIX",
     "SocketFiles",
+    "are_local",
     "authority",
     "base_urls",
     "hosts_of",
@@ -260,6 +262,32 @@ def base_urls(host: str, sockets: Iterable[socket.socket]) -> str:
     names = [loopback if name in _ANY else name for name in split_hosts(host)[0]]
     shown = list(dict.fromkeys(names)) if families else []
     return " ".join([*(f"http://{authority(name, port)}" for name in shown), *paths])
+
+
+def are_local(hosts: str, inherited: Iterable[socket.socket] = ()) -> bool:
+    """
+    Whether only this machine can connect to a server.
+
+    Args:
+        hosts: The setting `host`, as for `split_hosts`.
+        inherited: Sockets that were passed to this process, which then count alone.
+
+    """
+    sockets = list(inherited)
+    if sockets:
+        return all(
+            it.family == socket.AF_UNIX or _is_loopback(it.getsockname()[0])
+            for it in sockets
+        )
+    names, _ = split_hosts(hosts)
+    return all(map(_is_loopback, names))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def hosts_of(sockets: Iterable[socket.socket]) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from streamer.transports.server.sockets import (
     SocketFiles,
+    are_local,
     authority,
     base_urls,
     inherited_sockets,
@@ -211,3 +212,37 @@ async def test_the_file_of_a_successor_is_kept(tmp_path: Path) -> None:
 def test_sockets_for_another_process_are_not_taken(environ: dict[str, str]) -> None:
     assert inherited_sockets(environ) == []
     assert environ == {}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "local"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.1, ::1 ,localhost,unix:/run/s", True),
+        ("127.8.8.8", True),
+        ("unix:/run/s", True),
+        ("", False),
+        ("::", False),
+        ("0.0.0.0", False),
+        ("10.0.0.1", False),
+        ("127.0.0.1,10.0.0.1", False),
+        ("unix:/run/s,0.0.0.0", False),
+        ("push.game.example", False),
+        ("localhost.game.example", False),
+    ],
+)
+def test_a_server_is_local_on_loopback_and_unix_sockets(
+    hosts: str, local: bool
+) -> None:
+    assert are_local(hosts) is local
+
+
+def test_sockets_that_were_passed_decide_who_can_connect(tmp_path: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as loopback,
+        socket.create_server(("0.0.0.0", 0)) as everywhere,
+        socket.socket(socket.AF_UNIX) as path,
+    ):
+        path.bind(str(tmp_path / "s"))
+        assert are_local("0.0.0.0", [loopback, path])
+        assert not are_local("127.0.0.1", [loopback, everywhere])
