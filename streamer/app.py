@@ -26,11 +26,11 @@ from starlette.types import ASGIApp
 
 from .asyncapi import stream_document
 from .components import Components
-from .config import Config
+from .config import VENDORS, Config
 from .contract.fallbacks import Fallbacks
 from .contract.pages import Pages
 from .metrics.registry import Metrics
-from .openapi import document
+from .openapi import document, surfaces_of
 from .service.access.minting import TokenMint
 from .service.inboxes.search import InboxSearch
 from .service.inboxes.topics import TopicOperations
@@ -46,6 +46,7 @@ from .surfaces.lootlocker.routes import LootLocker
 from .surfaces.lootlocker.server_sessions import ServerSessions
 from .surfaces.native.campaigns.routes import NativeCampaigns
 from .surfaces.native.common import problems
+from .surfaces.native.contract import NATIVE
 from .surfaces.native.inboxes.routes import NativeInboxes
 from .surfaces.native.publishing.routes import NativePublishing
 from .surfaces.native.routes import Native
@@ -65,6 +66,15 @@ from .transports.web.routing import Application
 __all__ = ["App", "build"]
 
 READY_POLL_S: Final = 0.005
+
+_FALLBACKS: Final = {
+    "rallyhere": RallyHere.fallback,
+    "lootlocker": LootLocker.fallback,
+    "gateway": Gateway.fallback,
+    "teak": Teak.fallback,
+    "walletwerk": WalletWerk.fallback,
+}
+"""By the names of `VENDORS`."""
 
 
 class App:
@@ -191,14 +201,20 @@ def _asgi(app: App, components: Components) -> Starlette:
         app.metrics.collect,
         metrics_token=components.config.metrics_token,
     )
+    vendors = components.config.surfaces
     fallbacks = Fallbacks(
         _no_route,
         _failed,
-        RallyHere.fallback,
-        LootLocker.fallback,
-        Gateway.fallback,
-        Teak.fallback,
-        WalletWerk.fallback,
+        *(_FALLBACKS[vendor] for vendor in VENDORS if vendor in vendors),
+    )
+    apis = [
+        it.title for it in surfaces_of(vendors) if it.name in (NATIVE.name, *VENDORS)
+    ]
+    pages = Pages(
+        lambda: document(vendors),
+        stream_document,
+        apis,
+        docs=components.config.docs,
     )
     # Before the first route, which compiles the convertor.
     register_url_convertor("path", AnyText())
@@ -206,7 +222,7 @@ def _asgi(app: App, components: Components) -> Starlette:
         [
             *_native(components),
             *operations.routes(),
-            *Pages(document, stream_document).routes(),
+            *pages.routes(),
             *_vendors(components),
         ],
         middleware=_middleware(components),
@@ -297,8 +313,15 @@ def _vendors(components: Components) -> list[BaseRoute]:
         ),
         allowed_origins=components.origins,
     )
-    surfaces = (rallyhere, lootlocker, gateway, teak, walletwerk)
-    return [route for surface in surfaces for route in surface.routes()]
+    routes = {
+        "rallyhere": rallyhere.routes(),
+        "lootlocker": lootlocker.routes(),
+        "gateway": gateway.routes(),
+        "teak": teak.routes(),
+        "walletwerk": walletwerk.routes(),
+    }
+    chosen = [it for it in VENDORS if it in components.config.surfaces]
+    return [route for vendor in chosen for route in routes[vendor]]
 
 
 def _middleware(components: Components) -> list[Middleware]:

@@ -42,6 +42,7 @@ from .store_url import (
 
 __all__ = [
     "DEFAULT",
+    "VENDORS",
     "Config",
     "ConfigError",
     "Resolved",
@@ -82,6 +83,8 @@ LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
 _BASE_PATH: Final = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", re.ASCII)
 UNIX_PATH_BYTES_MAX: Final = 103  # on macOS; Linux has 107
+VENDORS: Final = ("rallyhere", "lootlocker", "gateway", "teak", "walletwerk")
+"""Vendors whose APIs this server has beside its own, ``native``."""
 TOKEN_CHARS_MIN: Final = 16
 """Least length of a random token that cannot be guessed."""
 # The syntax of a token after "Bearer" (RFC 6750, section 2.1).
@@ -109,7 +112,9 @@ _ORDERED: Final = (
 )
 
 
-_LISTS: Final = ("allowed_origins", "trusted_proxies")
+_NATIVE: Final = "native"
+"""May be named among the surfaces, too: it always answers."""
+_LISTS: Final = ("allowed_origins", "trusted_proxies", "surfaces")
 """Settings that are lists, which the environment writes with commas."""
 
 
@@ -263,6 +268,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     theirs (nginx and load balancers 60 s): the side that sends must close first, or a
     request may meet a connection that is being closed.
     """
+    surfaces: tuple[str, ...] = VENDORS
+    """Vendors whose paths answer; the others' are unknown. The native API always is."""
+    docs: bool = True
+    """Whether ``/docs`` and ``/openapi.json`` answer."""
     base_path: str = ""
     """Prefix of all paths that a proxy passes on: ``/push``."""
     trusted_proxies: tuple[str, ...] = ()
@@ -499,6 +508,14 @@ def _contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[str]
             yield (
                 f"allowed_origins ({sources['allowed_origins']}) contains {origin!r}: "
                 f"{problem}"
+            )
+    for surface in config.surfaces:
+        if surface not in (*VENDORS, _NATIVE):
+            close = difflib.get_close_matches(surface.lower(), VENDORS, n=1)
+            yield (
+                f"surfaces ({sources['surfaces']}) contains {surface!r}, expected "
+                f"{', '.join(VENDORS)}"
+                + (f"; did you mean {close[0]}?" if close else "")
             )
     if config.base_path and not _BASE_PATH.fullmatch(config.base_path):
         yield (

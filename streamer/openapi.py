@@ -7,10 +7,13 @@ Tests check it against the routes, the tables of errors, and every response they
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib import metadata
 from typing import Final
 
+from .config import VENDORS
 from .contract.document import write
+from .contract.operation import Surface
 from .contract.pages import PAGES
 from .contract.schemas import Schema
 from .surfaces.gateway.contract import GATEWAY
@@ -21,7 +24,7 @@ from .surfaces.rallyhere.contract import RALLYHERE
 from .surfaces.teak.contract import TEAK
 from .surfaces.walletwerk.contract import WALLETWERK
 
-__all__ = ["SURFACES", "document"]
+__all__ = ["SURFACES", "document", "surfaces_of"]
 
 SURFACES: Final = (
     NATIVE,
@@ -52,11 +55,17 @@ UNROUTED: Final = {
 }
 
 
-def document() -> Schema:
-    """Return the contract as an OpenAPI document."""
+def surfaces_of(vendors: Collection[str]) -> tuple[Surface, ...]:
+    """Return the surfaces of a server on which these vendors' paths answer."""
+    others = set(VENDORS) - set(vendors)
+    return tuple(surface for surface in SURFACES if surface.name not in others)
+
+
+def document(vendors: Collection[str] = VENDORS) -> Schema:
+    """Return the contract as an OpenAPI document, with these vendors' paths."""
     version = metadata.version("streamer-server")
     return write(
-        SURFACES,
+        surfaces_of(vendors),
         title="streamer",
         version=version,
         description=ABOUT,

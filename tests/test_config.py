@@ -424,3 +424,23 @@ def test_a_path_in_an_unknown_home_directory_is_a_problem() -> None:
 
     assert problem.startswith("the data directory is unknown")
     assert "the home directory is unknown" in of_file
+
+
+@pytest.mark.parametrize(
+    ("text", "surfaces"),
+    [("teak, walletwerk", ("teak", "walletwerk")), ("", ()), ("native", ("native",))],
+)
+def test_surfaces_are_a_list(text: str, surfaces: tuple[str, ...]) -> None:
+    assert load({}, {"STREAMER_SURFACES": text, "HOME": "/"}).surfaces == surfaces
+
+
+@pytest.mark.parametrize("name", ["Teak", "tek", "loot-locker", ""])
+def test_an_unknown_surface_is_refused(toml: Path, name: str) -> None:
+    toml.write_text(f'surfaces = ["{name}"]')
+
+    with pytest.raises(ConfigError) as refused:
+        load({}, {"HOME": "/"}, file=str(toml))
+
+    assert f"contains {name!r}, expected rallyhere, lootlocker" in str(refused.value)
+    if name:
+        assert "did you mean" in str(refused.value)

@@ -89,6 +89,8 @@ def test_the_settings_page_has_the_facts_of_the_code(name: str) -> None:
 def shown(default: object) -> str:
     if default in ("", ()):
         return "empty"
+    if isinstance(default, tuple):
+        return f"`{','.join(default)}`"
     return f"`{str(default).lower()}`"
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -73,14 +73,16 @@ _LANDING: Final = """\
 <link rel="icon" href="data:,">
 <h1>streamer {version}</h1>
 <p>A push server for notifications.</p>
-<ul>
-<li><a href="docs">docs</a>: all operations, as a <a href="openapi.json">document</a>
-<li><a href="asyncapi.json">asyncapi.json</a>: the messages of a stream
+<p>APIs: {apis}.</p>
+<ul>{docs}
 <li><a href="healthz">healthz</a>: the process answers
 <li><a href="readyz">readyz</a>: a publish would be stored and delivered
 </ul>
 </html>
 """
+_LANDING_DOCS: Final = """
+<li><a href="docs">docs</a>: all operations, as a <a href="openapi.json">document</a>
+<li><a href="asyncapi.json">asyncapi.json</a>: the messages of a stream"""
 _HEADERS: Final = {
     # The names have no version, so caches revalidate; an unchanged file is a 304.
     "Cache-Control": "no-cache",
@@ -166,21 +168,33 @@ class Pages:
     Args:
         write: Returns the OpenAPI document. Called once, at the first request for it.
         write_stream: The same for the AsyncAPI document.
+        apis: The names of the APIs that answer, for the landing page.
+        docs: Whether the documents and their page are served, too.
 
     """
 
     def __init__(
-        self, write: Callable[[], Schema], write_stream: Callable[[], Schema]
+        self,
+        write: Callable[[], Schema],
+        write_stream: Callable[[], Schema],
+        apis: Iterable[str] = (),
+        *,
+        docs: bool = True,
     ) -> None:
         self._write = write
         self._write_stream = write_stream
+        self._apis = ", ".join(apis)
+        self._docs = docs
 
     def routes(self) -> list[BaseRoute]:
+        landing = (LANDING, _Text(HTML, self._landing))
+        if not self._docs:
+            return bind([landing])
         viewer = _viewer()
         script, style = viewer / "swagger_bundle.js", viewer / "swagger_style.css"
         return bind(
             [
-                (LANDING, _Text(HTML, _landing)),
+                landing,
                 (DOCUMENT, _Text(JSON, lambda: encode(self._write()))),
                 (
                     STREAM_DOCUMENT,
@@ -193,10 +207,12 @@ class Pages:
             ]
         )
 
-
-def _landing() -> bytes:
-    version = importlib.metadata.version("streamer-server")
-    return _LANDING.format(version=version).encode()
+    def _landing(self) -> bytes:
+        return _LANDING.format(
+            version=importlib.metadata.version("streamer-server"),
+            apis=self._apis,
+            docs=_LANDING_DOCS if self._docs else "",
+        ).encode()
 
 
 class _Text:
