@@ -109,7 +109,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
       publishing/    publisher, drafts, idempotency
       scheduling/    schedules, planning, scheduler, sender, campaigns
       access/        authenticator, key_sets (keys of foreign issuers), key_uses (when
-                     keys were last used), revocation, tickets, minting
+                     keys were last used), failures (of authentication, by address),
+                     revocation, tickets, minting
       node/          quotas, in_flight, store_watch, deployment_check, request_context,
                      player_names, fast_log
     transports/      CARRY

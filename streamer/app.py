@@ -98,6 +98,7 @@ class App:
             lines=components.config.access_log,
             probes=components.config.access_log_probes,
             players=components.player_names,
+            failures=components.failures,
         )
         if components.config.base_path:
             self.asgi = BasePath(self.asgi, components.config.base_path)
@@ -186,6 +187,7 @@ def _metrics(app: App, components: Components) -> Metrics:
         connections["publishes"] = components.confirmed.redis
     return Metrics(
         components.counters,
+        failures=components.failures,
         catch_up=components.catch_up,
         redis=connections,
         scheduler=components.scheduler,

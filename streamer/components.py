@@ -14,6 +14,7 @@ from .core.quotas import QuotaLimits
 from .core.streams.session import SessionLimits
 from .origins import AllowedOrigins
 from .service.access.authenticator import Authenticator
+from .service.access.failures import FailedAuthentications
 from .service.access.key_sets import KeySets
 from .service.access.key_uses import KeyUses
 from .service.access.revocation import RevocationCheck
@@ -78,6 +79,7 @@ class Components:
 
         self.player_names = PlayerNames(config.log_players, config.log_key)
         self.counters = Counters()
+        self.failures = FailedAuthentications()
         address = address_at(store_url)
         faults = faults or StoreFaults(address.where)
         self.redis = RedisConnection(address, namespace=config.namespace, faults=faults)
@@ -117,7 +119,13 @@ class Components:
         )
         devices = Devices(self.redis, leases.node)
         self.admission = Admission(
-            catch_up, leases, config, self.revocation_check, devices, self.counters
+            catch_up,
+            leases,
+            config,
+            self.revocation_check,
+            devices,
+            self.counters,
+            self.failures,
         )
         self.probe = Probe(
             self.redis,

@@ -16,6 +16,8 @@ streamer_gaps_total{transport,reason}          gaps reported to streams
 streamer_publishes_total{outcome}              acknowledged: ``stored``, ``replayed``
 streamer_stored_total                          entries that publishes stored in inboxes
 streamer_refusals_total{limit}                 refusals, by limit
+streamer_authentication_failures_total{reason} credentials refused, by defect
+streamer_authentication_failing_addresses      clients they came from, last minute
 streamer_requests_total{method,route,status}   requests answered, streams opened
 streamer_store_errors_total{connection,kind}   failed commands
 streamer_store_connects_total{connection}      connections made to the store
@@ -44,8 +46,9 @@ from pathlib import Path
 from typing import Final
 
 from ..core.counters import Counters
-from ..errors import SLOW, Limit, Quota
+from ..errors import SLOW, Defect, Limit, Quota
 from ..model import Gap
+from ..service.access.failures import FailedAuthentications
 from ..service.node.store_watch import StoreWatch
 from ..service.scheduling.scheduler import Scheduler
 from ..service.streams.catch_up import CatchUp
@@ -66,6 +69,7 @@ class Metrics:
 
     Args:
         counters: The counters of this process.
+        failures: The failed authentications of this process.
         catch_up: Counts losses of the Pub/Sub connection.
         redis: The connections to the store, by purpose.
         scheduler: Knows whether firing is paused.
@@ -78,6 +82,7 @@ class Metrics:
         self,
         counters: Counters,
         *,
+        failures: FailedAuthentications,
         catch_up: CatchUp,
         redis: Mapping[str, RedisConnection],
         scheduler: Scheduler,
@@ -85,6 +90,7 @@ class Metrics:
         ready: Callable[[], bool],
     ) -> None:
         self._counters = counters
+        self._failures = failures
         self._catch_up = catch_up
         self._redis = redis
         self._scheduler = scheduler
@@ -174,6 +180,20 @@ class Metrics:
             "streamer_refusals_total",
             "Requests and connections refused, by limit.",
             *((refusals[limit], {"limit": limit}) for limit in limits),
+        )
+        yield counter(
+            "streamer_authentication_failures_total",
+            "Authentications that failed, by what was wrong with the credential.",
+            *(
+                (self._failures.reasons[defect], {"reason": defect.name.lower()})
+                for defect in Defect
+            ),
+        )
+        yield gauge(
+            "streamer_authentication_failing_addresses",
+            "Client addresses whose credentials were refused in the last minute, at "
+            "most 10,000.",
+            (self._failures.addresses, {}),
         )
         yield counter(
             "streamer_requests_total",

@@ -2,7 +2,8 @@
 The request that is being served: its id, its caller, and why it was refused.
 
 Decides the format of ids. It is a context variable because code that knows nothing of
-requests may write log lines while it serves one. It influences nothing else.
+requests may write log lines while it serves one. It influences nothing but them and
+the counts.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ...errors import (
     Unauthenticated,
 )
 from ...model import App, Player, new_name
+from ..access.failures import FailedAuthentications
 
 __all__ = [
     "RequestContext",
@@ -45,12 +47,21 @@ class RequestContext:
         received_id: The id that the client sent; replaced by a new one if it is not
             well-formed.
         client: The address of the client, "" without one.
+        failures: Counts authentications that fail.
 
     """
 
-    __slots__ = ("app", "client", "id", "is_named", "player", "reason", "refusal")
+    __slots__ = (
+        *("app", "client", "failures", "id", "is_named"),
+        *("player", "reason", "refusal"),
+    )
 
-    def __init__(self, received_id: str = "", client: str = "") -> None:
+    def __init__(
+        self,
+        received_id: str = "",
+        client: str = "",
+        failures: FailedAuthentications | None = None,
+    ) -> None:
         self.id = ""
         self.is_named = False
         """Whether the client has chosen the id."""
@@ -61,6 +72,7 @@ class RequestContext:
         self.player: Player | None = None
         """The player that the caller is, None for a backend."""
         self.client = client
+        self.failures = failures
         self.refusal = ""
         """The class of the error with which it was refused: ``limit_reached``."""
         self.reason = ""
@@ -110,9 +122,15 @@ def note_player(player: Player | None) -> None:
 
 
 def note_refusal(error: Error) -> None:
-    """Set why the request that is being served is refused; nothing that it contains."""
+    """
+    Set why the request that is being served is refused; nothing that it contains.
+
+    A failed authentication is counted. Call this once for each refusal.
+    """
     context = current_request.get()
     if context is not None:
+        if isinstance(error, Unauthenticated) and context.failures is not None:
+            context.failures.note(context.client, error)
         name = type(error).__name__
         context.refusal = _WORD_START.sub("_", name).lower()
         context.reason = _reason(error)

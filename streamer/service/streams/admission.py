@@ -35,6 +35,7 @@ from ...store.client.connection import Reply
 from ...store.client.faults import STORE_FAILURES
 from ...store.presence.devices import Devices
 from ...store.presence.leases import Lease, Leases
+from ..access.failures import FailedAuthentications
 from ..access.revocation import RevocationCheck
 from ..node.player_names import PlayerNames
 from .admission_queue import AdmissionQueue
@@ -73,6 +74,7 @@ class Admission:
         revocation_check: Ends readers whose credential is revoked, if given.
         devices: The players' devices, if given.
         counters: The node's counters.
+        failures: Counts authentications that fail.
 
     """
 
@@ -84,10 +86,11 @@ class Admission:
         revocation_check: RevocationCheck | None = None,
         devices: Devices | None = None,
         counters: Counters | None = None,
+        failures: FailedAuthentications | None = None,
     ) -> None:
         self.counters = counters or Counters()
         players = PlayerNames(config.log_players, config.log_key)
-        self._connection_log = ConnectionLog(players)
+        self._connection_log = ConnectionLog(players, failures)
         self._catch_up = catch_up
         self._stream_audiences = catch_up.stream_audiences
         self._leases = leases
@@ -224,6 +227,13 @@ class Admission:
             self._timer_wheel.add(connection)
             if self._revocation_check is not None:
                 self._revocation_check.renew(connection.reader, caller)
+
+    def failed_renewal(
+        self, connection: Connection, error: errors.Unauthenticated
+    ) -> None:
+        """Count a refused credential; see `Connection.failed_renewal`."""
+        if connection.reader is not None:
+            self._connection_log.failed_renewal(connection.reader, error)
 
     def due_sooner(self, connection: Connection) -> None:
         """Tick a connection soon; see `Connection.due_sooner`."""
@@ -413,6 +423,11 @@ class Connection:
         self.caller = caller
         if self._admission is not None:
             self._admission.renew(self, caller)
+
+    def failed_renewal(self, error: errors.Unauthenticated) -> None:
+        """Count a new credential that was refused."""
+        if self._admission is not None:
+            self._admission.failed_renewal(self, error)
 
     def tick(self, now_s: float, unix_s: float) -> float | None:
         """Let the stream do what is due; see `hub.Stream`. Never raises."""

@@ -16,9 +16,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ...core.counters import CLIENT_LEFT
-from ...errors import SLOW
+from ...errors import SLOW, Unauthenticated
 from ...hub import Reader
 from ...model import Log
+from ..access.failures import FailedAuthentications
 from ..node.fast_log import emit
 from ..node.player_names import PlayerNames
 from ..node.request_context import current_request, note_app, request_id
@@ -40,6 +41,7 @@ class ConnectionLog:
 
     Args:
         players: Names players.
+        failures: Counts authentications that fail.
         clock_s: Returns monotonic time.
 
     """
@@ -47,10 +49,12 @@ class ConnectionLog:
     def __init__(
         self,
         players: PlayerNames | None = None,
+        failures: FailedAuthentications | None = None,
         *,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._players = players or PlayerNames("none", "")
+        self._failures = failures or FailedAuthentications()
         self._clock_s = clock_s
         self._open: dict[Reader, _Opened] = {}
 
@@ -63,6 +67,11 @@ class ConnectionLog:
         context = current_request.get()
         client = context.client if context else ""
         self._open[reader] = _Opened(self._clock_s(), request_id(), client)
+
+    def failed_renewal(self, reader: Reader, error: Unauthenticated) -> None:
+        """Count a credential that was refused on an open connection."""
+        if opened := self._open.get(reader):
+            self._failures.note(opened.client, error)
 
     def closed(self, log: Log, reader: Reader) -> None:
         """Count and log a reader that has left, if it was opened; `ended` says why."""

@@ -128,7 +128,8 @@ class Commands:
         try:
             credentials = Credentials.from_token(command.token)
             renewed = await self._components.authenticator.caller(credentials)
-        except Unauthenticated:
+        except Unauthenticated as error:
+            connection.failed_renewal(error)
             session.end(TOKEN_INVALID)
             return
         except Error:

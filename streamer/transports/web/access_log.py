@@ -21,6 +21,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...core.counters import Counters
+from ...service.access.failures import FailedAuthentications
 from ...service.node.fast_log import emit
 from ...service.node.player_names import PlayerNames
 from ...service.node.request_context import RequestContext, current_request
@@ -62,6 +63,7 @@ class AccessLog:
         lines: Whether to log each request, at level ``info``.
         probes: Whether these lines include successful requests of `PROBES`.
         players: Names players.
+        failures: Counts authentications that fail.
 
     """
 
@@ -73,8 +75,10 @@ class AccessLog:
         lines: bool,
         probes: bool = True,
         players: PlayerNames | None = None,
+        failures: FailedAuthentications | None = None,
     ) -> None:
         self._app = app
+        self.failures = failures or FailedAuthentications()
         self.counters = counters
         self.lines = lines
         self.probes = probes
@@ -112,7 +116,7 @@ class _Exchange:
                 break
         client = scope.get("client")
         self.serving = RequestContext(
-            request_id.decode("latin-1"), client[0] if client else ""
+            request_id.decode("latin-1"), client[0] if client else "", log.failures
         )
         self._log: AccessLog | None = log
         self._scope = scope
