@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import time
 from typing import Any
 
 import pytest
+
+from streamer.core.access.tokens import mint
+from streamer.model import Player
 
 from .processes import ServerProcess, eventually
 from .readers import TRANSPORTS, Api, SseStream, StreamRefused, WsStream
@@ -114,3 +119,93 @@ async def test_the_log_has_no_personal_data_and_no_credentials(
 
     for secret in (player, token, key, ticket, id_, TITLE):
         assert secret not in server.logged
+
+
+# Refusals.
+
+
+async def refusals(server: ServerProcess, **members: Any) -> list[Any]:
+    """Return the lines that have these members, once there is one."""
+    matches: list[Any] = []
+
+    def found() -> bool:
+        whole = server.logged.rpartition("\n")[0].splitlines()
+        records = [json.loads(line) for line in whole]
+        matches[:] = [it for it in records if members.items() <= it.items()]
+        return bool(matches)
+
+    await eventually(found)
+    return matches
+
+
+async def test_a_refused_credential_is_logged_with_its_app_and_player(
+    server: ServerProcess, backend: Api, player: str
+) -> None:
+    good = await server.token(player)
+    async with Api(server.port, good) as own:
+        answer = await own.http.get("/v1/players/me/notifications")
+    (line,) = await lines_of(server, answer.headers["x-request-id"], count=1)
+    known_as = line["player"]
+
+    forged = good[:-4] + ("AAAA" if good[-4:] != "AAAA" else "BBBB")
+    an_hour_ago_s = int(time.time()) - 3_600
+    expired = mint(
+        await server.record("demo"), Player(player), ttl_s=60, now_s=an_hour_ago_s
+    )
+    for token, reason, expected in (
+        (expired, "expired", known_as),
+        (forged, "signature", ""),
+    ):
+        async with Api(server.port, token) as own:
+            answer = await own.http.get("/v1/players/me/notifications")
+        (line,) = await lines_of(server, answer.headers["x-request-id"], count=1)
+        assert (line["status"], line["refusal"]) == (401, "unauthenticated")
+        assert (line["reason"], line["app"]) == (reason, "demo")
+        assert (line["player"], line["client"]) == (expected, "127.0.0.1")
+
+
+@pytest.mark.parametrize("transport", ["sse", "websocket"])
+async def test_a_refusal_within_a_stream_is_logged_with_its_close_code(
+    server: ServerProcess, player: str, transport: str
+) -> None:
+    request_id = player.replace("player-", f"refused-{transport}-")
+    stream = await TRANSPORTS[transport].open(
+        server.port, "sk_wrong", headers={"X-Request-Id": request_id}, refusals="stream"
+    )
+    await stream.until("bye")
+    stream.cut()
+
+    (line,) = await lines_of(server, request_id, count=1)
+    assert (line["refusal"], line["reason"]) == ("unauthenticated", "unknown_key")
+    assert line["code"] == 4200
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "reason"),
+    [
+        (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400, "malformed"),
+        (b"GET /%b HTTP/1.1\r\n" % (b"x" * 20_000), 414, "url_too_long"),
+        (
+            b"GET / HTTP/1.1\r\na: %b\r\n\r\n" % (b"x" * 70_000),
+            431,
+            "headers_too_large",
+        ),
+        (
+            b"GET /v1/stream HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\n"
+            b"Upgrade: websocket\r\nSec-WebSocket-Version: 12\r\n\r\n",
+            426,
+            "no_websocket_upgrade",
+        ),
+    ],
+)
+async def test_what_is_no_request_is_logged_with_its_reason(
+    server: ServerProcess, sent: bytes, status: int, reason: str
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(sent)
+    assert f" {status} ".encode() in await reader.readline()
+    writer.close()
+
+    line, *_ = await refusals(server, refusal="not_http", reason=reason)
+    assert (line["status"], line["client"]) == (status, "127.0.0.1")
+    assert line["logger"] == "streamer.access"

@@ -217,6 +217,7 @@ class Authenticator:
         )
         if record is None:
             raise Unauthenticated(Defect.UNKNOWN_KEY)
+        note_app(record.app)
         if record.is_expired(self._clock() * 1000):
             raise Unauthenticated(Defect.EXPIRED_KEY)
         self._key_uses.note(record.digest)
@@ -232,13 +233,18 @@ class Authenticator:
         verified, caller = self._verified.get(digest, (None, None))
         unverified = tokens.parse(token) if verified is None else verified.token
         record = await self._find_app(unverified.issuer, unverified.audiences)
+        # For the line of a refusal, too. It says for which app the token is meant, and
+        # for which player if the signature is good.
+        note_app(record.name)
         tokens.require_algorithm(unverified, record)
         now_s = int(self._clock())
         keys = await self._key_sets.keys_of(record, unverified.key_id, now_s=now_s)
         if verified is not None and verified.was_verified_with(record, keys):
+            note_player(verified.player)
             verified.check_times(now_s)
         else:
             newly_verified = tokens.verify_without_times(unverified, record, keys)
+            note_player(newly_verified.player)
             caller = _caller_of(newly_verified.claims_at(now_s))
             _insert(
                 self._verified, digest, (newly_verified, caller), max_entries=TOKENS_MAX

@@ -27,6 +27,7 @@ __all__ = [
     "current_request",
     "name_request",
     "note_app",
+    "note_code",
     "note_player",
     "note_refusal",
     "request_id",
@@ -52,7 +53,7 @@ class RequestContext:
     """
 
     __slots__ = (
-        *("app", "client", "failures", "id", "is_named"),
+        *("app", "client", "code", "failures", "id", "is_named"),
         *("player", "reason", "refusal"),
     )
 
@@ -73,6 +74,8 @@ class RequestContext:
         """The player that the caller is, None for a backend."""
         self.client = client
         self.failures = failures
+        self.code = 0
+        """The close code of a stream that is refused within the stream, otherwise 0."""
         self.refusal = ""
         """The class of the error with which it was refused: ``limit_reached``."""
         self.reason = ""
@@ -119,6 +122,13 @@ def note_player(player: Player | None) -> None:
     context = current_request.get()
     if context is not None:
         context.player = player
+
+
+def note_code(code: int) -> None:
+    """Set the close code with which the stream that is being opened is refused."""
+    context = current_request.get()
+    if context is not None:
+        context.code = code
 
 
 def note_refusal(error: Error) -> None:

@@ -87,13 +87,13 @@ class ServerSessions:
         name = self._redis.keys.session(key_digest(token))
         command = ("GETEX", name, "PX", SESSION_TTL_MS) if renew else ("GET", name)
         record = await self._key_record(await self._redis.call(*command))
-        note_app(record.app)
         return Caller.from_key(record.app, record.scopes)
 
     async def _key_record(self, digest: bytes | None) -> KeyRecord:
         (record,) = await self._apps.find_keys([digest] if digest else []) or (None,)
         if record is None:
             raise Unauthenticated(Defect.UNKNOWN_KEY)
+        note_app(record.app)
         if record.is_expired(self._clock() * 1000):
             raise Unauthenticated(Defect.EXPIRED_KEY)
         self._key_uses.note(record.digest)

@@ -30,7 +30,7 @@ from websockets.server import ServerProtocol
 from websockets.utils import accept_key
 
 from .handle import EXTENSION, Detachable, Handle, Successor
-from .refusal import encode_refusal
+from .refusal import encode_refusal, log_refusal
 from .websocket_input import UnreadInput
 
 if TYPE_CHECKING:
@@ -75,10 +75,12 @@ class Handshake(asyncio.Protocol, Detachable):
 
     Args:
         server: The protocol that read the request; it gives the connection up.
+        logs: Whether invalid handshakes are logged.
 
     """
 
-    def __init__(self, server: HttpToolsProtocol) -> None:
+    def __init__(self, server: HttpToolsProtocol, *, logs: bool = True) -> None:
+        self._logs = logs
         self._config = server.config
         self._server_state = server.server_state
         # uvicorn's declaration names its own classes alone.
@@ -113,7 +115,7 @@ class Handshake(asyncio.Protocol, Detachable):
             url = None
         if url is None or url.path is None:
             # A target without a path may be "http://host".
-            self._refuse(http.HTTPStatus.BAD_REQUEST)
+            self._refuse_early(http.HTTPStatus.BAD_REQUEST)
             return
         self._accept = self._accept_fast(headers)
         if not self._accept:
@@ -152,7 +154,7 @@ class Handshake(asyncio.Protocol, Detachable):
     def _accept_by_library(self, headers: _RawHeaders) -> None:
         """Validate a handshake with `websockets`, and send its response if invalid."""
         if not self._is_version_supported(headers):
-            self._refuse(http.HTTPStatus.UPGRADE_REQUIRED)
+            self._refuse_early(http.HTTPStatus.UPGRADE_REQUIRED)
             return
         fields = Headers()
         for name, value in headers:
@@ -168,6 +170,7 @@ class Handshake(asyncio.Protocol, Detachable):
         if response.status_code == http.HTTPStatus.SWITCHING_PROTOCOLS:
             self._accept = response.headers["Sec-WebSocket-Accept"]
         else:
+            self._log_refusal(response.status_code)
             self._respond(response.serialize())
 
     def _is_version_supported(self, headers: _RawHeaders) -> bool:
@@ -295,6 +298,15 @@ class Handshake(asyncio.Protocol, Detachable):
     def _fail(self) -> None:
         if not self._is_responded and not self._is_released:
             self._refuse(http.HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    def _refuse_early(self, status: http.HTTPStatus) -> None:
+        """Refuse a handshake that the app will not see."""
+        self._log_refusal(status)
+        self._refuse(status)
+
+    def _log_refusal(self, status: int) -> None:
+        if self._logs:
+            log_refusal(status, self._request["client"])
 
     def _refuse(self, status: http.HTTPStatus) -> None:
         self._respond(encode_refusal(status))

@@ -50,7 +50,7 @@ from .handle import (
     Successor,
 )
 from .handshake_protocol import Handshake
-from .refusal import LINGER_S, encode_refusal
+from .refusal import LINGER_S, encode_refusal, log_refusal
 
 __all__ = ["HttpProtocol", "http_protocol"]
 
@@ -314,7 +314,7 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
         else:
             self._clear_deadline()
             self.connections.discard(self)
-            Handshake(self).begin()
+            Handshake(self, logs=self.limits.access_log).begin()
             # This object gets no `connection_lost`. It and its parser refer to each
             # other; without this they would be freed only by the garbage collector.
             self.parser = None  # type: ignore[assignment]  # as uvicorn does itself
@@ -393,7 +393,8 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
 
     def _refuse(self, status: http.HTTPStatus) -> None:
         """Stop reading, and respond with `status` if no response is in progress."""
-        logger.debug("refusing %s with %d", self.client, status)
+        if self.limits.access_log:
+            log_refusal(status, self.client)
         self._refused = True
         self._clear_deadline()
         if self._stage is not _Stage.BODY and self._is_responding():

@@ -27,7 +27,7 @@ from ...core.access.rights import Caller
 from ...core.streams.codec import Codec, SseCodec
 from ...core.streams.session import Sink
 from ...errors import Error
-from ...service.node.request_context import note_refusal
+from ...service.node.request_context import note_code, note_refusal
 from ...service.streams.admission import Connection
 from ..server.handle import Handle, find_handle
 from ..web.callers import credentials_of
@@ -196,6 +196,7 @@ class SseStream:
     async def _refuse_in_stream(self, error: Error, send: Send) -> None:
         """Respond with a stream that has the refusal, and the delay, as its end."""
         disconnect, delay_ms = disconnect_for(error), reconnect_delay_ms(error)
+        note_code(disconnect.code)
         events = self._codec.bye(disconnect, delay_ms)
         if not delay_ms:
             events = self._codec.retry(random.randint(*FINAL_RETRY_MS)) + events

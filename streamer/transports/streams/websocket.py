@@ -31,7 +31,11 @@ from ...core.streams.session import Session, Sink
 from ...errors import Defect, Disconnect, Error, Unauthenticated
 from ...service.access.authenticator import Credentials
 from ...service.node.fast_log import emit
-from ...service.node.request_context import current_request, note_refusal
+from ...service.node.request_context import (
+    current_request,
+    note_code,
+    note_refusal,
+)
 from ...service.streams.admission import Connection
 from ..server.handle import Handle, find_handle
 from ..web.callers import credentials_of
@@ -157,6 +161,7 @@ class WebSocketStream:
     ) -> None:
         """Send the refusal, and the delay, in the stream, and close it."""
         disconnect = disconnect_for(error)
+        note_code(disconnect.code)
         bye = self._codec.bye(disconnect, reconnect_delay_ms(error))
         is_late = websocket.application_state is not WebSocketState.CONNECTING
         if is_late and (context := current_request.get()):

@@ -171,6 +171,8 @@ class _Exchange:
         }
         if serving.refusal:
             fields |= {"refusal": serving.refusal, "reason": serving.reason}
+        if serving.code:
+            fields["code"] = serving.code
         emit(_logger, f"{method} {route} {self._status}", fields, logging.INFO)
 
 

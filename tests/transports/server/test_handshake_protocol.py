@@ -157,6 +157,7 @@ class Unsent(Handshake):
         }
         self._url = b"/"
         self._accept = ""
+        self._logs = False
 
     def _respond(self, response: bytes) -> None:
         assert not response.startswith(b"HTTP/1.1 101 ")
