@@ -150,6 +150,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """
     File with the password of the store; for an embedded one, ``password`` in the data
     directory if that exists. Keeps the password out of the URL and the command line.
+    The URL may have the user of an ACL.
     """
     namespace: str = NAMESPACE
     """
@@ -479,9 +480,9 @@ def _contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[str]
         )
     if config.redis and (problem := _redis_problem(config.redis)):
         yield f"redis ({sources['redis']}) {problem}"
-    if config.redis and config.redis_password_file and "@" in config.redis:
+    if config.redis_password_file and _has_password(config.redis):
         yield (
-            f"redis ({sources['redis']}) has a user or password, and so has "
+            f"redis ({sources['redis']}) has a password, and so has "
             f"redis_password_file ({sources['redis_password_file']}): leave out one"
         )
     if config.store_memory:
@@ -640,6 +641,13 @@ def _redis_problem(url: str) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def _has_password(url: str) -> bool:
+    try:
+        return bool(url) and bool(parse_store_url(url).password)
+    except ValueError:  # A problem of its own.
+        return False
 
 
 def _data_dir(path: str, environ: Mapping[str, str]) -> Path:

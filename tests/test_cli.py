@@ -411,6 +411,40 @@ def test_a_password_of_the_operator_is_used(start: Run, data_dir: Path) -> None:
     assert not (data_dir / "password").exists()
 
 
+def test_a_user_of_the_store_has_the_password_in_a_file(
+    start: Run, data_dir: Path
+) -> None:
+    port = free_port()
+    read_until(start("store", "--data-dir", data_dir, "--port", port), "is ready")
+    rights = b"ACL SETUSER app on >of-the-user ~* &* +@all"
+    password = (data_dir / "password").read_text().strip()
+    assert redis_command(port, rights, password) == b"+OK\r\n"
+    file = data_dir.parent / "secret"
+    file.write_text("of-the-user\n")
+    file.chmod(0o644)
+    url = f"redis://app@127.0.0.1:{port}"
+    options = ("--redis", url, "--redis-password-file", file)
+
+    assert streamer("app", "list", *options).stdout == "demo\n"
+    warning = f"other users can read the password file {file}: chmod 600 it"
+    assert warning in streamer("doctor", *options).output
+    file.chmod(0o600)
+    assert warning not in streamer("doctor", *options).output
+
+    without = streamer("app", "list", "--redis", f"redis://127.0.0.1:{port}")
+    assert "NOAUTH" in without.output
+    assert "--redis-password-file PATH" in without.output
+
+
+def test_a_password_is_in_the_url_or_in_a_file() -> None:
+    url = "redis://app:secret@127.0.0.1:1"
+    result = streamer("app", "list", "--redis", url, "--redis-password-file", "file")
+
+    assert result.exit_code == 1
+    assert "has a password, and so has redis_password_file" in result.output
+    assert "secret@" not in result.output
+
+
 @pytest.mark.parametrize("text", ["", "two words"])
 def test_a_password_file_without_a_password_is_refused(
     data_dir: Path, text: str

@@ -9,11 +9,12 @@ if there is a problem.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import sysconfig
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -115,6 +116,19 @@ def judge_data_dir(data_dir: Path) -> Finding:
     return Finding("ok", f"the data directory {data_dir} can be written")
 
 
+def judge_password_file(config: Config) -> Iterator[Finding]:
+    """Warn of a password file that other users can read, if there is one."""
+    from ..store.server.password import PASSWORD, is_private
+
+    path = Path(config.redis_password_file or Path(config.data_dir, PASSWORD))
+    with contextlib.suppress(OSError):  # What needs it says why.
+        if not is_private(path):
+            yield Finding(
+                "warning",
+                f"other users can read the password file {path}: chmod 600 it",
+            )
+
+
 def judge_compiled(*, compiled: bool) -> Finding:
     """Judge whether the fan-out loop and the encoding of pages are compiled."""
     if compiled:
@@ -183,6 +197,8 @@ async def _examine(config: Config) -> list[Finding]:
     if not config.redis:
         config = locate_store(config)
         findings.append(judge_data_dir(Path(config.data_dir)))
+    if config.data_dir or config.redis_password_file:
+        findings += judge_password_file(config)
     findings += [finding async for finding in _examine_store(config)]
     return findings
 

@@ -211,7 +211,10 @@ def run(
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             return runner.run(work)
     except StoreUnavailable as exc:
-        raise click.ClickException(exc.reason) from exc
+        hint = ""
+        if "NOAUTH" in exc.reason:
+            hint = " Name the file with its password: --redis-password-file PATH"
+        raise click.ClickException(f"{exc.reason}{hint}") from exc
     except Error as exc:
         raise click.ClickException(str(exc)) from exc
     except _store_errors() as exc:

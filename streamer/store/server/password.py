@@ -18,6 +18,7 @@ from .server_binary import StoreFailed
 __all__ = [
     "PASSWORD",
     "has_password",
+    "is_private",
     "make_password",
     "read_password",
     "with_password",
@@ -65,6 +66,11 @@ def has_password(path: Path) -> bool:
     return path.expanduser().exists()
 
 
+def is_private(path: Path) -> bool:
+    """Whether the group and other users can neither read nor write a file."""
+    return not path.expanduser().stat().st_mode & 0o077
+
+
 def read_password(path: Path) -> str:
     """
     Return the password in a file, without white space around it.
@@ -91,9 +97,10 @@ def read_password(path: Path) -> str:
 
 
 def with_password(url: str, password: str) -> str:
-    """Return the URL of a store with a password. It must have none."""
+    """Return the URL of a store, which may have a user, with a password."""
     parts = urlsplit(url)
-    user, at, host = parts.netloc.rpartition("@")
+    userinfo, _, host = parts.netloc.rpartition("@")
+    user = userinfo.partition(":")[0]
     return urlunsplit(
-        parts._replace(netloc=f"{user if at else ''}:{quote(password, safe='')}@{host}")
+        parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}")
     )
