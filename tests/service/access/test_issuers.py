@@ -284,6 +284,23 @@ async def test_a_token_without_the_claim_has_the_default_permissions(
     await world.refuses("keycloak", "/realm_access/roles", realm_access={"roles": 1})
 
 
+async def test_roles_of_a_client_stand_beside_default_permissions(
+    world: World,
+) -> None:
+    await world.create(
+        "keycloak",
+        claims={"permissions": "/resource_access/streamer/roles"},
+        default_permissions=tuple(DEFAULT_PERMISSIONS),
+    )
+
+    plain = await world.caller(signed("keycloak"))
+    access = {"streamer": {"roles": ["notification:player:read"]}}
+    support = await world.caller(signed("keycloak", resource_access=access))
+
+    assert plain.permissions == DEFAULT_PERMISSIONS
+    assert support.permissions == {"notification:player:read"}
+
+
 async def test_another_mapping_ends_the_streams_of_the_former(world: World) -> None:
     await world.create("entra")
     check = RevocationCheck(world.apps, KeySets(), clock=lambda: world.now_s)
