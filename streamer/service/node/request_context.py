@@ -15,6 +15,9 @@ from typing import Final
 from ...errors import (
     Defect,
     Error,
+    FieldError,
+    Forbidden,
+    Invalid,
     LimitReached,
     OverQuota,
     Unauthenticated,
@@ -36,6 +39,10 @@ __all__ = [
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 """Matches UUIDs, ULIDs and the hex ids of proxies, but no token: those have dots."""
 
+
+_RIGHT: Final = re.compile(r"the ((?:permission|scope) [a-z:*]+)")
+_PARTS: Final = frozenset({"body", "query", "path", "header"})
+"""Parts of a request that can be wrong. What follows them may be a name."""
 
 _WORD_START: Final = re.compile(r"(?<=.)(?=[A-Z])")
 
@@ -79,7 +86,10 @@ class RequestContext:
         self.refusal = ""
         """The class of the error with which it was refused: ``limit_reached``."""
         self.reason = ""
-        """The defect, limit or quota of that error: ``expired``, ``claim aud``."""
+        """
+        The defect, limit, quota, missing right or wrong part of the request:
+        ``expired``, ``claim aud``, ``scope tokens:mint``, ``body``.
+        """
 
     def name(self, received_id: str) -> None:
         """Take an id from the client, the first that is well-formed."""
@@ -156,4 +166,14 @@ def _reason(error: Error) -> str:
             return limit.name.lower()
         case OverQuota(quota=quota):
             return quota.name.lower()
+        case Forbidden(needed=needed):
+            return _missing_right(needed)
+        case Invalid(errors=[FieldError(where=(str(part), *_)), *_]):
+            return part if part in _PARTS else ""
     return ""
+
+
+def _missing_right(needed: str) -> str:
+    """Return the permission or scope that is missing; what else is, may be a name."""
+    match = _RIGHT.fullmatch(needed)
+    return match[1] if match else ""

@@ -239,7 +239,7 @@ def refusing(**options: Any) -> AccessLog:
         ("limit", "limit_reached", "listeners_per_player"),
         ("quota", "over_quota", "players"),
         ("origin", "foreign_origin", ""),
-        ("invalid", "invalid", ""),
+        ("invalid", "invalid", "query"),
     ],
 )
 async def test_a_refusal_is_logged_with_its_reason(
