@@ -213,6 +213,14 @@ def test_what_an_app_accepts_is_changed_and_shown(shell: Shell) -> None:
     assert re.search(r"^claim player +/sub$", shown, re.MULTILINE)
     assert re.search(r"^claim permissions +/scope$", shown, re.MULTILINE)
     assert shown.endswith("notification:player:self:read\n")
+    (member,) = json.loads(shell.run("app", "list", "--json").stdout)
+    assert member == json.loads(shell.run("app", "show", "demo", "--json").stdout)
+    assert member | {"created_at": ""} == {
+        **{"name": "demo", "created_at": "", "issuer": "https://id"},
+        **{"audiences": ["urn:a", "urn:b"], "algorithm": "HS256", "key_set": None},
+        "claims": {"player": "/sub", "permissions": "/scope", "topics": "/topics"},
+        "default_permissions": ["notification:player:self:read"],
+    }
     shell.good(
         *("app", "update", "demo", "--audience", "demo"),
         *("--default-permission", "none"),

@@ -7,6 +7,7 @@ a change within seconds.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ..model import App
 
 __all__ = ["app"]
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -127,10 +130,14 @@ def update(name: str, file: str | None, **flags: Any) -> None:
 
 @app.command()
 @click.argument("name")
+@json_option
 @store_options
-def show(name: str, file: str | None, **flags: str | None) -> None:
+def show(name: str, as_json: bool, file: str | None, **flags: str | None) -> None:
     """Show which tokens the app NAME accepts."""
     record = run(_get(resolve(file, **flags).config, app_name(name)))
+    if as_json:
+        click.echo(json.dumps(_members(record), indent=2))
+        return
     for label, value in _facts(record):
         click.echo(f"{label:<20} {value}")
 
@@ -175,11 +182,16 @@ def secret(name: str, file: str | None, **flags: str | None) -> None:
 
 
 @app.command(name="list")
+@json_option
 @store_options
-def list_apps(file: str | None, **flags: str | None) -> None:
+def list_apps(as_json: bool, file: str | None, **flags: str | None) -> None:
     """List the names of all apps, one per line."""
-    for name in run(_list(resolve(file, **flags).config)):
-        click.echo(name)
+    records = run(_list(resolve(file, **flags).config))
+    if as_json:
+        click.echo(json.dumps(list(map(_members, records)), indent=2))
+        return
+    for record in records:
+        click.echo(record.name)
 
 
 def _token_settings(flags: dict[str, Any]) -> dict[str, Any]:
@@ -242,21 +254,36 @@ def _default_permissions(options: Sequence[str]) -> tuple[str, ...]:
     return ()
 
 
-def _facts(record: AppRecord) -> Iterator[tuple[str, str]]:
-    """Yield what `streamer app show` prints, without keys and secrets."""
+def _members(record: AppRecord) -> dict[str, Any]:
+    """Return an app as it is printed, without public keys and secrets."""
     from ..core.access.claims import TARGETS
     from ..model import iso_time
 
-    yield "created", iso_time(record.created_at_ms)
-    yield "issuer", record.issuer
-    yield "audience", ", ".join(record.expected_audiences)
-    yield "algorithm", record.algorithm
+    return {
+        "name": record.name,
+        "created_at": iso_time(record.created_at_ms),
+        "issuer": record.issuer,
+        "audiences": list(record.expected_audiences),
+        "algorithm": record.algorithm,
+        "key_set": record.key_set or None,
+        "claims": {target: record.claims.of(target) for target in TARGETS},
+        "default_permissions": list(record.default_permissions),
+    }
+
+
+def _facts(record: AppRecord) -> Iterator[tuple[str, str]]:
+    """Yield the lines of `streamer app show`."""
+    members = _members(record)
+    yield "created", members["created_at"]
+    yield "issuer", members["issuer"]
+    yield "audience", ", ".join(members["audiences"])
+    yield "algorithm", members["algorithm"]
     if record.algorithm == "HS256":
-        yield "keys", "the app's secret: streamer app secret"
+        yield "keys", f"the app's secret: streamer app secret {record.name}"
     else:
-        yield "keys", record.key_set or "public keys in the app's record"
-    for target in TARGETS:
-        yield f"claim {target}", record.claims.of(target)
+        yield "keys", members["key_set"] or "public keys in the app's record"
+    for target, pointer in members["claims"].items():
+        yield f"claim {target}", pointer
     yield "default permissions", ", ".join(record.default_permissions) or "none"
 
 
@@ -340,6 +367,6 @@ async def _get(config: Config, name: App) -> AppRecord:
     return record
 
 
-async def _list(config: Config) -> list[str]:
+async def _list(config: Config) -> Sequence[AppRecord]:
     async with open_apps(config) as apps:
-        return [record.name for record in await apps.list()]
+        return await apps.list()
