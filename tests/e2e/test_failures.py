@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,56 @@ async def test_failures_of_others_do_not_refuse_a_good_credential(
     told = [(it["client"], it["failures"]) for it in warnings(server)]
     assert told == [("192.0.2.1", 10), ("192.0.2.1", 100)]
     assert {it["level"] for it in warnings(server)} == {"warning"}
+
+
+async def test_a_wrong_credential_counts_wherever_it_is_sent(
+    make_server: MakeServer,
+) -> None:
+    server = await make_server(metrics_token="a-token-of-the-scraper").start()
+    stream_url = f"ws://127.0.0.1:{server.port}/v1/stream"
+    headers = {"Authorization": "Bearer a-token-of-the-scraper"}
+    async with httpx2.AsyncClient(base_url=server.url) as client:
+
+        async def counted() -> float:
+            text = (await client.get("/metrics", headers=headers)).text
+            found = re.findall(
+                r"^streamer_authentication_failures_.* (\d+)", text, re.M
+            )
+            return sum(map(int, found))
+
+        async def renew(token: str) -> None:
+            good = {"Authorization": f"Bearer {await server.token('ann')}"}
+            async with connect(stream_url, additional_headers=good) as stream:
+                await stream.recv()
+                await stream.send(json.dumps({"type": "auth", "token": token}))
+                await stream.wait_closed()
+
+        wrong = {"Authorization": "Bearer sk_wrong"}
+        secret = {"game_id": "demo", "secret_key": "sk_wrong"}
+        version = {"LL-Version": "2021-03-01"}
+        for attempt in (
+            client.get(PAGE, headers=wrong),
+            client.get("/v1/stream", headers=wrong),
+            client.get("/v1/stream", params={"ticket": "tk_wrong"}),
+            client.get(
+                "/v1/stream", params={"ticket": "tk_wrong", "refusals": "stream"}
+            ),
+            client.get("/notification/v1/player/me/notification", headers=wrong),
+            client.get("/gateway/notifications/v1/demo", headers=wrong),
+            client.post("/server/session", headers=version | {"x-server-key": "sk_no"}),
+            client.post(
+                "/v2/schedule", json=secret | {"message": "m", "user_ids": "a"}
+            ),
+            client.post("/campaigns/c/notifications", headers=wrong, json={}),
+            client.get("/metrics", headers=wrong),
+            renew("sk_wrong"),
+        ):
+            before = await counted()
+            await attempt
+            assert await counted() == before + 1, attempt
+
+    await eventually(lambda: bool(warnings(server)))
+    assert [it["failures"] for it in warnings(server)] == [10]
 
 
 async def test_without_a_trusted_proxy_the_peer_is_counted(

@@ -31,6 +31,7 @@ __all__ = [
     "name_request",
     "note_app",
     "note_code",
+    "note_failed_authentication",
     "note_player",
     "note_refusal",
     "request_id",
@@ -141,6 +142,13 @@ def note_code(code: int) -> None:
         context.code = code
 
 
+def note_failed_authentication(error: Unauthenticated) -> None:
+    """Count a credential that is refused as something else, not by `note_refusal`."""
+    context = current_request.get()
+    if context is not None and context.failures is not None:
+        context.failures.note(context.client, error)
+
+
 def note_refusal(error: Error) -> None:
     """
     Set why the request that is being served is refused; nothing that it contains.
@@ -149,8 +157,8 @@ def note_refusal(error: Error) -> None:
     """
     context = current_request.get()
     if context is not None:
-        if isinstance(error, Unauthenticated) and context.failures is not None:
-            context.failures.note(context.client, error)
+        if isinstance(error, Unauthenticated):
+            note_failed_authentication(error)
         name = type(error).__name__
         context.refusal = _WORD_START.sub("_", name).lower()
         context.reason = _reason(error)

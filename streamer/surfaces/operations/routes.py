@@ -21,8 +21,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...contract.binding import bind
 from ...contract.operation import Operation
+from ...errors import Defect, Unauthenticated
 from ...metrics.exposition import CONTENT_TYPE, render
 from ...metrics.scraping import Collect
+from ...service.node.request_context import note_failed_authentication
 from . import contract
 
 __all__ = ["Operations"]
@@ -80,6 +82,8 @@ class Operations:
     async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         credential = Headers(scope=scope).get("authorization", "").encode("latin-1")
         if not hmac.compare_digest(credential, self._bearer):
+            defect = Defect.UNKNOWN_KEY if credential else Defect.MISSING
+            note_failed_authentication(Unauthenticated(defect))
             # As if the path did not exist.
             raise HTTPException(404)
         response = Response(

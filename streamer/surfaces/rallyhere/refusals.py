@@ -8,7 +8,8 @@ nothing, these rules apply:
 Every defect of a credential is a 403 with ``auth_success`` false, which makes
 RallyHere's clients refresh their token; there is no 401. All other errors have true,
 including a missing right. A missing credential, several credentials, and another scheme
-are ``auth_token_format``; an unknown backend key is ``auth_invalid_key_id``.
+are ``auth_token_format``; an unknown backend key is ``auth_invalid_key_id``, an expired
+one ``auth_token_expired``.
 
 ``too_many_listening_to_single_client`` is also the limit on requests in flight of a
 player, and ``connection_limit_reached`` those of the node and of the app. Both have

@@ -8,7 +8,6 @@ all parameters at once. Knows Starlette, the services, `wire` and `refusals`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -19,8 +18,9 @@ from ...contract.binding import Endpoints
 from ...contract.fallbacks import Fallback
 from ...contract.responses import json_response
 from ...core.access.rights import Caller
-from ...errors import Error, Unauthenticated
+from ...errors import Defect, Error, Unauthenticated
 from ...service.access.authenticator import Authenticator, Credentials
+from ...service.node.request_context import note_failed_authentication
 from ...store.access.apps import KEY_PREFIX
 from ...transports.web.requests import (
     FORM,
@@ -131,11 +131,15 @@ class Teak:
 
         """
         secret = Credentials.from_token(credential.secret_key)
+        failure = Unauthenticated(Defect.UNKNOWN_KEY)
         if secret.token.startswith(KEY_PREFIX):
-            with suppress(Unauthenticated):
+            try:
                 caller = await self._authenticator.caller(secret)
                 if caller.app == credential.app:
                     return caller
+            except Unauthenticated as error:
+                failure = error
+        note_failed_authentication(failure)
         raise refusals.UnknownGame(credential.game_id)
 
 
