@@ -36,6 +36,7 @@ from .origins import origin_problem
 from .store_url import (
     NAMESPACE,
     NAMESPACE_CHARS,
+    SentinelUrl,
     is_namespace,
     parse_store_url,
 )
@@ -644,10 +645,14 @@ def _redis_problem(url: str) -> str:
 
 
 def _has_password(url: str) -> bool:
+    if not url:
+        return False
     try:
-        return bool(url) and bool(parse_store_url(url).password)
+        parsed = parse_store_url(url)
     except ValueError:  # A problem of its own.
         return False
+    store = parsed.store if isinstance(parsed, SentinelUrl) else parsed
+    return bool(store.password)
 
 
 def _data_dir(path: str, environ: Mapping[str, str]) -> Path:

@@ -143,9 +143,9 @@ async def _serve(config: Config, explicit: Sequence[str], demo: bool | None) -> 
             local = are_local(config.host, sockets)
             made = await prepare(url, config, demo=demo, local=local)
         # What selects the store, for the commands that are printed. The URL of an
-        # external one may have a password.
+        # external one may have passwords, before the host or as options.
         options = {name: str(getattr(config, name)) for name in explicit}
-        options |= {"redis": ""} if "@" in config.redis else {}
+        options |= {"redis": ""} if {"@", "?"} & set(config.redis) else {}
 
         def announce(addresses: str) -> None:
             click.echo(greeting(made, addresses, options))
