@@ -13,7 +13,8 @@ or SIGTERM::
 Clients that have connected are served: connections in a socket's queue are accepted
 before the socket is closed, and a connection that has sent nothing yet gets time for
 its first request. Kept-alive connections are served during the drain, while streams are
-closed one by one, since a request may be on its way. A second signal skips the drain.
+closed one by one, since a request may be on its way. Responses then say that their
+connection is closed, so that no proxy uses it again. A second signal skips the drain.
 SIGHUP ends nothing, unless the terminal of the process was closed. A background task
 that fails ends the process in the same way, and `run` raises its error: a server that
 answers and delivers nothing is worse than one that restarts.
@@ -67,7 +68,7 @@ ACCEPT_ITERATIONS: Final = 3
 LOST_ITERATIONS: Final = 3
 """Iterations of the loop until aborted connections get `connection_lost`."""
 
-FIRST_REQUEST_POLL_S: Final = 0.01
+REQUEST_POLL_S: Final = 0.01
 
 GC_THRESHOLDS: Final = (10_000, 20, 50)
 """
@@ -398,10 +399,13 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(0)
         for server in self.servers:
             server.close()
+        for connection in self.server_state.connections:
+            if isinstance(connection, HttpProtocol):
+                connection.announce_close()
         try:
             if not self._forced.is_set():
                 await self._drain_unless_forced()
-            await self._wait_for_first_requests()
+            await self._wait_for_requests()
         finally:
             if not self._forced.is_set():
                 await super().shutdown(sockets)
@@ -423,14 +427,14 @@ class _Server(uvicorn.Server):
         elif draining in done:
             draining.result()
 
-    async def _wait_for_first_requests(self) -> None:
-        """Give clients that have just connected the time to send a request."""
+    async def _wait_for_requests(self) -> None:
+        """Give clients the time to send a request that is probably on its way."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + FINISH_S
         while loop.time() < until_s and not self._forced.is_set():
-            if not any(map(_awaits_first_request, self.server_state.connections)):
+            if not any(map(_awaits_request, self.server_state.connections)):
                 return
-            await asyncio.sleep(FIRST_REQUEST_POLL_S)
+            await asyncio.sleep(REQUEST_POLL_S)
 
     async def _close_remaining(self) -> None:
         """Close the remaining connections, and wait for their tasks to end."""
@@ -455,8 +459,8 @@ class _Server(uvicorn.Server):
                 await asyncio.wait(unfinished, timeout=FINISH_S)
 
 
-def _awaits_first_request(connection: object) -> bool:
-    return isinstance(connection, HttpProtocol) and connection.is_new
+def _awaits_request(connection: object) -> bool:
+    return isinstance(connection, HttpProtocol) and connection.awaits_request
 
 
 def _uvicorn_config(app: ASGIApp, config: Config) -> uvicorn.Config:

@@ -261,8 +261,28 @@ async def test_kept_alive_connections_are_served_during_the_drain(
 
     client.get("/")
 
-    await client.read_until(b"ok")
+    # A proxy would otherwise send a request that meets the end of the connection.
+    assert b"connection: close\r\n" in await client.read_until(b"ok")
+    assert await client.read_to_end() == b""
     app.may_finish_drain.set()
+    await running.end()
+
+
+async def test_a_connection_in_use_gets_its_next_response_after_the_drain(
+    serve: Serve, app: FakeApp
+) -> None:
+    running = await serve(app)
+    client = await running.connect()
+    client.get("/")
+    await client.read_until(b"ok")
+
+    running.stop()
+    await app.drained.wait()
+    client.get("/")
+
+    answer = await client.read_to_end()
+    assert b"connection: close\r\n" in answer
+    assert answer.endswith(b"ok")
     await running.end()
 
 

@@ -63,6 +63,13 @@ How long a new connection's first request is expected.
 Browsers open connections in advance, which stay silent for longer.
 """
 
+IN_USE_S: Final = 0.25
+"""
+How long a kept-alive connection counts as in use after a response.
+
+The connections of a proxy's pool under load are used again within milliseconds.
+"""
+
 HEAD_SLACK_BYTES: Final = 1_024
 """Bytes of a head that no limit counts: method, version, line ends, white space."""
 
@@ -72,6 +79,8 @@ _HOST: Final = re.compile(
 )
 
 _CONTINUE: Final = b"HTTP/1.1 100 "
+
+_CLOSE: Final = (b"connection", b"close")
 
 
 class _Stage(enum.Enum):
@@ -157,6 +166,7 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
         self._field_bytes = 0
         self._host_count = 0
         self._chunked = False
+        self._is_last = False
 
     # The connection.
 
@@ -178,11 +188,33 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
         self._set_deadline()
 
     @property
-    def is_new(self) -> bool:
-        """Whether a first request is being received or still to be expected."""
-        if self._stage is _Stage.NOTHING and self._request_count:
+    def awaits_request(self) -> bool:
+        """
+        Whether a request is probably on its way, or being received.
+
+        That is so on a new connection, and on one that is in use.
+        """
+        now_s = self.loop.time()
+        if self._stage is not _Stage.NOTHING or not self._request_count:
+            return now_s - self._made_at_s < NEW_CONNECTION_S
+        if self._is_responding() or self._deadline is None:
             return False
-        return self.loop.time() - self._made_at_s < NEW_CONNECTION_S
+        idle_since_s = self._deadline.when() - self.timeout_keep_alive
+        return now_s - idle_since_s < IN_USE_S
+
+    def announce_close(self) -> None:
+        """
+        Say in the next response that the connection is closed after it.
+
+        A proxy then sends no further request on it, which would meet its end.
+        """
+        self._is_last = True
+        if self._is_responding():
+            self._mark_last()
+
+    def _mark_last(self) -> None:
+        if not self.cycle.response_started:
+            self.cycle.default_headers = [*self.cycle.default_headers, _CLOSE]
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._clear_deadline()
@@ -280,6 +312,8 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
         # After an upgrade request `cycle` still belongs to the request before, if any.
         if self.cycle is not None and self.cycle.transport is self.transport:
             self.cycle.transport = _ResponseTransport(self.transport)
+            if self._is_last:
+                self._mark_last()
         self._stage = _Stage.BODY
         self._raw_bytes = 0
 
