@@ -13,6 +13,7 @@ from typing import ClassVar, Final
 import click
 
 from .lazy import LazyGroup
+from .standard_streams import open_standard_streams
 
 __all__ = ["main"]
 
@@ -83,3 +84,4 @@ def main() -> None:
     Every setting can be given as an environment variable (for example STREAMER_PORT) or
     in the TOML file named by --config. `streamer serve` works without any.
     """
+    open_standard_streams()
