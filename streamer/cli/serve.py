@@ -25,6 +25,7 @@ import click
 
 from ..config import DEFAULT
 from .demo import demo_option, greeting, prepare
+from .init_process import continue_in_child
 from .limits import fit_connections, raise_fd_limit
 from .logs import log_to_stderr
 from .service_manager import READY, STOPPING, notify
@@ -119,6 +120,7 @@ def worker(channel: int, sockets: tuple[int, ...]) -> None:
 
 
 def _run(work: Coroutine[Any, Any, None], config: Config) -> None:
+    continue_in_child()
     log_to_stderr(config.log_level)
     raise_fd_limit()
     try:

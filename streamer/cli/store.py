@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from .demo import demo_option, key_command, prepare
+from .init_process import continue_in_child
 from .settings import (
     embedded_password,
     enter,
@@ -91,6 +92,7 @@ def store(
         )
     memory = store_memory(config, processes=PROCESSES)
     fsync = fsync_policy(config.durability)
+    continue_in_child()
     run(_store(config, port, demo, fsync=fsync, memory=memory))
 
 
