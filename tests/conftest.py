@@ -25,8 +25,9 @@ from streamer.store.server.embedded import Embedded
 from streamer.store.server.server_binary import find_server
 
 from .clock import Clock
+from .compatibility import page
+from .faults.report import battery
 from .faults.report.battery import (
-    pytest_addoption,
     pytest_configure,
     pytest_itemcollected,
     pytest_report_header,
@@ -37,7 +38,6 @@ from .faults.report.battery import (
 )
 
 __all__ = [
-    "pytest_addoption",
     "pytest_configure",
     "pytest_itemcollected",
     "pytest_report_header",
@@ -58,9 +58,17 @@ settings.register_profile("dev", _calm)
 settings.register_profile("ci", _calm, database=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
+
+def pytest_addoption(
+    parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager
+) -> None:
+    battery.pytest_addoption(parser)
+    pluginmanager.register(page)
+
+
 SLOW = (
     *("tests/faults/", "tests/e2e/", "tests/packaging/", "tests/workers/"),
-    "tests/torture/",
+    *("tests/torture/", "tests/compatibility/"),
     "tests/surfaces/test_contract.py",
 )
 """Tests that start processes, or take long."""

@@ -200,6 +200,10 @@ def test_a_trusted_proxy_is_an_address_or_a_network(network: str) -> None:
     assert network in problem
 
 
+@pytest.mark.stack(
+    "variables of Kubernetes",
+    "Services named `streamer`, `streamer-redis`, `streamer-metrics-2`",
+)
 @pytest.mark.parametrize(
     "service", ["STREAMER", "STREAMER_REDIS", "STREAMER_METRICS_2"]
 )

@@ -12,7 +12,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -35,10 +35,11 @@ class PageReport(NamedTuple):
 
 
 class Browser:
-    """Serves the page, runs Chromium on it, and collects what it reports."""
+    """Serves a page, runs Chromium on it, and collects what it reports."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, page: Path = PAGE) -> None:
         self._folder = folder
+        self._page = page
         self._server: asyncio.Server | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._answering: set[asyncio.Task[None]] = set()
@@ -53,8 +54,8 @@ class Browser:
         port = self._server.sockets[0].getsockname()[1]
         self.origin = f"http://127.0.0.1:{port}"
 
-    def visit(self, token: str, streams: dict[str, str]) -> None:
-        """Open the page, which opens the streams."""
+    def visit(self, token: str, streams: Mapping[str, Any]) -> None:
+        """Open the page with its arguments; by default it opens the streams."""
         assert CHROMIUM is not None
         self._cookie = f"Authorization=bearer {token}"
         arguments = quote(json.dumps({"streams": streams, "token": token}))
@@ -130,7 +131,7 @@ class Browser:
                 self._changed.set()
             elif head.startswith("get / "):
                 extra = f"Set-Cookie: {self._cookie}; Path=/\r\n"
-                body = PAGE.read_bytes()
+                body = self._page.read_bytes()
             writer.write(
                 f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{extra}"
                 f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()

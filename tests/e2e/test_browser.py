@@ -62,6 +62,7 @@ async def visit(
         await browser.close()
 
 
+@pytest.mark.stack("Chromium", "EventSource and WebSocket through disconnects")
 @pytest.mark.row("F15")
 async def test_after_a_disconnect_it_gets_everything_once_and_in_order(
     visit: Visit,
@@ -91,6 +92,9 @@ async def test_after_a_disconnect_it_gets_everything_once_and_in_order(
         assert browser.count(name, "hello") >= 3
 
 
+@pytest.mark.stack(
+    "Chromium", "EventSource and WebSocket through a restart of the server"
+)
 @pytest.mark.row("F15")
 async def test_it_reconnects_after_a_restart(visit: Visit) -> None:
     browser, server, _, backend = visit
@@ -114,6 +118,7 @@ async def test_it_reconnects_after_a_restart(visit: Visit) -> None:
     assert closes == {4100}
 
 
+@pytest.mark.stack("Chromium", "texts with every kind of line break")
 @pytest.mark.row("F15")
 async def test_every_text_stays_within_its_event(visit: Visit) -> None:
     browser, _, _, backend = visit

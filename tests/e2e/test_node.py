@@ -72,6 +72,7 @@ async def run_script() -> AsyncIterator[RunScript]:
         await script.end()
 
 
+@pytest.mark.stack("compression (npm)", "SSE through it, as development servers do")
 async def test_a_proxy_with_compression_delays_no_event(
     server: ServerProcess,
     backend: Api,
@@ -90,7 +91,31 @@ async def test_a_proxy_with_compression_delays_no_event(
     stream.cut()
 
 
-@pytest.mark.parametrize("name", ["event-source-polyfill", "eventsource"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            "event-source-polyfill",
+            marks=pytest.mark.stack(
+                "event-source-polyfill (npm)",
+                "reconnecting and resuming after a disconnect",
+            ),
+        ),
+        pytest.param(
+            "eventsource",
+            marks=pytest.mark.stack(
+                "eventsource (npm)", "reconnecting and resuming after a disconnect"
+            ),
+        ),
+        pytest.param(
+            "@microsoft/fetch-event-source",
+            marks=pytest.mark.stack(
+                "@microsoft/fetch-event-source (npm)",
+                "reconnecting and resuming after a disconnect",
+            ),
+        ),
+    ],
+)
 async def test_an_implementation_of_event_source_resumes(
     server: ServerProcess,
     backend: Api,
@@ -111,3 +136,57 @@ async def test_an_implementation_of_event_source_resumes(
     proxy.come_back()
 
     assert (await reader.message())["title"] == "two, while away"
+
+
+LARGEST = "x" * 64_000
+"""Nearly the largest data of a notification."""
+
+
+@pytest.mark.stack("ws (npm)", "deflate is offered; largest notification; ping; close")
+async def test_ws_receives_the_largest_notification(
+    server: ServerProcess,
+    backend: Api,
+    player: str,
+    token: str,
+    run_script: RunScript,
+) -> None:
+    url = f"ws://127.0.0.1:{server.port}/v1/stream?cursor=earliest"
+    await backend.published(player, data=LARGEST)
+
+    reader = await run_script("web_socket.js", url, token, "")
+    data: dict[str, Any] = {}
+    while "close" not in data:
+        event = await reader.line()
+        data[event["kind"]] = event.get("data")
+
+    assert data["open"]["extensions"] == ""
+    assert data["pong"] == "alive?"
+    assert data["notification"]["data"] == LARGEST
+    assert data["close"] == 1000
+    await server.listeners(player, 0)
+
+
+@pytest.mark.stack(
+    "ws (npm)",
+    "`maxPayload` below 1 MiB",
+    fails="it closes at a larger notification, and would do so at each resume; allow "
+    "1 MiB",
+)
+async def test_ws_with_a_small_payload_refuses_a_large_notification(
+    server: ServerProcess,
+    backend: Api,
+    player: str,
+    token: str,
+    run_script: RunScript,
+) -> None:
+    url = f"ws://127.0.0.1:{server.port}/v1/stream?cursor=earliest"
+    await backend.published(player, data=LARGEST)
+
+    reader = await run_script("web_socket.js", url, token, 16_384)
+    kinds = []
+    while "close" not in kinds:
+        kinds.append((await reader.line())["kind"])
+
+    assert "error" in kinds
+    assert "notification" not in kinds
+    await server.listeners(player, 0)

@@ -82,6 +82,7 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
             line.discard()
 
 
+@pytest.mark.stack("Procfile", "every line at once, in a shell")
 async def test_the_procfile_runs_a_store_that_requires_its_password(
     manager: Manager,
 ) -> None:

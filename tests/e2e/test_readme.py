@@ -56,6 +56,7 @@ def paste(server: ServerProcess, text: str) -> str:
     return done.stdout
 
 
+@pytest.mark.stack("curl", "every command of the README")
 def test_the_commands_of_the_readme_work(server: ServerProcess) -> None:
     commands = "".join(filter(is_for_a_running_server, blocks(README, "sh")))
 
@@ -68,6 +69,7 @@ def test_the_commands_of_the_readme_work(server: ServerProcess) -> None:
     assert '"token":"ey' in printed
 
 
+@pytest.mark.stack("curl", "every command of [vendors](vendors.md)")
 def test_the_commands_of_the_vendors_page_work(server: ServerProcess) -> None:
     (credentials,) = [b for b in blocks(README, "sh") if b.startswith("KEY=")]
     (commands,) = blocks(VENDORS, "sh")

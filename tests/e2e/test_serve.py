@@ -305,6 +305,10 @@ class ServiceManager:
         )
 
 
+@pytest.mark.stack(
+    "protocol of systemd",
+    "`LISTEN_FDS`, `NOTIFY_SOCKET`, a stop; one process and workers",
+)
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_service_manager_hands_over_the_socket_and_is_told(
     make_server: MakeServer, tmp_path: Path, workers: str

@@ -17,9 +17,24 @@ const open = {
   },
 };
 
+const fetchEventSource = () => {
+  // Made for browsers: what it asks of one is that the page is visible.
+  globalThis.window = globalThis;
+  globalThis.document = { hidden: false, addEventListener() {} };
+  const { fetchEventSource } = require("@microsoft/fetch-event-source");
+  fetchEventSource(url, {
+    headers: { Authorization },
+    onmessage: ({ event, data }) => print(event || "message", data),
+    onerror: () => 100,
+  });
+};
+
+const print = (kind, data) =>
+  console.log(JSON.stringify({ kind, data: JSON.parse(data) }));
+
+if (name === "@microsoft/fetch-event-source") return fetchEventSource();
+
 const source = open[name]();
 for (const kind of ["message", "hello", "cursor", "gap", "bye"]) {
-  source.addEventListener(kind, ({ data }) =>
-    console.log(JSON.stringify({ kind, data: JSON.parse(data) }))
-  );
+  source.addEventListener(kind, ({ data }) => print(kind, data));
 }

@@ -327,9 +327,14 @@ def pytest_terminal_summary(
                 terminalreporter.line(line)
 
 
+def outcomes(config: pytest.Config) -> dict[str, Outcome]:
+    """Return the outcomes of this run by the ids of the tests."""
+    return config.stash[_OUTCOMES]
+
+
 def _collect(config: pytest.Config) -> Outcomes:
     by_row: Outcomes = {name: [] for name in ROWS}
-    by_test = _with_earlier_runs(config) | config.stash[_OUTCOMES]
+    by_test = with_earlier_runs(config)
     for node, rows in config.stash[_ROWS_OF].items():
         not_run = Outcome(node, "not run", "", [], 0)
         for row in rows:
@@ -337,15 +342,14 @@ def _collect(config: pytest.Config) -> Outcomes:
     return by_row
 
 
-def _with_earlier_runs(config: pytest.Config) -> dict[str, Outcome]:
+def with_earlier_runs(config: pytest.Config) -> dict[str, Outcome]:
     """Return the outcomes of earlier runs, as nightly tests have one of their own."""
     assert config.cache is not None
     earlier: dict[str, Outcome] = {
         node: Outcome(*values)
         for node, values in config.cache.get("battery/outcomes", {}).items()
     }
-    outcomes = config.stash[_OUTCOMES]
-    earlier |= outcomes
+    earlier |= outcomes(config)
     config.cache.set("battery/outcomes", {k: list(v) for k, v in earlier.items()})
     return earlier
 
