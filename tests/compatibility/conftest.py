@@ -16,7 +16,7 @@ from ..e2e.conftest import (
     server,
     token,
 )
-from .proxies import Caddy, HAProxy, Nginx
+from .proxies import Apache, Caddy, HAProxy, Nginx
 
 __all__ = [
     "backend",
@@ -66,3 +66,16 @@ def run_caddy(tmp_path: Path) -> Iterator[Callable[[str], Caddy]]:
 
     yield run
     caddy.discard()
+
+
+@pytest.fixture
+def run_apache(tmp_path: Path) -> Iterator[Callable[[str], Apache]]:
+    """Yield a function that runs Apache with a virtual host."""
+    apache = Apache(tmp_path / "apache")
+
+    def run(virtual_host: str) -> Apache:
+        apache.run(virtual_host)
+        return apache
+
+    yield run
+    apache.discard()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import re
 import shutil
 import ssl
@@ -24,15 +25,37 @@ OPERATIONS = (ROOT / "docs" / "operations.md").read_text("utf-8")
 
 def documented(language: str, server_port: int, port: int) -> str:
     """Return the configuration that the operations page has, for these ports."""
-    found = re.findall(rf"^```{language}\n(.*?)^```", OPERATIONS, re.M | re.S)
-    (text,) = found
+    (text,) = re.findall(rf"^```{language}\n(.*?)^```", OPERATIONS, re.M | re.S)
     assert isinstance(text, str)
-    text = text.replace("127.0.0.1:8080", f"127.0.0.1:{server_port}")
     local = f"127.0.0.1:{port}"
     text = text.replace("listen 80;", f"listen {local};")
     text = text.replace("bind :80\n", f"bind {local}\n")
-    text = text.replace("game.example {", f"http://{local} {{")
+    text = text.replace("<VirtualHost *:80>", f"Listen {local}\n<VirtualHost {local}>")
     assert local in text
+    return text.replace("127.0.0.1:8080", f"127.0.0.1:{server_port}")
+
+
+def caddyfile(server_port: int, port: int) -> str:
+    """Return the configuration in `deploy`, for these ports and without TLS."""
+    text = (ROOT / "deploy" / "proxies" / "Caddyfile").read_text("utf-8")
+    local = f"http://127.0.0.1:{port} {{"
+    assert "\npush.game.example {" in text
+    text = text.replace("push.game.example {", local)
+    return text.replace("127.0.0.1:8080", f"127.0.0.1:{server_port}")
+
+
+def nginx_with_tls(server_port: int, port: int, certificate: Path) -> str:
+    """Return the configuration in `deploy`, for these ports and a certificate."""
+    text = (ROOT / "deploy" / "proxies" / "nginx.conf").read_text("utf-8")
+    assert "listen 443 ssl http2;" in text
+    for here, there in (
+        ("listen 443 ", f"listen 127.0.0.1:{port} "),
+        ("/etc/ssl/push.game.example.crt", str(certificate)),
+        ("/etc/ssl/push.game.example.key", str(certificate.with_suffix(".key"))),
+        ("access_log /var/log/nginx/streamer.log streamer;", ""),
+        ("127.0.0.1:8080", f"127.0.0.1:{server_port}"),
+    ):
+        text = text.replace(here, there)
     return text
 
 
@@ -101,14 +124,39 @@ class Caddy(ChildProcess):
         super().__init__(folder, "caddy")
         self._folder = folder
 
-    def run(self, caddyfile: str) -> None:
+    def run(self, text: str) -> None:
         binary = path_of("caddy")
         config = self._folder / "Caddyfile"
-        config.write_text(f"{{\n\tadmin off\n\tauto_https off\n}}\n{caddyfile}")
+        config.write_text(f"{{\n\tadmin off\n\tauto_https off\n}}\n{text}")
         self._spawn(
             [binary, "run", "--config", str(config), "--adapter", "caddyfile"],
             os.environ | {"HOME": str(self._folder)},
         )
+
+
+class Apache(ChildProcess):
+    """Apache with a virtual host."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "apache")
+        self._folder = folder
+
+    def run(self, virtual_host: str) -> None:
+        binary = path_of("apache2")
+        modules = ("mpm_event", "authz_core", "proxy", "proxy_http", "proxy_wstunnel")
+        loaded = "".join(
+            f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"
+            for name in (*modules, "rewrite", "headers")
+        )
+        user = "User www-data\nGroup www-data\n" if os.geteuid() == 0 else ""
+        config = self._folder / "apache.conf"
+        config.write_text(
+            f"{loaded}{user}ServerName localhost\nPidFile {self._folder / 'pid'}\n"
+            f"ErrorLog {self._folder / 'error.log'}\n"
+            f"DefaultRuntimeDir {self._folder}\nMutex fcntl:{self._folder}\n"
+            f"{virtual_host}"
+        )
+        self._spawn([binary, "-D", "FOREGROUND", "-f", str(config)])
 
 
 # What is tried through a proxy.
@@ -175,14 +223,17 @@ class Load:
         self._publishers = publishers
         self.statuses: Counter[int] = Counter()
 
-    async def publish(self, until: Callable[[], bool]) -> None:
-        """Publish with all publishers until a fact."""
+    async def publish(
+        self, until: Callable[[], bool], *, pause_max_s: float = 0
+    ) -> None:
+        """Publish with all publishers until a fact, each with pauses."""
 
         async def publisher(name: str) -> None:
             while not until():
                 body = {"to": {"players": [name]}, "title": "t"}
                 answer = await self._http.post("/v1/notifications", json=body)
                 self.statuses[answer.status_code] += 1
+                await asyncio.sleep(random.uniform(0, pause_max_s))
 
         async with asyncio.timeout(2 * GUARD_S), asyncio.TaskGroup() as tasks:
             for number in range(self._publishers):

@@ -19,6 +19,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+from streamer.store.server.server_binary import find_server
+
+GO = Path(__file__).parent / "go"
 NODE = Path(__file__).parents[1] / "e2e" / "node"
 
 
@@ -70,6 +73,17 @@ def pypi(distribution: str) -> Callable[[], str]:
     return read
 
 
+def go(module: str) -> Callable[[], str]:
+    """Return what reads the version of a Go module that the tests build with."""
+
+    def read() -> str:
+        text = (GO / "go.mod").read_text("utf-8")
+        found = re.search(rf"{re.escape(module)} v(\S+)", text)
+        return found[1] if found else "unknown"
+
+    return read
+
+
 def kernel() -> str:
     """Return the version of the kernel, without the distribution's suffix."""
     return platform.release().partition("-")[0]
@@ -91,7 +105,9 @@ STACKS = {
     "nginx": Stack(PROXIES, program("nginx", "-v")),
     "HAProxy": Stack(PROXIES, program("haproxy", "-v")),
     "Caddy": Stack(PROXIES, program("caddy", "version")),
+    "Apache": Stack(PROXIES, program("apache2", "-v")),
     "compression (npm)": Stack(PROXIES, npm("compression")),
+    "http-proxy-middleware (npm)": Stack(PROXIES, npm("http-proxy-middleware")),
     "Chromium": Stack(BROWSERS, program("chromium", "--version")),
     "curl": Stack(STREAM_CLIENTS, program("curl", "--version")),
     "event-source-polyfill (npm)": Stack(STREAM_CLIENTS, npm("event-source-polyfill")),
@@ -105,6 +121,11 @@ STACKS = {
     "websocket-client (PyPI)": Stack(STREAM_CLIENTS, pypi("websocket-client")),
     "websockets (PyPI)": Stack(STREAM_CLIENTS, pypi("websockets")),
     "aiohttp (PyPI)": Stack(STREAM_CLIENTS, pypi("aiohttp")),
+    "reconnecting-websocket (npm)": Stack(
+        STREAM_CLIENTS, npm("reconnecting-websocket")
+    ),
+    "coder/websocket (Go)": Stack(STREAM_CLIENTS, go("github.com/coder/websocket")),
+    "gorilla/websocket (Go)": Stack(STREAM_CLIENTS, go("github.com/gorilla/websocket")),
     "jsonwebtoken (npm)": Stack(TOKENS, npm("jsonwebtoken")),
     "jose (npm)": Stack(TOKENS, npm("jose")),
     "PyJWT (PyPI)": Stack(TOKENS, pypi("PyJWT")),
@@ -117,6 +138,9 @@ STACKS = {
     "variables of Kubernetes": Stack(PLATFORMS, no_version),
     "Procfile": Stack(PLATFORMS, no_version),
     "Linux namespaces": Stack(PLATFORMS, kernel),
+    "Redis": Stack(STORES, program("redis-server", "--version")),
+    "Valkey": Stack(STORES, lambda: program(str(find_server()), "--version")()),
+    "Redis Cluster": Stack(STORES, program("redis-server", "--version")),
     "a managed store's ACL": Stack(STORES, program("redis-server", "--version")),
 }
 

@@ -18,7 +18,7 @@ import websockets.asyncio.client
 
 from ..e2e.processes import GUARD_S, ServerProcess, free_port
 from ..e2e.proxy import TcpProxy
-from ..e2e.readers import Api, StreamRefused, WsStream
+from ..e2e.readers import Api, SseStream, StreamRefused, WsStream
 from ..e2e.test_workers import is_running, workers_of
 from .proxies import (
     Load,
@@ -29,6 +29,7 @@ from .proxies import (
     line_of_refusal,
     line_with,
     mark_of_page,
+    nginx_with_tls,
     path_of,
 )
 
@@ -194,6 +195,26 @@ async def test_a_websocket_through_a_plain_proxy_is_a_426(
     assert "a proxy has removed" in refused.value.problem["detail"]
 
 
+@pytest.mark.stack("nginx", "SSE by HTTP/1.0, the default of `proxy_pass`")
+async def test_an_event_stream_passes_a_plain_proxy(
+    server: ServerProcess, player: str, token: str, run_nginx: RunNginx
+) -> None:
+    port = free_port()
+    run_nginx(
+        f"server {{ listen 127.0.0.1:{port};"
+        f" location / {{ proxy_pass http://127.0.0.1:{server.port}; }} }}"
+    )
+    await answers(port)
+
+    stream = await SseStream.open(port, token)
+    await stream.until("hello")
+    async with Api(port, await server.key()) as backend:
+        (id,) = await backend.published(player, title="live")
+
+    assert (await stream.until("notification")).id == id
+    stream.cut()
+
+
 # A pool of connections.
 
 
@@ -241,6 +262,28 @@ async def test_a_pool_of_connections_outlives_the_workers(
     assert load.statuses.keys() == {200}
 
 
+@pytest.mark.nightly
+@pytest.mark.stack(
+    "nginx",
+    "a pool of connections that are idle for seconds: no 502",
+    setting="`keepalive_timeout` of the upstream below `keep_alive_s`",
+)
+async def test_a_pool_that_is_closed_in_time_has_no_502(
+    make_server: MakeServer, run_nginx: RunNginx
+) -> None:
+    server, port = await make_server(keep_alive_s=3).start(), free_port()
+    text = documented("nginx", server.port, port)
+    run_nginx(text.replace("keepalive 32;", "keepalive 32; keepalive_timeout 2s;"))
+    await answers(port)
+    load = Load(port, await server.key(), publishers=20)
+
+    # Some pauses end just as the server would close the connection.
+    await load.publish(lambda: load.statuses.total() >= 150, pause_max_s=5)
+    await load.close()
+
+    assert load.statuses.keys() == {200}
+
+
 # TLS.
 
 
@@ -261,16 +304,15 @@ def certificate(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.stack("nginx", "TLS: WebSocket (`wss`), SSE over HTTP/2, a cookie")
+@pytest.mark.stack(
+    "nginx", "TLS, as in `deploy`: WebSocket (`wss`), SSE over HTTP/2, a cookie"
+)
 async def test_streams_pass_tls_and_http_2(
     make_server: MakeServer, run_nginx: RunNginx, certificate: Path
 ) -> None:
     server = await make_server(trusted_proxies="127.0.0.1").start()
     port = free_port()
-    key = certificate.with_suffix(".key")
-    tls = f"ssl http2; ssl_certificate {certificate}; ssl_certificate_key {key};"
-    text = documented("nginx", server.port, port)
-    run_nginx(text.replace(f"{port};", f"{port} {tls}"))
+    run_nginx(nginx_with_tls(server.port, port, certificate))
     context = ssl.create_default_context(cafile=certificate)
     headers = {"Authorization": f"Bearer {await server.token('p')}"}
     url = f"https://127.0.0.1:{port}"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from streamer.store.client.connection import RedisConnection
+from streamer.store.server.server_binary import find_server
 
 from ..e2e.processes import DURABLE, ServerProcess, StoreProcess
 from ..e2e.readers import Api, SseStream
@@ -39,6 +40,29 @@ async def works(server: ServerProcess) -> None:
         assert (await stream.until("notification")).id == id
         assert [one["id"] for one in await backend.inbox("ann")] == [id]
     stream.cut()
+
+
+@pytest.mark.parametrize(
+    "binary",
+    [
+        pytest.param(
+            lambda: Path(REDIS or ""),
+            marks=pytest.mark.stack("Redis", "an external store, with `appendfsync`"),
+        ),
+        pytest.param(
+            find_server,
+            marks=pytest.mark.stack("Valkey", "an external store, with `appendfsync`"),
+        ),
+    ],
+    ids=["redis", "valkey"],
+)
+async def test_a_store_of_ones_own(
+    make_server: MakeServer, make_store: MakeStore, binary: Callable[[], Path]
+) -> None:
+    store = await make_store(*DURABLE, binary=binary()).start()
+    server = await make_server(redis=store.url).start()
+
+    await works(server)
 
 
 @pytest.mark.stack(

@@ -226,6 +226,9 @@ def serve(image: Image) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         process.wait()
 
 
+@pytest.mark.stack(
+    "Linux namespaces", "the image of `deploy`: its health check, a drain as PID 1"
+)
 def test_the_program_serves_is_healthy_and_drains(
     image: Image, serve: Callable[..., subprocess.Popen[bytes]]
 ) -> None:

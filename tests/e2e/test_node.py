@@ -13,7 +13,7 @@ import pytest
 
 from .processes import GUARD_S, ServerProcess
 from .proxy import TcpProxy
-from .readers import Api, SseStream
+from .readers import Api, SseStream, WsStream
 
 SCRIPTS = Path(__file__).parent / "node"
 
@@ -136,6 +136,59 @@ async def test_an_implementation_of_event_source_resumes(
     proxy.come_back()
 
     assert (await reader.message())["title"] == "two, while away"
+
+
+@pytest.mark.stack(
+    "http-proxy-middleware (npm)", "WebSocket, SSE, `changeOrigin`; as Vite has it"
+)
+async def test_streams_pass_a_development_server(
+    server: ServerProcess,
+    backend: Api,
+    player: str,
+    token: str,
+    run_script: RunScript,
+) -> None:
+    proxy_port = await (await run_script("middleware.js", server.port)).line()
+
+    socket = await WsStream.open(proxy_port, token)
+    events = await SseStream.open(proxy_port, token)
+    await socket.until("hello")
+    await events.until("hello")
+    (id,) = await backend.published(player, title="live")
+
+    for stream in (socket, events):
+        assert (await stream.until("notification")).id == id
+        stream.cut()
+
+
+@pytest.mark.stack(
+    "reconnecting-websocket (npm)",
+    "reconnecting after a disconnect, and resuming by the cursor",
+)
+async def test_a_websocket_that_reconnects_resumes(
+    server: ServerProcess,
+    backend: Api,
+    player: str,
+    token: str,
+    run_script: RunScript,
+    make_proxy: Callable[[int], Awaitable[TcpProxy]],
+) -> None:
+    proxy = await make_proxy(server.port)
+    url = f"ws://127.0.0.1:{proxy.port}/v1/stream"
+    await backend.published(player, title="one")
+    reader = await run_script("reconnecting.js", url, token)
+
+    async def title() -> str:
+        while (event := await reader.line())["kind"] != "notification":
+            pass
+        return str(event["data"]["title"])
+
+    assert await title() == "one"
+    proxy.go_away()
+    await backend.published(player, title="two, while away")
+    proxy.come_back()
+
+    assert await title() == "two, while away"
 
 
 LARGEST = "x" * 64_000

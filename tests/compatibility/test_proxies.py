@@ -1,4 +1,4 @@
-"""HAProxy and Caddy in front of the server, as the operations page says."""
+"""HAProxy, Caddy and Apache before the server, as the operations page says."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ from typing import NamedTuple
 
 import pytest
 
-from ..e2e.processes import ChildProcess, ServerProcess, free_port
+from ..e2e.processes import (
+    ChildProcess,
+    ServerProcess,
+    eventually,
+    free_port,
+    probe,
+)
 from ..e2e.proxy import TcpProxy
 from .proxies import (
     Load,
     answers,
+    caddyfile,
     delivers,
     documented,
     line_of_refusal,
@@ -77,13 +84,50 @@ async def test_haproxy_passes_everything(
 @pytest.mark.stack(
     "Caddy",
     "WebSocket, SSE, a page with a cookie, a pool of connections under load: no 502",
-    setting="`keepalive 60s`, as documented",
+    setting="`keepalive 60s`, as in `deploy`",
 )
 async def test_caddy_passes_everything(
     make_server: MakeServer, make_proxy: MakeProxy, run_caddy: Run
 ) -> None:
     proxied = await start(make_server, make_proxy)
-    run_caddy(documented("caddyfile", proxied.between.port, proxied.port))
+    run_caddy(caddyfile(proxied.between.port, proxied.port))
 
     # Caddy believes no address that its client says of itself.
     await passes(proxied, client=PROXY)
+
+
+@pytest.mark.stack(
+    "Apache",
+    "WebSocket, SSE, a page with a cookie, a pool of connections under load: no 502",
+    setting="`flushpackets`, `ttl` and a rule for WebSockets, as documented",
+)
+async def test_apache_passes_everything(
+    make_server: MakeServer, make_proxy: MakeProxy, run_apache: Run
+) -> None:
+    proxied = await start(make_server, make_proxy)
+    run_apache(documented("apache", proxied.between.port, proxied.port))
+
+    await passes(proxied, client=CLIENT)
+
+
+@pytest.mark.stack(
+    "HAProxy",
+    "the PROXY protocol (`send-proxy`)",
+    fails="every request is a 400; use `option forwardfor`",
+)
+async def test_the_proxy_protocol_is_refused(
+    server: ServerProcess, run_haproxy: Run
+) -> None:
+    port = free_port()
+    text = documented("haproxy", server.port, port)
+    server_line = f"server node1 127.0.0.1:{server.port} check"
+    assert server_line in text
+    spoken = text.replace(server_line, server_line.replace("check", "send-proxy"))
+    run_haproxy(spoken)
+
+    async def status() -> int:
+        return await probe(port, "/healthz")
+
+    await eventually(status)
+
+    assert await status() == 400
