@@ -127,7 +127,9 @@ class Caddy(ChildProcess):
     def run(self, text: str) -> None:
         binary = path_of("caddy")
         config = self._folder / "Caddyfile"
-        config.write_text(f"{{\n\tadmin off\n\tauto_https off\n}}\n{text}")
+        config.write_text(
+            f"{{\n\tadmin off\n\tauto_https off\n\tgrace_period 1s\n}}\n{text}"
+        )
         self._spawn(
             [binary, "run", "--config", str(config), "--adapter", "caddyfile"],
             os.environ | {"HOME": str(self._folder)},

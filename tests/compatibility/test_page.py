@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections import Counter
 from pathlib import Path
@@ -17,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "compatibility.md").read_text("utf-8")
 
 
+@functools.cache
 def marked() -> list[Trial]:
     """Return the trials of all tests, as their markers are written."""
     return [
@@ -25,7 +27,8 @@ def marked() -> list[Trial]:
             **{str(k.arg): ast.literal_eval(k.value) for k in call.keywords},
         )
         for path in sorted((ROOT / "tests").rglob("test_*.py"))
-        for call in ast.walk(ast.parse(path.read_text("utf-8")))
+        if "pytest.mark.stack(" in (text := path.read_text("utf-8"))
+        for call in ast.walk(ast.parse(text))
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "pytest.mark.stack"
     ]
 
