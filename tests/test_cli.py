@@ -921,7 +921,7 @@ def test_doctor_names_what_an_access_list_forbids(
 
 
 @pytest.mark.stack(
-    "Redis Cluster",
+    "Cluster (Valkey)",
     "`serve` and `doctor` on a node of one",
     fails="not supported yet, and both say so",
 )

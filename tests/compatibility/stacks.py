@@ -84,6 +84,11 @@ def go(module: str) -> Callable[[], str]:
     return read
 
 
+def valkey() -> str:
+    """Return the version of the store that is installed with streamer."""
+    return program(str(find_server()), "--version")()
+
+
 def kernel() -> str:
     """Return the version of the kernel, without the distribution's suffix."""
     return platform.release().partition("-")[0]
@@ -139,8 +144,9 @@ STACKS = {
     "Procfile": Stack(PLATFORMS, no_version),
     "Linux namespaces": Stack(PLATFORMS, kernel),
     "Redis": Stack(STORES, program("redis-server", "--version")),
-    "Valkey": Stack(STORES, lambda: program(str(find_server()), "--version")()),
-    "Redis Cluster": Stack(STORES, program("redis-server", "--version")),
+    "Valkey": Stack(STORES, valkey),
+    "Sentinel (Valkey)": Stack(STORES, valkey),
+    "Cluster (Valkey)": Stack(STORES, valkey),
     "a managed store's ACL": Stack(STORES, program("redis-server", "--version")),
 }
 

@@ -29,6 +29,11 @@ async def server(tmp_path: Path, watched: WatchedStore) -> AsyncIterator[ServerP
 
 
 @pytest.mark.nightly
+@pytest.mark.stack(
+    "Sentinel (Valkey)",
+    "the primary is killed, and a replica promoted",
+    setting="a URL that names the Sentinels",
+)
 async def test_a_node_goes_on_when_the_primary_is_lost(
     server: ServerProcess, watched: WatchedStore
 ) -> None:
