@@ -345,10 +345,10 @@ def _middleware(components: Components) -> list[Middleware]:
 
 
 def _no_route(error: HTTPException, headers: Headers) -> Response:
-    """Return the response to a path or method of no surface."""
+    """Return the response to a path or method of no surface, or that is not UTF-8."""
     return problems.problem_response(
         error.status_code,
-        "not-found" if error.status_code == 404 else "not-allowed",
+        {400: "invalid", 404: "not-found"}.get(error.status_code, "not-allowed"),
         error.detail,
         headers=dict(error.headers or {}),
     )

@@ -16,7 +16,6 @@ from streamer.model import (
     CURSOR_CHARS_MAX,
     EPOCH_MAX,
     OFFSET_MAX,
-    PLAYER_CHARS_MAX,
     TAG_MAX,
     ZERO,
     App,
@@ -41,8 +40,6 @@ from streamer.model import (
     new_name,
     new_tag,
     notification_json,
-    parse_app,
-    parse_player,
     topic_log,
 )
 
@@ -141,56 +138,6 @@ def test_any_text_is_a_position_or_none(text: str) -> None:
 )
 def test_an_invalid_position_is_none(text: str) -> None:
     assert decode_position(text) is None
-
-
-def test_two_spellings_of_128_bits_are_one_player() -> None:
-    ulid = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
-    dashed = "01563e3a-b5d3-d676-4c61-efb99302bd5b"
-
-    assert parse_player(ulid) == parse_player(dashed) == dashed
-    assert parse_player(dashed.upper()) == dashed
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "p",
-        "x" * PLAYER_CHARS_MAX,
-        "a:b/c d",
-        "Jürgen ♥",
-        "ME",
-        # In neither spelling, so each is a name of its own.
-        "01563e3ab5d3d6764c61efb99302bd5b",
-        "01arz3ndektsv4rrffq69g5fav",
-        "81ARZ3NDEKTSV4RRFFQ69G5FAV",
-    ],
-)
-def test_every_other_name_is_kept_as_it_is(text: str) -> None:
-    assert parse_player(text) == text
-
-
-@pytest.mark.parametrize(
-    "text", ["", "me", "x" * (PLAYER_CHARS_MAX + 1), "a\0", "a\n", "\x7f", "\ud800"]
-)
-def test_an_invalid_player_is_none(text: str) -> None:
-    assert parse_player(text) is None
-
-
-@given(st.text())
-def test_a_normalised_name_is_kept_as_it_is(text: str) -> None:
-    player = parse_player(text)
-
-    assert player is None or parse_player(player) == player
-
-
-@pytest.mark.parametrize("text", ["1001", "my-game_2", "A" * 64])
-def test_a_valid_app_is_kept_as_it_is(text: str) -> None:
-    assert parse_app(text) == text
-
-
-@pytest.mark.parametrize("text", ["", "a:b", "a b", "é", "A" * 65, "a\n", ".probe"])
-def test_an_invalid_app_is_none(text: str) -> None:
-    assert parse_app(text) is None
 
 
 def test_a_fragment_survives_a_round_trip() -> None:

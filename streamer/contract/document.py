@@ -167,11 +167,15 @@ class _Page:
             str(spec.status): self._response(spec) for spec in operation.responses
         }
         surface = self._surface
-        refused: list[tuple[Response, Exception | None]] = []
+        refused: list[tuple[Response, str]] = []
         if surface.refuse is not None:
-            refused += [(surface.refuse(error), error) for error in operation.refusals]
+            refused += [
+                (surface.refuse(error), name_of(error)) for error in operation.refusals
+            ]
         if surface.failed is not None:
-            refused.append((surface.failed, None))
+            refused.append((surface.failed, "InternalError"))
+        if surface.not_utf8 is not None:
+            refused.append((surface.not_utf8, "NotUtf8"))
         by_status = sorted(refused, key=lambda pair: pair[0].status_code)
         for status, pairs in groupby(by_status, lambda pair: pair[0].status_code):
             response = self._refused(status, list(pairs))
@@ -210,12 +214,9 @@ class _Page:
             written["content"] = {spec.media: content}
         return written
 
-    def _refused(
-        self, status: int, refused: Sequence[tuple[Response, Exception | None]]
-    ) -> Schema:
+    def _refused(self, status: int, refused: Sequence[tuple[Response, str]]) -> Schema:
         examples = {}
-        for response, error in refused:
-            name = "InternalError" if error is None else name_of(error)
+        for response, name in refused:
             examples[name] = {"value": msgspec.json.decode(bytes(response.body))}
         first, _ = refused[0]
         media = first.headers["content-type"].partition(";")[0]

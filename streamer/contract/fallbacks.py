@@ -8,15 +8,21 @@ exception for a path or method without a route. Knows no format.
 
 from __future__ import annotations
 
+import http
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Scope
 
-__all__ = ["Fallback", "Fallbacks"]
+__all__ = ["NOT_UTF8", "Fallback", "Fallbacks"]
+
+NOT_UTF8: Final = HTTPException(
+    http.HTTPStatus.BAD_REQUEST, "path: is not percent-encoded UTF-8"
+)
+"""An example of a request that `no_route` refuses for its target."""
 
 
 class Fallback(NamedTuple):
@@ -26,8 +32,8 @@ class Fallback(NamedTuple):
     Args:
         prefixes: Each ends with a slash. The surface owns the paths that begin with one
             of them, and the prefix without its slash.
-        no_route: Returns the response to a path or method without an operation. Takes
-            the headers of the request.
+        no_route: Returns the response to a path or method without an operation, and to
+            one that is not UTF-8 (400). Takes the headers of the request.
         failed: Returns the response to a request that ended in an unexpected exception.
             None if the surface has no such response of its own.
 

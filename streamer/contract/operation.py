@@ -372,6 +372,7 @@ class Surface(msgspec.Struct, frozen=True, kw_only=True):
         error_types: Exceptions to `error_type`, by status.
         failed: The response to a request that failed unexpectedly, None if the surface
             has no response of its own.
+        not_utf8: The response to a path or query that is not UTF-8, likewise.
         operations: In the order of the document.
         never_raised: Errors that none of its operations raises, which `refuse` does not
             handle. A test ensures that it handles every other error.
@@ -385,5 +386,6 @@ class Surface(msgspec.Struct, frozen=True, kw_only=True):
     error_type: Type = None
     error_types: Mapping[int, Type] = {}
     failed: Response | None = None
+    not_utf8: Response | None = None
     operations: tuple[Operation, ...]
     never_raised: tuple[type[Exception], ...] = ()

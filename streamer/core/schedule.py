@@ -103,6 +103,8 @@ class Schedule(NamedTuple):
     expires_ms: int = 0
     ttl_ms: int = 0
     collapse_key: str = ""
+    spelling: str = ""
+    """Its player as the request spelled it, "" if by the player's name."""
 
     @property
     def is_late(self) -> bool:

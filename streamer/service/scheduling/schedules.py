@@ -102,6 +102,7 @@ class Schedules:
         to_latest: bool = False,
         label: str = "",
         idempotency_key: str | None = None,
+        spelling: str = "",
     ) -> tuple[Schedule, bool]:
         """
         Schedule one notification for all players, as one schedule.
@@ -121,6 +122,7 @@ class Schedules:
                 used last.
             label: A name for `cancel_by_label`.
             idempotency_key: Identifies repetitions for 24 hours.
+            spelling: The only player as the request spells it.
 
         Returns:
             The schedule, and whether an earlier request with the same idempotency key
@@ -160,6 +162,7 @@ class Schedules:
             spread_ms=spread_ms,
             label=label,
             to_latest=to_latest,
+            spelling=spelling if spelling != recipients[0] else "",
         )
         schedule = with_notification(schedule, notification, ttl_ms=ttl_ms)
         async with self._charged([schedule], recipients) as charge:

@@ -57,6 +57,8 @@ class Card(NamedTuple):
     id: str
     player: Player
     status: CardStatus
+    spelling: str = ""
+    """The player as the card was put, "" if by the player's name."""
 
 
 class _Record(NamedTuple):
@@ -66,6 +68,9 @@ class _Record(NamedTuple):
     version: int
     buckets: Sequence[int]
 
+
+_SPELLED: Final = "\x01"
+"""Precedes another spelling of a player's name; no name contains it."""
 
 _encode = msgspec.json.Encoder().encode
 _decode_campaign = msgspec.json.Decoder(Campaign).decode
@@ -121,7 +126,7 @@ class Campaigns:
             OutcomeUnknown: Some or all may have been written. Idempotent.
 
         """
-        changes = [(c.id, c.status, c.player) for c in cards]
+        changes = [(c.id, c.status, _holder(c)) for c in cards]
         await self._change(app, campaign_id, changes)
 
     async def set_status(
@@ -195,9 +200,10 @@ class Campaigns:
         calls = []
         for key, group in by_key.items():
             args: list[str | int] = []
-            for card_id, status, player in group:
+            for card_id, status, holder in group:
+                player = holder.partition(_SPELLED)[0]
                 bucket = str(bucket_of(app, player)) if player else ""
-                args += [card_id, status, player, bucket]
+                args += [card_id, status, holder, bucket]
             calls.append(ScriptCall(_WRITE, (key,), args))
         records: list[_Record] = []
         replies = _all_or_unknown(await self._redis.run_many(calls))
@@ -231,10 +237,18 @@ class Campaigns:
 
 
 def _record(card_id: str, text: bytes) -> _Record:
-    status, version, buckets, player = text.decode().split(" ", 3)
+    status, version, buckets, holder = text.decode().split(" ", 3)
     assert status in STATUSES
-    card = Card(card_id, Player(player), msgspec.convert(status, CardStatus))
+    player, _, spelling = holder.partition(_SPELLED)
+    card = Card(card_id, Player(player), msgspec.convert(status, CardStatus), spelling)
     return _Record(card, int(version), [int(bucket) for bucket in buckets.split(",")])
+
+
+def _holder(card: Card) -> str:
+    """Return a card's player as in its record, with the other spelling, if any."""
+    if card.spelling in ("", card.player):
+        return card.player
+    return f"{card.player}{_SPELLED}{card.spelling}"
 
 
 def _all_or_unknown(replies: Sequence[Reply]) -> list[Any]:

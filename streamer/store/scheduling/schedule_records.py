@@ -148,6 +148,8 @@ def record_args(schedule: Schedule) -> list[str | bytes | int]:
         "ttl": schedule.ttl_ms,
         "collapse": schedule.collapse_key,
     }
+    if schedule.spelling:
+        fields["spelling"] = schedule.spelling
     return [part for field in fields.items() for part in field]
 
 
@@ -186,4 +188,5 @@ def parse_record(ref: ScheduleRef, reply: list[bytes]) -> Schedule | None:
         expires_ms=number(b"expires"),
         ttl_ms=number(b"ttl"),
         collapse_key=text(b"collapse"),
+        spelling=text(b"spelling"),
     )

@@ -12,6 +12,7 @@ from typing import Final, Literal
 import msgspec
 from starlette.datastructures import Headers
 
+from ...contract.fallbacks import NOT_UTF8
 from ...contract.operation import (
     NO_STORE,
     STREAMED,
@@ -148,6 +149,7 @@ GATEWAY: Final = Surface(
     refuse=refusals.refusal,
     error_type=refusals.GatewayError,
     failed=refusals.failed(Headers()),
+    not_utf8=refusals.no_route(NOT_UTF8, Headers()),
     never_raised=(
         ForeignOrigin,
         NotFound,

@@ -102,7 +102,8 @@ class Gateway:
                 count=wire.LIST_MAX,
                 read=False if only_unread else None,
             )
-        body = wire.encode_list(Log(caller.app, player), listed.entries)
+        named = request.path_params.get("player_id") or player
+        body = wire.encode_list(caller.app, named, listed.entries)
         return json_response(body, headers={"Cache-Control": "no-store"})
 
     async def mark_read(

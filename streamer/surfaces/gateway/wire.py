@@ -44,7 +44,7 @@ import msgspec
 from msgspec import Meta
 
 from ...errors import FieldError, Invalid
-from ...model import Entry, Log, decode_fragment, iso_time
+from ...model import App, Entry, Log, decode_fragment, iso_time
 from ...store.logs.inbox import PageEntry
 
 __all__ = [
@@ -165,9 +165,9 @@ MARKED: Final = _encode(
 """The response to every successful mark."""
 
 
-def encode_list(log: Log, entries: Sequence[PageEntry]) -> bytes:
-    """Return a list of `entries` of the inbox `log`."""
-    brand_id, player_id = _id(log.app), _id(log.player)
+def encode_list(brand: App, player: str, entries: Sequence[PageEntry]) -> bytes:
+    """Return a list of `entries` of the inbox of `player`, as the caller spells it."""
+    brand_id, player_id = _id(brand), _id(player)
     notifications = []
     for page_entry in entries:
         event, details = _event(page_entry.entry)

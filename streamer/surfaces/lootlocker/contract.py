@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from starlette.responses import Response
 
+from ...contract.fallbacks import NOT_UTF8
 from ...contract.operation import (
     IDEMPOTENCY_KEY,
     REPLAYED,
@@ -229,6 +230,7 @@ LOOTLOCKER: Final = Surface(
     refuse=refuse,
     error_type=LootLockerError,
     failed=refusals.failed(REQUEST),
+    not_utf8=refusals.no_route(NOT_UTF8, REQUEST),
     never_raised=(NotFound, ForeignOrigin, TooLate, RateLimited, UsedUp, Draining),
     operations=(
         OPEN_SESSION,

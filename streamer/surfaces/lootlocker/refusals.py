@@ -73,7 +73,8 @@ def refusal(error: Error, request: str) -> Response:
 
 def no_route(error: HTTPException, request: str) -> Response:
     """Return the response to a path or method that LootLocker does not have."""
-    code = "method_not_allowed" if error.status_code == 405 else "not_found"
+    codes = {400: "parameter_invalid", 405: "method_not_allowed"}
+    code = codes.get(error.status_code, "not_found")
     status, headers = error.status_code, error.headers
     return _response(status, code, error.detail, request, headers=headers)
 

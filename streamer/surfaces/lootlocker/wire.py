@@ -99,7 +99,7 @@ PRIORITIES: Final = ("low", "medium", "high", "emergency")
 SENDABLE: Final = PRIORITIES[:3]
 
 TYPE_PATTERN: Final = r"\A[a-z_-]+\.[a-z_-]+\.[a-z_-]+\Z"
-ULID_PATTERN: Final = r"\A[0-7][0-9A-HJKMNP-TV-Z]{25}\Z"
+ULID_PATTERN: Final = r"\A[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}\Z"
 
 _TYPE: Final = re.compile(TYPE_PATTERN)
 _ULID: Final = re.compile(ULID_PATTERN)
@@ -182,8 +182,7 @@ class LootLockerMarkBody(msgspec.Struct, frozen=True):
 
 
 def _uuid_of(text: str) -> str:
-    upper = text.upper()
-    return parse_player(upper) or text if _ULID.fullmatch(upper) else text
+    return parse_player(text) or text if _ULID.fullmatch(text) else text
 
 
 class PageError(msgspec.Struct, frozen=True):

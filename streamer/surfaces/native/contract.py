@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
+from ...contract.fallbacks import NOT_UTF8
 from ...contract.operation import (
     BEARER,
     COOKIE,
@@ -166,6 +167,7 @@ NATIVE: Final = Surface(
     refuse=problems.problem,
     error_type=Problem,
     failed=problems.problem_response(500, "internal", "internal server error"),
+    not_utf8=problems.problem_response(400, "invalid", NOT_UTF8.detail),
     never_raised=(UsedUp, RateLimited),
     operations=(
         *PUBLISHING_OPERATIONS,

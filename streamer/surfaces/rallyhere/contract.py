@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import msgspec
 from starlette.datastructures import Headers
 
+from ...contract.fallbacks import NOT_UTF8
 from ...contract.operation import (
     CACHED,
     COOKIE,
@@ -208,6 +209,7 @@ RALLYHERE: Final = Surface(
     error_type=RallyHereError,
     error_types={422: ValidationFailure},
     failed=refusals.failed(Headers()),
+    not_utf8=refusals.no_route(NOT_UTF8, Headers()),
     never_raised=(TooLate, RateLimited, UsedUp),
     operations=(
         PAGE,

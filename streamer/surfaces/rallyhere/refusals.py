@@ -133,7 +133,8 @@ def refusal(error: Error) -> Response:
 
 def no_route(error: HTTPException, headers: Headers) -> Response:
     """Return the response to a path or method that RallyHere does not have."""
-    code = "method_not_allowed" if error.status_code == 405 else "resource_not_found"
+    codes = {400: "bad_id", 405: "method_not_allowed"}
+    code = codes.get(error.status_code, "resource_not_found")
     return _response(error.status_code, code, error.detail, headers=error.headers)
 
 

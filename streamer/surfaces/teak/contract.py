@@ -16,6 +16,7 @@ from msgspec import UNSET, Meta, UnsetType
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
+from ...contract.fallbacks import NOT_UTF8
 from ...contract.operation import (
     IDEMPOTENCY_KEY,
     REPLAYED,
@@ -222,6 +223,7 @@ TEAK: Final = Surface(
     refuse=refuse,
     error_type=TeakError,
     failed=refusals.failed(Headers()),
+    not_utf8=refusals.no_route(NOT_UTF8, Headers()),
     never_raised=(
         Unauthenticated,
         ForeignOrigin,

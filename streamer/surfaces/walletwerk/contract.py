@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 from starlette.datastructures import Headers
 
+from ...contract.fallbacks import NOT_UTF8
 from ...contract.operation import (
     BEARER,
     COOKIE,
@@ -212,6 +213,7 @@ WALLETWERK: Final = Surface(
     refuse=refusals.refusal,
     error_type=WalletWerkError,
     failed=refusals.failed(Headers()),
+    not_utf8=refusals.no_route(NOT_UTF8, Headers()),
     never_raised=(RateLimited, LimitReached, Draining),
     operations=(
         SEND,

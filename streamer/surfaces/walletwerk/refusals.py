@@ -77,7 +77,8 @@ def refusal(error: Error) -> Response:
 
 def no_route(error: HTTPException, headers: Headers) -> Response:
     """Return the response to a path or method that WalletWerk does not have."""
-    code = "METHOD_NOT_ALLOWED" if error.status_code == 405 else "NOT_FOUND"
+    codes = {400: "VALIDATION_ERROR", 405: "METHOD_NOT_ALLOWED"}
+    code = codes.get(error.status_code, "NOT_FOUND")
     return _response(error.status_code, code, error.detail, headers=error.headers)
 
 

@@ -11,12 +11,13 @@ import codecs
 import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, TypeVar
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from starlette.convertors import PathConvertor
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.types import Receive
+from starlette.types import Receive, Scope
 
 from ...errors import (
     FieldError,
@@ -41,6 +42,7 @@ __all__ = [
     "read_body",
     "refuse_misspelled",
     "require_origin",
+    "require_utf8",
     "single_header_of",
     "tag_matches",
     "until_disconnect",
@@ -61,6 +63,7 @@ UNKNOWN_CHECKED_MAX: Final = 32
 """Unknown parameters that are compared; bounds what a long query costs."""
 
 _MSGSPEC_PATH: Final = re.compile(r"(.*) - at `(?:key in )?\$(.*)`", re.DOTALL)
+_NOT_ASCII: Final = re.compile(rb"%[89A-Fa-f]|[\x80-\xff]")
 _PATH_STEP: Final = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 
 
@@ -174,6 +177,32 @@ def media_type_of(request: Request) -> str:
     # Of two, which is not allowed, the result is no type.
     media_type = list_header_of(request, b"content-type") or JSON
     return media_type.partition(";")[0].strip().lower()
+
+
+def require_utf8(scope: Scope) -> None:
+    """
+    Refuse a request whose path or query is not UTF-8.
+
+    Decoders replace each invalid byte with the same character, and would make one
+    player of ``%C3%28`` and ``%FF%28``.
+
+    Raises:
+        Invalid: The path, or the query, is not percent-encoded UTF-8.
+
+    """
+    if "\ufffd" in scope["path"] and not _is_utf8(scope["raw_path"]):
+        raise Invalid(FieldError(("path",), "is not percent-encoded UTF-8"))
+    query: bytes = scope.get("query_string", b"")
+    if _NOT_ASCII.search(query) and not (query.isascii() and _is_utf8(query)):
+        raise Invalid(FieldError(("query",), "is not percent-encoded UTF-8"))
+
+
+def _is_utf8(quoted: bytes) -> bool:
+    try:
+        unquote_to_bytes(quoted).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:

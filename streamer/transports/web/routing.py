@@ -24,6 +24,10 @@ from starlette.routing import BaseRoute, Match, Mount, Route, Router, WebSocketR
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from ...errors import Invalid
+from ...service.node.request_context import note_refusal
+from .requests import require_utf8
+
 __all__ = ["Application", "ErrorResponder", "Routing"]
 
 _SEGMENTS: Final = 2
@@ -67,7 +71,8 @@ class Routing(Router):
 
     Args:
         routes: The routes, in the order in which they are tried.
-        refuse: Returns the response to a request for a path or method without a route.
+        refuse: Returns the response to a request for a path or method without a route,
+            and to one whose path or query is not UTF-8.
 
     """
 
@@ -98,7 +103,12 @@ class Routing(Router):
         # without a route, instead of responding to it.
         scope.setdefault("app", self)
         try:
+            require_utf8(scope)
             await self._dispatch(scope, receive, send)
+        except Invalid as error:
+            note_refusal(error)
+            refusal = HTTPException(http.HTTPStatus.BAD_REQUEST, str(error))
+            await self._refuse(scope, refusal)(scope, receive, send)
         except HTTPException as error:
             await self._refuse(scope, error)(scope, receive, send)
 

@@ -103,17 +103,6 @@ async def test_a_status_is_changed(backend: Backend) -> None:
     assert good(await backend.ask("GET", url)) == changed
 
 
-async def test_a_ulid_and_a_uuid_identify_one_player(backend: Backend) -> None:
-    ulid = "01BX5ZZKBKACTAV9WEVGEMMVRZ"
-    uuid = "015f4bff-cd73-5334-ada7-8edc1d4a6f1f"
-    cards = [card("k", ulid), card("l", uuid.upper())]
-    await backend.ask("PUT", f"{URL}/cards", cards)
-
-    for name in "kl":
-        shown = good(await backend.ask("GET", f"{URL}/cards/{name}"))
-        assert shown["player"] == uuid
-
-
 async def test_ten_thousand_cards_fit_and_one_more_does_not(backend: Backend) -> None:
     cards = [card("k" * 100 + f"{i:05}", "p" * 120 + f"{i:05}") for i in range(10_001)]
 

@@ -5,7 +5,8 @@
 --       keeps its player
 -- Returns the new record of each, "" if a card without a player does not exist.
 --
--- A record is "<status> <version> <buckets> <player>". The buckets, separated by commas,
+-- A record is "<status> <version> <buckets> <player>"; the player may be followed by
+-- \1 and another spelling of its name. The buckets, separated by commas,
 -- are all that the card was ever in. card_copy updates the copies in all of them; if a
 -- node crashes before that, the next write of the card does it.
 --

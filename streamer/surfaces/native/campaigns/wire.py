@@ -85,7 +85,7 @@ def parse_cards(bodies: Sequence[CardBody]) -> list[Card]:
         if player is None:
             problems.append(FieldError(("body", i, "player"), "is not a player name"))
         else:
-            cards.append(Card(body.id, player, body.status))
+            cards.append(Card(body.id, player, body.status, body.player))
     if problems:
         raise Invalid(*problems)
     return cards
@@ -150,4 +150,8 @@ def _campaign(campaign: Campaign) -> dict[str, Any]:
 
 
 def _card(card: Card) -> dict[str, Any]:
-    return {"id": card.id, "player": card.player, "status": card.status}
+    return {
+        "id": card.id,
+        "player": card.spelling or card.player,
+        "status": card.status,
+    }

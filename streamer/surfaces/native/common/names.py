@@ -1,31 +1,34 @@
 """
 Names in bodies and paths: players, topics and types of notifications.
 
-Decides how decoders apply the rules of `model`. Pure.
+Decides how decoders apply the rules of `streamer.names`. Pure.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 from msgspec import Meta
 
 from ....errors import FieldError, Invalid
-from ....model import (
+from ....names import (
     PLAYER_CHARS_MAX,
+    PLAYER_PATTERN,
     TOPIC_PATTERN,
     Player,
     Topic,
     parse_player,
     parse_topic,
 )
+from .body_types import Where
 
 __all__ = [
     "TYPE_CHARS_MAX",
     "PlayerText",
     "TopicText",
     "player_in_path",
-    "player_named",
+    "players_named",
     "topic_in_path",
     "topic_named",
     "type_in_path",
@@ -39,19 +42,28 @@ PlayerText = Annotated[
     Meta(
         min_length=1,
         max_length=PLAYER_CHARS_MAX,
-        pattern=r"\A(?!me\Z)[^\x00-\x1f\x7f]+\Z",
+        pattern=rf"\A{PLAYER_PATTERN}\Z",
         title="a player name",
     ),
 ]
 TopicText = Annotated[str, Meta(pattern=rf"\A{TOPIC_PATTERN}\Z", title="a topic")]
 
 
-def player_named(text: str) -> Player:
-    """Return the player of a string decoded as `PlayerText`."""
-    player = parse_player(text)
-    # The pattern allows surrogates, but no decoded string has any.
-    assert player is not None
-    return player
+def players_named(
+    texts: Sequence[str], where: Where, problems: list[FieldError]
+) -> list[Player]:
+    """
+    Return the players of strings that were decoded as `PlayerText`.
+
+    Adds to `problems`, with `where` as their list, those that are no names after all.
+    """
+    players = []
+    for i, text in enumerate(texts):
+        if player := parse_player(text):
+            players.append(player)
+        else:
+            problems.append(FieldError((*where, i), "is not a player name"))
+    return players
 
 
 def topic_named(text: str) -> Topic:

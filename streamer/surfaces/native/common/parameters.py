@@ -12,7 +12,8 @@ from msgspec import Meta
 
 from ....contract.operation import UUID, Parameter, integer, path
 from ....contract.refusals import CREDENTIAL, FOREIGN_ORIGIN, RIGHT
-from ....model import CURSOR_CHARS_MAX, PLAYER_CHARS_MAX, TOPIC_PATTERN
+from ....model import CURSOR_CHARS_MAX
+from ....names import PLAYER_CHARS_MAX, PLAYER_PATTERN, TOPIC_PATTERN
 
 __all__ = [
     "CALLER_ERRORS",
@@ -32,7 +33,12 @@ Cursor = Annotated[str, Meta(max_length=CURSOR_CHARS_MAX)]
 Count = Annotated[int, Meta(ge=0)]
 PlayerName = Annotated[
     str,
-    Meta(min_length=1, max_length=PLAYER_CHARS_MAX, pattern=r"^[^\x00-\x1f\x7f]+$"),
+    Meta(
+        min_length=1,
+        max_length=PLAYER_CHARS_MAX,
+        # As `names.PLAYER_PATTERN`, but `me` is valid in a path.
+        pattern=rf"^(?:me|{PLAYER_PATTERN})$".replace(r"\Z", "$"),
+    ),
 ]
 TopicName = Annotated[str, Meta(pattern=f"^{TOPIC_PATTERN}$")]
 

@@ -28,7 +28,6 @@ from ....service.inboxes.search import EntryFilter, InboxSearch, SearchPage
 from ....service.node.in_flight import InFlight
 from ....transports.web.callers import Callers
 from ....transports.web.requests import RawResponse, list_header_of, tag_matches
-from ..common import names
 from ..common.endpoints import cursor_in, endpoints, player_of
 from ..common.parameters import LIMIT
 from . import contract, wire
@@ -169,10 +168,10 @@ class NativeInboxes:
 
     async def unread(self, request: Request, caller: Caller) -> Response:
         body = await contract.UNREAD_BODY.read(request)
-        players = [names.player_named(text) for text in body.players]
+        players = body.named()
         with self._in_flight.track_app(caller.app):
             counts = await self._inboxes.unread_counts(caller, players)
-        return json_response(wire.encode_unread(players, counts))
+        return json_response(wire.encode_unread(body.players, counts))
 
 
 @lru_cache(maxsize=256)

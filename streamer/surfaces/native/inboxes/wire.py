@@ -23,7 +23,8 @@ from ....model import CURSOR_CHARS_MAX, Player, Priority, Topic, iso_time, parse
 from ....service.inboxes.receipts import AudienceReceipt, Receipt
 from ....service.inboxes.search import SearchPage
 from ....store.logs.inbox import PageEntry
-from ..common.names import TYPE_CHARS_MAX, PlayerText
+from ..common.body_types import refuse
+from ..common.names import TYPE_CHARS_MAX, PlayerText, players_named
 
 __all__ = [
     "FILTER_MAX",
@@ -89,6 +90,13 @@ class UnreadBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     players: Annotated[
         list[PlayerText], Meta(min_length=1, max_length=PLAYERS_COUNTED_MAX)
     ]
+
+    def named(self) -> list[Player]:
+        """Return the players, normalised. Raises Invalid."""
+        problems: list[FieldError] = []
+        players = players_named(self.players, ("body", "players"), problems)
+        refuse(problems)
+        return players
 
 
 class _FilterFields(msgspec.Struct, frozen=True):
@@ -207,8 +215,8 @@ def encode_page(page: SearchPage) -> bytes:
     )
 
 
-def encode_unread(players: Sequence[Player], counts: Sequence[int]) -> bytes:
-    """Return the unread count of each player."""
+def encode_unread(players: Sequence[str], counts: Sequence[int]) -> bytes:
+    """Return the unread count of each player, spelled as in the request."""
     counted = zip(players, counts, strict=True)
     return _encode({"unread": [{"player": p, "unread": n} for p, n in counted]})
 

@@ -38,7 +38,7 @@ from ..common.names import (
     TYPE_CHARS_MAX,
     PlayerText,
     TopicText,
-    player_named,
+    players_named,
     topic_named,
 )
 
@@ -64,6 +64,10 @@ _STORED_ONLY: Final = (
     "send_at",
     "spread_s",
 )
+
+
+Recipient = str | dict[str, Any]
+"""A recipient in requests and responses: a player, or an audience as an object."""
 
 
 class ResourceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,11 +104,13 @@ class PublishRequest(NamedTuple):
     """
     A message in the form that the services take.
 
-    `due_ms` is the time to send it, None to send it at once. Without `persist` it
-    reaches only streams that are open now.
+    `to` has the recipients as responses repeat them, in the order of the message's logs
+    and spelled as in the request. `due_ms` is the time to send it, None to send it at
+    once. Without `persist` it reaches only streams that are open now.
     """
 
     message: Message
+    to: Sequence[Recipient]
     due_ms: int | None
     spread_ms: int
     persist: bool
@@ -175,8 +181,9 @@ class PublishBody(
             collapse_key=self.collapse_key,
         )
         ttl_ms = 1000 * (self.ttl_s or 0)
-        message = Message(self._logs(app), notification, ttl_ms, self.device)
-        return PublishRequest(message, due_ms, 1000 * self.spread_s, self.persist)
+        logs, to = self._recipients(app, where, problems)
+        message = Message(logs, notification, ttl_ms, self.device)
+        return PublishRequest(message, to, due_ms, 1000 * self.spread_s, self.persist)
 
     def changed_fields(self, names: Sequence[str]) -> list[str]:
         """Return those of the fields `names` that do not have their default."""
@@ -184,13 +191,18 @@ class PublishBody(
         defaults = {"device": "all", "spread_s": 0}
         return [name for name in names if getattr(self, name) != defaults.get(name)]
 
-    def _logs(self, app: App) -> list[Log]:
-        to = self.to
-        if to.topic is not UNSET:
-            return [topic_log(app, topic_named(to.topic))]
-        if to.players is UNSET:
-            return [everyone_log(app)]
-        return [Log(app, player_named(text)) for text in to.players]
+    def _recipients(
+        self, app: App, where: Where, problems: list[FieldError]
+    ) -> tuple[list[Log], Sequence[Recipient]]:
+        """Return the logs of the recipients, and how responses name them."""
+        texts = self.to.players
+        if texts is not UNSET:
+            players = players_named(texts, (*where, "to", "players"), problems)
+            return [Log(app, player) for player in players], texts
+        log = everyone_log(app)
+        if self.to.topic is not UNSET:
+            log = topic_log(app, topic_named(self.to.topic))
+        return [log], [recipient_of(log)]
 
     @property
     def _may_contradict_itself(self) -> bool:
@@ -219,7 +231,7 @@ class PublishBody(
             yield FieldError((*where, "to", "players"), problem)
 
 
-def recipient_of(log: Log) -> str | dict[str, Any]:
+def recipient_of(log: Log) -> Recipient:
     """Return a recipient as in responses: a player, or an audience as in ``to``."""
     if not log.is_audience:
         return log.player

@@ -126,8 +126,8 @@ class NativePublishing:
     ) -> Response:
         if not publish.persist:
             sent_id = await self._publisher.send_ephemeral(caller, publish.message)
-            sent = [[(log, sent_id) for log in publish.message.logs]]
-            return json_response(wire.encode_results(sent, many=False))
+            sent = [[sent_id] * len(publish.to)]
+            return json_response(wire.encode_results([publish], sent, many=False))
         if publish.is_for_later:
             return await self._schedule(caller, publish, key)
         return await self._send(caller, [publish], key, many=False)
@@ -142,13 +142,14 @@ class NativePublishing:
     ) -> Response:
         messages = [publish.message for publish in requests]
         sent = await self._publisher.send(caller, messages, idempotency_key=key)
-        body = wire.encode_results(sent.positions, many=many)
+        positions = [[position for _, position in each] for each in sent.positions]
+        body = wire.encode_results(requests, positions, many=many)
         return json_response(body, replayed=sent.replayed)
 
     async def _schedule(
         self, caller: Caller, publish: PublishRequest, key: str | None
     ) -> Response:
-        message = publish.message
+        message, spelling = publish.message, _only_player(publish)
         schedule, replayed = await self._schedules.schedule(
             caller,
             [log.name for log in message.logs],
@@ -158,9 +159,18 @@ class NativePublishing:
             spread_ms=publish.spread_ms,
             to_latest=message.device == "latest",
             idempotency_key=key,
+            spelling=spelling,
         )
+        # A repetition may spell the player in another way.
+        schedule = schedule._replace(spelling=spelling)
         body = b'{"schedule":%b}' % schedule_wire.encode_schedule(schedule)
         return json_response(body, status=202, replayed=replayed)
+
+
+def _only_player(publish: PublishRequest) -> str:
+    """Return the only player of a message as it is spelled, "" for anyone else."""
+    first = publish.to[0]
+    return first if isinstance(first, str) and len(publish.to) == 1 else ""
 
 
 def _audience(request: Request, caller: Caller) -> Log:

@@ -54,7 +54,8 @@ def encode_schedule(schedule: Schedule) -> bytes:
     if schedule.spread_ms:
         document["spread_s"] = schedule.spread_ms // 1000
     if schedule.player is not None:
-        document["to"] = recipient_of(Log(schedule.app, schedule.player))
+        log = Log(schedule.app, schedule.player)
+        document["to"] = schedule.spelling or recipient_of(log)
     if schedule.campaign:
         document["campaign"] = schedule.campaign
     return _encode(document)

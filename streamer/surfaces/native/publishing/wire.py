@@ -19,11 +19,11 @@ import msgspec
 from msgspec import Meta
 
 from ....errors import FieldError, Invalid
-from ....model import App, Log, Position
+from ....model import App, Position
 from ....service.publishing.publisher import PLAYERS_MAX
 from ....transports.web.requests import decode_body
 from ..common.body_types import PROBLEMS_MAX, BodyType, Where, items_of, refuse
-from .message_body import PublishBody, PublishRequest, RecipientsBody, recipient_of
+from .message_body import PublishBody, PublishRequest, Recipient, RecipientsBody
 
 __all__ = [
     "BATCH_MAX",
@@ -167,20 +167,26 @@ def of_single_message(error: Invalid) -> Invalid:
 
 
 def encode_results(
-    sent: Sequence[Sequence[tuple[Log, Position | str | None]]], *, many: bool
+    requests: Sequence[PublishRequest],
+    sent: Sequence[Sequence[Position | str | None]],
+    *,
+    many: bool,
 ) -> bytes:
     """
     Return the response to a publish request: a result per recipient, in its order.
 
-    For a list of messages it is a list of such objects. A recipient that has muted the
-    type has no id, since it gets no notification.
+    Recipients are spelled as in the request, since backends join on them. For a list of
+    messages it is a list of such objects. A recipient that has muted the type has no
+    id, since it gets no notification.
     """
-    results = [{"results": [_result(*one) for one in message]} for message in sent]
+    results = [
+        {"results": list(map(_result, request.to, stored))}
+        for request, stored in zip(requests, sent, strict=True)
+    ]
     return _encode(results if many else results[0])
 
 
-def _result(log: Log, stored: Position | str | None) -> dict[str, Any]:
-    to = recipient_of(log)
+def _result(to: Recipient, stored: Position | str | None) -> dict[str, Any]:
     if stored is None:
         return {"to": to, "muted": True}
     if isinstance(stored, str):
