@@ -301,7 +301,6 @@ def _vendors(components: Components) -> list[BaseRoute]:
     teak = Teak(
         authenticator=components.authenticator,
         deliveries=Deliveries(
-            redis,
             components.schedules,
             RegisteredTexts(redis),
             Rates(redis),

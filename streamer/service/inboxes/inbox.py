@@ -104,7 +104,13 @@ class InboxOperations:
         return entry
 
     async def entries_after(
-        self, caller: Caller, player: Player, start: Cursor | Start, *, count: int
+        self,
+        caller: Caller,
+        player: Player,
+        start: Cursor | Start,
+        *,
+        count: int,
+        reset_audiences: Start | None = None,
     ) -> EntriesAfter:
         """
         Read the entries after `start`, oldest first; see `MergedInbox.entries_after`.
@@ -113,7 +119,10 @@ class InboxOperations:
         """
         caller.require_listen(player)
         return await self._merged.entries_after(
-            Log(caller.app, player), start, count=count
+            Log(caller.app, player),
+            start,
+            count=count,
+            reset_audiences=reset_audiences,
         )
 
     async def recover(

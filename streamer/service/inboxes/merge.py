@@ -80,7 +80,8 @@ class EntriesAfter(NamedTuple):
     """
     Entries after a cursor, oldest first, and the cursor after them; or a gap.
 
-    `more` is whether entries may follow, shown or not.
+    `more` is whether entries may follow, shown or not. `gaps` are the numbers of the
+    logs with a gap; 0 is the player's own.
     """
 
     entries: list[Entry]
@@ -88,6 +89,7 @@ class EntriesAfter(NamedTuple):
     gap: Gap | None
     more: bool
     portions: Sequence[_Portion] = ()
+    gaps: Sequence[int] = ()
 
     def cursor_after(self, entry: Entry) -> Cursor:
         """
@@ -222,13 +224,19 @@ class MergedInbox:
             version = ""
 
     async def entries_after(
-        self, log: Log, start: Cursor | Start, *, count: int
+        self,
+        log: Log,
+        start: Cursor | Start,
+        *,
+        count: int,
+        reset_audiences: Start | None = None,
     ) -> EntriesAfter:
         """
         Read up to `count` entries after `start`, oldest first.
 
         At least one, if there are any. With a `gap` there are none, and the cursor must
-        not be used.
+        not be used. With `reset_audiences`, audiences whose entries after `start` are
+        not kept are read from there, while the player's own log has no gap.
         """
         all_views = await self._audiences.views_of(log)
         views = _unmuted(all_views)
@@ -241,6 +249,10 @@ class MergedInbox:
         ]
         while True:
             after = await self._after(views, reads, count)
+            if after.gap and reset_audiences is not None and 0 not in after.gaps:
+                for i in after.gaps:
+                    reads[i] = reads[i]._replace(read_from=reset_audiences)
+                continue
             if after.entries or after.gap or not after.more:
                 return after
             # All entries of this read have ended; later ones may not have.
@@ -479,14 +491,18 @@ class MergedInbox:
     ) -> EntriesAfter:
         replies = await self._inbox.read_many(reads)
         logs: list[View | None] = [None, *views]
-        portions = []
-        for view, reply in zip(logs, replies, strict=True):
+        portions, gaps = [], {}
+        for i, (view, reply) in enumerate(zip(logs, replies, strict=True)):
             if isinstance(reply, Exception):
                 raise reply
             history = reply.history
             if history.gap is not None:
-                return EntriesAfter([], Cursor(history.head), history.gap, more=False)
+                gaps[i] = history
             portions.append(_portion(view, history))
+        if gaps:
+            first = next(iter(gaps.values()))
+            cursor = Cursor(first.head)
+            return EntriesAfter([], cursor, first.gap, more=False, gaps=list(gaps))
         shown = sorted(
             (entry for portion in portions for entry in portion.shown),
             key=lambda entry: entry.order,

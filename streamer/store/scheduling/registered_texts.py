@@ -19,6 +19,11 @@ class RegisteredTexts:
         self._redis = redis
         self._keys = redis.keys
 
+    async def find(self, app: App, identifier: str) -> str | None:
+        """Return the registered text, or None. Raises StoreUnavailable."""
+        text = await self._redis.call("GET", self._keys.message(app, identifier))
+        return None if text is None else str(text, "utf-8")
+
     async def register(self, app: App, identifier: str, text: str) -> str:
         """
         Register a text unless there is one; return the registered text. O(1).

@@ -142,11 +142,16 @@ class RallyHere:
         self, caller: Caller, player: Player, start: Cursor | Start, query: PollQuery
     ) -> tuple[list[Entry], Cursor]:
         """Return the entries after a position, and the cursor after them."""
-        count = query.max_page_size
-        read = await self._inboxes.entries_after(caller, player, start, count=count)
+        count, reset_to = query.max_page_size, query.reset_to
+        # The strategy is for a cursor that the player's stream does not have. If only
+        # the log of an audience has lost entries, the player's own are not passed over.
+        read = await self._inboxes.entries_after(
+            caller, player, start, count=count, reset_audiences=reset_to
+        )
         if read.gap:
-            start = query.reset_to
-            read = await self._inboxes.entries_after(caller, player, start, count=count)
+            read = await self._inboxes.entries_after(
+                caller, player, reset_to, count=count
+            )
         return read.entries, read.cursor
 
 

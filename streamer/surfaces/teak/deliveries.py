@@ -2,8 +2,8 @@
 Deliveries: a registered text to several players, with one schedule per player.
 
 Decides how often an app may call an operation, and that the text registered first under
-an identifier is the one that is sent. Knows schedules, registered texts and rates, and
-the key of a text. Knows nothing of how Teak encodes requests.
+an identifier is the one that is sent. Knows schedules, registered texts and rates.
+Knows nothing of how Teak encodes requests.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from ...errors import RateLimited
 from ...model import Notification, Player
 from ...service.scheduling.schedules import Schedules
 from ...store.access.rates import Rates
-from ...store.client.connection import RedisConnection
 from ...store.scheduling.registered_texts import RegisteredTexts
 
 __all__ = ["CALLS_PER_S", "Deliveries"]
@@ -31,7 +30,6 @@ class Deliveries:
     The operations on deliveries, with the rights of a caller.
 
     Args:
-        redis: The connection to the store.
         schedules: The operations on schedules.
         messages: Texts by identifier.
         rates: The rates of calls in the store.
@@ -41,14 +39,12 @@ class Deliveries:
 
     def __init__(
         self,
-        redis: RedisConnection,
         schedules: Schedules,
         messages: RegisteredTexts,
         rates: Rates,
         refusals: Counter[str] | None = None,
     ) -> None:
         self._refusals = Counter() if refusals is None else refusals
-        self._redis = redis
         self._schedules = schedules
         self._messages = messages
         self._rates = rates
@@ -78,9 +74,7 @@ class Deliveries:
 
         Raises StoreUnavailable.
         """
-        key = self._redis.keys.message(caller.app, identifier)
-        text = await self._redis.call("GET", key)
-        return None if text is None else str(text, "utf-8")
+        return await self._messages.find(caller.app, identifier)
 
     async def schedule(
         self,

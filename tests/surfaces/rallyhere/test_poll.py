@@ -107,6 +107,46 @@ async def test_a_trimmed_cursor_resets_by_strategy(
     assert messages(await inbox.poll(exclude_before=cursor(earliest))) == ["6"]
 
 
+@pytest.mark.parametrize(
+    ("strategy", "shown"), [("latest", ["own"]), ("earliest", ["own", "3", "4", "5"])]
+)
+async def test_a_log_of_an_audience_resets_alone(
+    start: Start,
+    mint: Mint,
+    player: str,
+    inbox_of: type[Inbox],
+    backend_key: str,
+    strategy: str,
+    shown: list[str],
+) -> None:
+    server = await start(entries_max=3)
+    inbox = inbox_of(server.client, mint.bearer(player), player)
+    backend = {"Authorization": f"Bearer {backend_key}"}
+
+    async def say_to_everyone(text: str) -> None:
+        body = {"to": {"everyone": True}, "body": text}
+        answer = await server.client.post(
+            "/v1/notifications", headers=backend, json=body
+        )
+        assert answer.status_code == 200, answer.text
+
+    await say_to_everyone("0")
+    before = cursor(await inbox.poll(deadline=0, offset_reset_strategy="earliest"))
+    await inbox.say("own")
+    for text in "12345":
+        await say_to_everyone(text)
+
+    answer = await inbox.poll(
+        exclude_before=before, deadline=0, offset_reset_strategy=strategy
+    )
+
+    assert messages(answer) == shown
+    await say_to_everyone("6")
+    await inbox.say("next")
+    later = await inbox.poll(exclude_before=cursor(answer))
+    assert messages(later) == ["6", "next"]
+
+
 async def test_a_foreign_cursor_resets_by_strategy(
     inbox: Inbox, client: httpx2.AsyncClient, mint: Mint, inbox_of: type[Inbox]
 ) -> None:
