@@ -103,7 +103,10 @@ class TeakMessage(TeakCredential, frozen=True, kw_only=True):
 
 
 class ScheduleCall(TeakMessage, frozen=True, kw_only=True):
-    """`device_ids` and `personalization_data`, by user, have no effect."""
+    """
+    `device_ids` and `personalization_data`, by user, have no effect; `errors` in the
+    response says so.
+    """
 
     user_ids: Users
     device_ids: dict[str, str | int] | UnsetType = UNSET
@@ -142,11 +145,15 @@ class DeliveriesResponse(msgspec.Struct, frozen=True):
 
 
 class ScheduledResponse(msgspec.Struct, frozen=True):
-    """`ids` in the order of `user_ids`; `scheduled` has the same by user."""
+    """
+    `ids` in the order of `user_ids`; `scheduled` has the same by user. `errors` has
+    what has no effect, by parameter and user.
+    """
 
     status: Literal["ok"]
     ids: list[str]
     scheduled: dict[str, str]
+    errors: dict[str, dict[str, str]] | UnsetType = UNSET
 
 
 class TeakError(msgspec.Struct, frozen=True):

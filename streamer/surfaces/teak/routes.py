@@ -74,7 +74,7 @@ class Teak:
             source=wire.SOURCE,
             idempotency_key=single_header_of(request, b"idempotency-key"),
         )
-        body = wire.encode_scheduled(parameters.users, ids)
+        body = wire.encode_scheduled(parameters, ids)
         return json_response(body, replayed=replayed)
 
     async def unschedule(

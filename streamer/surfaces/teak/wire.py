@@ -19,7 +19,9 @@ the text is on a dashboard. Here the first call with an identifier registers its
 and later calls may omit it. An empty message is an absent one.
 
 ``device_ids`` and ``personalization_data`` are checked, and have no effect: every
-delivery goes to the device that the user used last, and texts are not templates.
+delivery goes to the device that the user used last, and texts are not templates. The
+response says so in ``errors``, by parameter and user, beside the deliveries; there the
+OpenAPI document has the devices that could not be resolved.
 
 In a form, ``user_ids[]=a``, ``user_ids[0]=a`` and ``user_ids=a`` all make a list, once
 or repeated. A value may be a list itself: a JSON array, or ids with commas between
@@ -78,7 +80,11 @@ _MAPS: Final = {
     "device_ids": "an object with a device id for each user",
     "personalization_data": "an object with an object of strings for each user",
 }
-_MEMBERS: Final = tuple(f"{name}[" for name in _MAPS)
+_MEMBER: Final = re.compile(rf"({'|'.join(_MAPS)})\[([^\]]*)\](.*)", re.DOTALL)
+_WITHOUT_EFFECT: Final = {
+    "device_ids": "no device can be chosen: delivered to the one that was used last",
+    "personalization_data": "the message has no template tags: it is sent as it is",
+}
 _encode: Final = msgspec.json.Encoder().encode
 _decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode  # any JSON
 _decode_array: Final = msgspec.json.Decoder(list[Any]).decode  # any JSON
@@ -110,6 +116,8 @@ class ScheduleRequest(NamedTuple):
     users: list[str]
     players: list[Player]
     due_ms: int
+    without_effect: dict[str, dict[str, str]]
+    """What has no effect, and why: by parameter, and by user."""
 
 
 class UnscheduleRequest(NamedTuple):
@@ -140,10 +148,13 @@ def parse_form(body: bytes) -> dict[str, Any]:
     except ValueError:
         raise InvalidParameters({"body": ["must be form encoded UTF-8"]}) from None
     lists: dict[str, list[str]] = {}
+    maps: dict[str, dict[str, Any]] = {}
     bracketed = set()
     for name, value in pairs:
-        if name.startswith(_MEMBERS):
-            # As in ``device_ids[alice]``. It has no effect, and 7 may be a user.
+        if member := _MEMBER.fullmatch(name):
+            # As in ``device_ids[7]``, where 7 is a user and no index.
+            of, user, key = member.groups()
+            maps.setdefault(of, {})[user] = {key: value} if key else value
             continue
         plain = _INDEX.sub("", name)
         lists.setdefault(plain, []).append(value)
@@ -154,9 +165,16 @@ def parse_form(body: bytes) -> dict[str, Any]:
         if name in _LISTS:
             parameters[name] = _listed(values)
         elif name in _MAPS:
-            parameters[name] = _object(values[-1])
+            whole = _object(values[-1])
+            members = maps.pop(name, {})
+            parameters[name] = (
+                {**(whole or {}), **members}
+                if members and isinstance(whole, dict | None)
+                else whole
+            )
         else:
             parameters[name] = values if name in bracketed else values[-1]
+    parameters |= maps
     if isinstance(when := parameters.get("send_time"), str):
         parameters["send_time"] = _LOST_PLUS.sub(r"\1+\3", when)
     return parameters
@@ -205,7 +223,12 @@ class Parameters:
         self._check_map("personalization_data", _is_text_map)
         users, players = self._users()
         due_ms = self._time("send_time", now_ms)
-        return ScheduleRequest(identifier, message, users, players, due_ms)
+        said = {
+            name: dict.fromkeys(named, why)
+            for name, why in _WITHOUT_EFFECT.items()
+            if (named := self._users_in(name, users, players))
+        }
+        return ScheduleRequest(identifier, message, users, players, due_ms, said)
 
     def require_message(self) -> None:
         """Note that the message is absent and none is registered."""
@@ -274,6 +297,18 @@ class Parameters:
                 players.append(player)
         return users, players
 
+    def _users_in(
+        self, name: str, users: Sequence[str], players: Sequence[Player]
+    ) -> list[str]:
+        """Return those of the users who are keys of a map, in any spelling."""
+        value = self._values.get(name)
+        if self.problems or not isinstance(value, dict):
+            return []
+        # An empty object asks for nothing.
+        keys = {parse_player(key) for key, item in value.items() if item != {}}
+        pairs = zip(users, players, strict=True)
+        return [user for user, player in pairs if player in keys]
+
     def _check_map(self, name: str, is_valid: Callable[[Any], bool]) -> None:
         value = self._values.get(name)
         if value is None:
@@ -320,10 +355,13 @@ def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
-def encode_scheduled(users: Sequence[str], ids: Sequence[str]) -> bytes:
-    """Return a response with the ids of the deliveries to `users`, in order."""
-    scheduled = dict(zip(users, ids, strict=True))
-    return _encode({"status": "ok", "ids": ids, "scheduled": scheduled})
+def encode_scheduled(request: ScheduleRequest, ids: Sequence[str]) -> bytes:
+    """Return the response to a request, with the ids of its deliveries in order."""
+    scheduled = dict(zip(request.users, ids, strict=True))
+    body: dict[str, Any] = {"status": "ok", "ids": ids, "scheduled": scheduled}
+    if request.without_effect:
+        body["errors"] = request.without_effect
+    return _encode(body)
 
 
 def encode_cancelled(ids: Sequence[str]) -> bytes:

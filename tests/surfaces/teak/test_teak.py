@@ -580,15 +580,36 @@ async def test_a_repetition_without_a_message_has_one_effect(
 async def test_devices_and_personalization_have_no_effect(
     game: Game, bodies: Bodies
 ) -> None:
-    ids_of(
-        await game.schedule(
-            user_ids=["alice", "7"],
-            device_ids={"alice": "d1", "7": 2, "nobody": "d3"},
-            personalization_data={"alice": {"name": "Alex", "level": "42"}, "7": {}},
-        )
+    answer = await game.schedule(
+        user_ids=["alice", "7", "bob"],
+        device_ids={"alice": "d1", "7": 2, "nobody": "d3"},
+        personalization_data={"alice": {"name": "Alex", "level": "42"}, "7": {}},
     )
 
+    assert answer.json()["scheduled"].keys() == {"alice", "7", "bob"}
     assert await bodies("alice") == await bodies("7") == ["come back"]
+    errors = answer.json()["errors"]
+    assert errors["device_ids"].keys() == {"alice", "7"}
+    assert errors["personalization_data"].keys() == {"alice"}
+    assert "used last" in errors["device_ids"]["7"]
+
+
+async def test_a_device_of_a_user_in_another_spelling_is_said_to_have_no_effect(
+    game: Game,
+) -> None:
+    uuid = "01563e3a-b5d3-d676-4c61-efb99302bd5b"
+    named = uuid.replace("-", "")
+
+    answer = await game.schedule(user_ids=[named], device_ids={uuid: "d1"})
+
+    assert answer.json()["errors"].keys() == {"device_ids"}
+    assert answer.json()["errors"]["device_ids"].keys() == {named}
+
+
+async def test_without_devices_a_response_has_no_errors(game: Game) -> None:
+    answer = await game.schedule(device_ids={}, personalization_data=None)
+
+    assert answer.json().keys() == {"status", "ids", "scheduled"}
 
 
 @pytest.mark.parametrize(
@@ -604,9 +625,12 @@ async def test_devices_and_personalization_may_be_in_a_form(
 ) -> None:
     body = urlencode({**game.call(user_ids="alice,7"), **pairs}).encode()
 
-    ids_of(await game.post("/v2/schedule", body, FORM))
+    answer = await game.post("/v2/schedule", body, FORM)
 
+    assert answer.status_code == 200
     assert await bodies("alice") == await bodies("7") == ["come back"]
+    (name,) = answer.json()["errors"]
+    assert any(parameter.startswith(name) for parameter in pairs)
 
 
 async def test_invalid_devices_in_a_form_are_refused(game: Game) -> None:
