@@ -95,7 +95,7 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      mutes, trimming, settings
       scheduling/    timetable, notices, firing, recipients, schedule_records,
                      campaigns, registered_texts
-      access/        apps, tickets, short_lived, quotas, rates
+      access/        apps, removal (of an app), tickets, short_lived, quotas, rates
       presence/      leases, devices
     hub              FANS OUT. A map from log to the readers of this process
     service/         DOES. What a surface can ask for

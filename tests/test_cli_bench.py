@@ -71,7 +71,7 @@ def test_a_missing_package_is_reported_with_the_extra_to_install(
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ((), "Missing option '--key'"),
+        (("--key", "k", "--ttl", "0"), "--ttl 0 requires an app of its own"),
         (("--key", "k", "--url", "https://x"), "https://x is not an http:// URL"),
         (("--key", "k", "--rounds", "0"), "0 is not in the range"),
     ],

@@ -68,6 +68,8 @@ def _run(scenario: Scenario, options: SimpleNamespace) -> None:
         from streamer.bench.runner import run
     except ImportError as exc:
         sys.exit(f"{exc}; the bench needs: pip install rich hdrhistogram matplotlib")
+    if options.url and not options.key:
+        raise click.UsageError("--url requires --key; `streamer bench` does not")
     absent: list[dict[str, str]] = []
     kinds: dict[type[Target], Callable[[], Target]]
     if options.url:

@@ -1,36 +1,35 @@
 """
 A running deployment of streamer, and the requests of its protocol.
 
-Knows the paths and bodies of the native API, and how tokens for its players are
-obtained.
+Knows the paths and bodies of the native API, how tokens for its players are obtained,
+and what keeps a load test away from an app's own players.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 import shlex
+import signal
 import subprocess
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+from ..errors import Error, StoreUnavailable
 from ..store_url import NAMESPACE, NAMESPACE_CHARS, is_namespace, parse_store_url
 from .load.resuming import CURSOR
 from .load.senders import NOW, SEQUENCE
-from .requests import (
-    PLAYER_NAME,
-    RequestParts,
-    get,
-    player_name,
-    post,
-    text,
-    upgrade,
-)
-from .target import Target, Transport, Unsupported
+from .own_app import OwnApp
+from .requests import PLAYER_NAME, RequestParts, get, player_name, post, text, upgrade
+from .target import Requirements, Target, Transport, Unsupported
 
 __all__ = ["Deployment", "StreamerTarget"]
 
+_EVERYONE = b'{"everyone":true}'
 _READY = {"ws": b'"type":"hello"', "sse": b"event: hello"}
 
 
@@ -38,17 +37,36 @@ class StreamerTarget(Target):
     """
     A streamer, wherever it runs.
 
-    Its players are p0000000, p0000001 and so on, of the app that the key belongs to.
+    Its players are p0000000, p0000001 and so on, after `prefix`, of the app that the
+    key belongs to.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.key = ""
+        self.app = "demo"
+        """The app of the key."""
+        self.prefix = ""
+        """What the names of its players begin with."""
+        self.topic = ""
+        """The topic of broadcasts; empty for everyone."""
+        self.ttl_s = 0
+        """After how many seconds what is stored expires; 0 for never."""
+        # Idempotency keys are for this measurement alone.
+        self._run = secrets.token_hex(4)
         self.store_url = ""
         """URL of its store, where that can be reached."""
         self.namespace = NAMESPACE
         """The namespace of its keys."""
         self._tokens: list[str] = []
+
+    def player(self, number: int) -> str:
+        """Return the name of player `number`."""
+        return self.prefix + player_name(number)
+
+    @property
+    def _ttl(self) -> bytes:
+        return b'"ttl_s":%d,' % self.ttl_s if self.ttl_s else b""
 
     def mint(self, players: range) -> list[str]:
         """Return a token of each of these players."""
@@ -66,9 +84,8 @@ class StreamerTarget(Target):
     def readers(self, transport: Transport, players: int) -> list[bytes]:
         write = upgrade if transport == "ws" else get
         self.token(players - 1)  # All of them at once.
-        return [
-            write("/v1/stream", self.authorization(number)) for number in range(players)
-        ]
+        path = f"/v1/stream?topics={self.topic}" if self.topic else "/v1/stream"
+        return [write(path, self.authorization(number)) for number in range(players)]
 
     def resuming_readers(self, players: int) -> list[bytes]:
         """Return WebSocket handshakes in which the cursor is to be filled in."""
@@ -80,11 +97,13 @@ class StreamerTarget(Target):
         return _READY[transport]
 
     def publish(self, size: int) -> list[RequestParts]:
-        to = [b'{"to":{"players":["', *PLAYER_NAME, b'"]},"body":"']
-        return [self._post([*to, *text(size), b'"}'])]
+        prefix = self.prefix.encode()
+        to = [b'{"to":{"players":["%b' % prefix, *PLAYER_NAME, b'"]},', self._ttl]
+        return [self._post([*to, b'"body":"', *text(size), b'"}'])]
 
     def broadcast(self, size: int, readers: int) -> tuple[list[RequestParts], int]:
-        body = [b'{"to":{"everyone":true},"body":"', *text(size), b'"}']
+        to = b'{"topic":"%b"}' % self.topic.encode() if self.topic else _EVERYONE
+        body = [b'{"to":%b,%b"body":"' % (to, self._ttl), *text(size), b'"}']
         return [self._post(body)], readers
 
     def publish_stored(self, size: int, players: int, batch: int) -> list[RequestParts]:
@@ -113,9 +132,12 @@ class StreamerTarget(Target):
         requests = []
         for first in range(0, players, per_request):
             last = min(first + per_request, players)
-            names = json.dumps([player_name(i) for i in range(first, last)])
-            body: RequestParts = [b'{"to":{"players":%b},"body":"' % names.encode()]
-            key = "" if number is None else f"Idempotency-Key: {number}-{first}\r\n"
+            names = json.dumps([self.player(i) for i in range(first, last)]).encode()
+            body: RequestParts = [b'{"to":{"players":%b},%b' % (names, self._ttl)]
+            body.append(b'"body":"')
+            key = ""
+            if number is not None:
+                key = f"Idempotency-Key: {self._run}-{number}-{first}\r\n"
             requests.append(self._post([*body, *parts, b'"}'], key))
         return requests
 
@@ -139,9 +161,14 @@ class Deployment(StreamerTarget):
     """
     A deployment that runs already. Its limits have to admit the load.
 
+    With an app of its own it disturbs nobody. With the key of another app it writes to
+    players and a topic of random names, and all of it expires.
+
     Args:
         url: Where it is; plain HTTP.
-        key: A backend key.
+        key: A backend key; not with `own_app`.
+        own_app: The app to make for each measurement.
+        ttl_s: After how many seconds notifications expire; 0 for never.
         token_command: Prints a player's token; ``{player}`` in it is replaced. Without
             it, tokens are requested with ``POST /v1/tokens``.
         pids: Its processes, if they are on this machine.
@@ -160,8 +187,10 @@ class Deployment(StreamerTarget):
     def __init__(
         self,
         url: str,
-        key: str,
+        key: str = "",
         *,
+        own_app: OwnApp | None = None,
+        ttl_s: int = 0,
         token_command: str = "",
         pids: tuple[int, ...] = (),
         store_url: str = "",
@@ -174,6 +203,11 @@ class Deployment(StreamerTarget):
         self.address = (parts.hostname, parts.port or 80)
         self.roots = list(pids)
         self.key = key
+        self.ttl_s = ttl_s
+        self._own_app = own_app
+        if own_app is None:
+            self.prefix = f"bench-{self._run}-"
+            self.topic = f"bench/{self._run}"
         if store_url:
             try:
                 parse_store_url(store_url)
@@ -186,26 +220,66 @@ class Deployment(StreamerTarget):
         self._url = url.rstrip("/")
         self._token_command = token_command
 
-    def mint(self, players: range) -> list[str]:
-        mint = self._run if self._token_command else self._request
-        return [mint(player_name(number)) for number in players]
+    def start(self, requirements: Requirements, folder: Path) -> None:
+        if self._own_app is None:
+            return
+        try:
+            self.key, self.app = self._own_app.create(), self._own_app.name
+        except Error as exc:
+            why = exc.reason if isinstance(exc, StoreUnavailable) else str(exc)
+            raise Unsupported(f"no app can be made in the store: {why}") from exc
+        try:
+            self._ask("/v1/unread", {"players": ["nobody"]})
+        except urllib.error.HTTPError as exc:
+            raise Unsupported(
+                f"{self._url} does not know an app that was made in the store, so it "
+                "uses another store: name that with --redis or --data-dir, or pass a "
+                f"--key ({exc.code})"
+            ) from exc
 
-    def _run(self, player: str) -> str:
+    def stop(self) -> None:
+        if self._own_app is None:
+            return
+        # An impatient second Ctrl-C would leave the app behind.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self._own_app.remove()
+        except Error as exc:
+            raise RuntimeError(
+                f"the app {self._own_app.name} could not be removed ({exc}); a run "
+                "that begins a day later does it"
+            ) from exc
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def mint(self, players: range) -> list[str]:
+        names = [self.player(number) for number in players]
+        if self._own_app is not None:
+            return self._own_app.mint(names)
+        mint = self._command if self._token_command else self._request
+        return [mint(name) for name in names]
+
+    def _command(self, player: str) -> str:
         command = self._token_command.replace("{player}", shlex.quote(player))
         done = subprocess.run(command, shell=True, check=True, stdout=subprocess.PIPE)
         return done.stdout.decode().split()[-1]
 
     def _request(self, player: str) -> str:
+        try:
+            order = {"player": player, "topics": [self.topic]}
+            return str(self._ask("/v1/tokens", order)["token"])
+        except urllib.error.HTTPError as exc:
+            raise Unsupported(f"no token for {player}: {exc.read().decode()}") from exc
+
+    def _ask(self, path: str, body: dict[str, Any]) -> Any:  # any JSON
+        """Send a request with the key. Raises HTTPError."""
         request = urllib.request.Request(
-            f"{self._url}/v1/tokens",
-            json.dumps({"player": player}).encode(),
+            f"{self._url}{path}",
+            json.dumps(body).encode(),
             {
                 "Authorization": f"Bearer {self.key}",
                 "Content-Type": "application/json",
             },
         )
-        try:
-            with urllib.request.urlopen(request, timeout=10) as response:
-                return str(json.load(response)["token"])
-        except urllib.error.HTTPError as exc:
-            raise Unsupported(f"no token for {player}: {exc.read().decode()}") from exc
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.load(response)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 import shlex
 import subprocess
@@ -12,6 +13,9 @@ from importlib import metadata
 from pathlib import Path
 
 __all__ = ["machine", "raise_fd_limit"]
+
+_SECRET = ("--key", "--token-command")
+_USER_INFO = re.compile(r"(://)[^/@]*@")
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,13 +41,16 @@ def raise_fd_limit() -> None:
 
 
 def _without_key(command: list[str]) -> list[str]:
-    """Return `command` without the value of ``--key``, which is a secret."""
-    safe = list(command)
+    """Return `command` without keys and passwords."""
+    safe = [_USER_INFO.sub(r"\1***@", word) for word in command]
     for i, word in enumerate(command):
-        if word == "--key" and i + 1 < len(command):
+        name, has_value, _ = word.partition("=")
+        if name not in _SECRET:
+            continue
+        if has_value:
+            safe[i] = f"{name}=***"
+        elif i + 1 < len(command):
             safe[i + 1] = "***"
-        elif word.startswith("--key="):
-            safe[i] = "--key=***"
     return safe
 
 

@@ -13,7 +13,9 @@ import click
 
 from ..store_url import NAMESPACE
 from .deployment import Deployment
+from .own_app import OwnApp, Store
 from .scenario import Options
+from .target import Unsupported
 
 __all__ = ["deployment_options", "make_deployment", "run_options"]
 
@@ -31,7 +33,9 @@ def deployment_options(*, required: bool) -> list[click.Option]:
     """
     url: dict[str, Any] = {"help": "URL of a running deployment; plain HTTP."}
     key: dict[str, Any] = {
-        "help": "Backend key with the scopes notifications:send and tokens:mint."
+        "help": "Backend key with the scopes notifications:send and tokens:mint, for a "
+        "deployment whose store cannot be reached from here. Its app is used, and none "
+        "is made and removed."
     }
     if required:
         url |= {
@@ -40,7 +44,6 @@ def deployment_options(*, required: bool) -> list[click.Option]:
             "default": DEFAULT_URL,
             "show_default": True,
         }
-        key |= {"envvar": "STREAMER_CLI_KEY", "show_envvar": True, "required": True}
     return [
         click.Option(["--url"], **url),
         click.Option(["--key"], **key),
@@ -49,6 +52,14 @@ def deployment_options(*, required: bool) -> list[click.Option]:
             default="",
             help="Command that prints a token for {player}. Default: request tokens "
             "with the backend key.",
+        ),
+        click.Option(
+            ["--ttl"],
+            type=click.IntRange(min=0, max=31_536_000),
+            default=3_600,
+            show_default=True,
+            help="Seconds after which notifications expire; 0 for never, which only an "
+            "app of its own may have.",
         ),
         click.Option(
             ["--pid", "pids"],
@@ -92,14 +103,23 @@ def run_options(*, rounds: int) -> list[click.Option]:
     ]
 
 
-def make_deployment(options: Options) -> Deployment:
-    """Return the deployment that the options name. Raises Unsupported."""
+def make_deployment(options: Options, store: Store | None = None) -> Deployment:
+    """
+    Return the deployment that the options name. Raises Unsupported.
+
+    Without a key, it gets an app of its own in `store`.
+    """
     values: dict[str, Any] = vars(options)
+    key = (options.key or "").strip()
+    if key and not options.ttl:
+        raise Unsupported("--ttl 0 requires an app of its own: leave out --key")
     return Deployment(
         options.url,
-        (options.key or "").strip(),
+        key,
+        own_app=None if key or store is None else OwnApp(store),
+        ttl_s=options.ttl,
         token_command=options.token_command,
         pids=tuple(options.pids),
-        store_url=values.get("redis", ""),
-        namespace=values.get("namespace", NAMESPACE),
+        store_url=values.get("redis") or "",
+        namespace=values.get("namespace") or NAMESPACE,
     )

@@ -39,7 +39,12 @@ __all__ = ["run"]
 FILE_COLUMNS = 160
 
 BUSY = 0.9
-"""Share of a core from which on a load process counts as the limit."""
+"""Share of a core from which on a process counts as the limit."""
+
+ERRORS = Figure("errors", "errors", "", 0)
+
+_SECRET = {"key", "redis", "token_command"}
+"""Options that may contain a secret, and are in no result."""
 
 Kinds = Mapping[type[Target], Callable[[], Target]]
 """Targets to measure: their class, and what makes one."""
@@ -119,6 +124,7 @@ class _Runner:
                 "does": kind.does,
                 "runs": [],
                 "failures": [],
+                "errors": {},
             }
             for kind in kinds
         }
@@ -147,7 +153,7 @@ class _Runner:
         plain = {
             name: value
             for name, value in vars(options).items()
-            if isinstance(value, int | float | str) and name != "key"
+            if isinstance(value, int | float | str) and name not in _SECRET
         }
         measured = [row for row in self._rows.values() if "left_out" not in row]
         return {
@@ -156,7 +162,7 @@ class _Runner:
             "about": scenario.about,
             "machine": about,
             "options": plain,
-            "figures": [vars(figure) for figure in self._figures(measured)],
+            "figures": [vars(figure) for figure in (*scenario.figures, ERRORS)],
             "rows": [summarise(row, self._rows) for row in measured],
             "absent": absent,
             "left_out": {
@@ -165,12 +171,6 @@ class _Runner:
                 if "left_out" in row
             },
         }
-
-    def _figures(self, rows: list[Row]) -> list[Figure]:
-        """Return the figures that were measured; all of them if nothing was."""
-        keys = {key for row in rows for run in row["runs"] for key in run}
-        every = self._scenario.figures
-        return [figure for figure in every if figure.key in keys] or list(every)
 
     def _measure(
         self, kind: type[Target], make: Callable[[], Target], round_: int
@@ -206,23 +206,40 @@ class _Runner:
             if self._pin:
                 target.pin()
             measurements = self._scenario.measure(trial)
-            if not target.roots:
-                for figure in self._scenario.figures:
-                    if figure.of_process:
-                        measurements.pop(figure.key, None)
+            usage = target.usage()
+            for figure in self._scenario.figures:
+                needed = usage.store_count if figure.of_store else usage.server_count
+                if figure.of_process and not needed:
+                    # Nothing is not 0.
+                    measurements.pop(figure.key, None)
         finally:
-            load.stop()
-            target.stop()
-            shutil.rmtree(folder, ignore_errors=True)
+            self._count_errors(key[0], trial)
+            try:
+                load.stop()
+            finally:
+                target.stop()
+                shutil.rmtree(folder, ignore_errors=True)
         self.latencies[key] = trial.latencies
-        share = max(trial.load_shares, default=0.0)
-        return {**measurements, "load_share": share}
+        shares = {
+            "load_share": trial.load_shares,
+            "server_share": trial.server_shares,
+            "store_share": trial.store_shares,
+        }
+        busiest = {name: max(values) for name, values in shares.items() if values}
+        errors = float(sum(trial.errors.values()))
+        return {**measurements, **busiest, "errors": errors}
+
+    def _count_errors(self, name: str, trial: Trial) -> None:
+        errors = self._rows[name]["errors"]
+        for kind, count in trial.errors.items():
+            errors[kind] = errors.get(kind, 0) + count
 
 
 def summarise(row: Row, rows: dict[str, Row]) -> Row:
     """Add medians, spreads and ratios to streamer, formed within each round."""
     runs = row["runs"]
-    keys = [key for key in (runs[0] if runs else {}) if key != "round"]
+    keys = [key for key in (runs[0] if runs else {}) if all(key in run for run in runs)]
+    keys = [key for key in keys if key != "round"]
     medians, spreads = {}, {}
     for key in keys:
         values = [run[key] for run in runs]
@@ -239,11 +256,23 @@ def summarise(row: Row, rows: dict[str, Row]) -> Row:
         ]
         if both:
             ratios[key] = [statistics.median(both), min(both), max(both)]
-    limited = medians.get("load_share", 0) > BUSY
     return {
         **row,
         "medians": medians,
         "spreads": spreads,
         "ratios": ratios,
-        "limited_by_load": limited,
+        "limited_by_load": medians.get("load_share", 0) > BUSY,
+        "limit": limit_of(medians),
     }
+
+
+def limit_of(medians: dict[str, float]) -> str:
+    """
+    Return what was busy, "" if nothing was: load, server or store.
+
+    The load comes first: figures that it limits say nothing of the server.
+    """
+    for name in ("load", "server", "store"):
+        if medians.get(f"{name}_share", 0) > BUSY:
+            return name
+    return ""

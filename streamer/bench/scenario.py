@@ -15,23 +15,27 @@ from __future__ import annotations
 import contextlib
 import time
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import click
 
 from .load.handle import Load, LoadError
 from .target import Requirements, Target, Transport
+from .usage import Usage
 
 __all__ = [
+    "PERCENTILES",
     "Figure",
     "Measurements",
     "Options",
     "Scenario",
     "Trial",
+    "latency_figures",
     "latency_us",
     "option",
     "transport_option",
@@ -56,6 +60,7 @@ class Figure:
         digits: Decimal places.
         lower_is_better: Which way is better.
         of_process: Whether it needs a server whose processes are on this machine.
+        of_store: Whether it needs a store whose processes are on this machine.
 
     """
 
@@ -65,6 +70,7 @@ class Figure:
     digits: int = 1
     lower_is_better: bool = True
     of_process: bool = False
+    of_store: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,29 @@ class Scenario:
     measure: Callable[[Trial], Measurements]
     options: Sequence[click.Option] = ()
     about: str = ""
+
+
+PERCENTILES: Final = (50, 90, 95, 99)
+
+ERRORS_MAX: Final = 0.01
+"""The share of failed requests above which a measurement means nothing."""
+
+
+def latency_figures(label: str = "", *, prefix: str = "") -> list[Figure]:
+    """
+    Return the figures of the latency that `Trial.note_latency` returns.
+
+    `label` says what it is, at the first one. `prefix` precedes the keys.
+    """
+    return [
+        Figure(
+            f"{prefix}p{percent}_us",
+            f"{label} p{percent}".strip() if i == 0 else f"p{percent}",
+            "µs",
+            0,
+        )
+        for i, percent in enumerate(PERCENTILES)
+    ]
 
 
 @dataclass
@@ -120,7 +149,35 @@ class Trial:
     """Entered around each section that is watched; for profilers."""
     load_cores: frozenset[int] = frozenset()
     load_shares: list[float] = field(default_factory=list)
+    server_shares: list[float] = field(default_factory=list)
+    """How busy the server's processes were, each as a share of a core, on average."""
+    store_shares: list[float] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+    """Requests that failed, by status or reason."""
     latencies: dict[str, array[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._section: tuple[Usage, float] | None = None
+        show, self.say = self.say, self._begin
+        self._show = show
+
+    def _begin(self, what: str) -> None:
+        """Show what is going on; a section of the measurement begins."""
+        self._show(what)
+        self._section = self.target.usage(), time.monotonic()
+
+    def note_shares(self) -> None:
+        """Keep how busy server and store were since `say`."""
+        if self._section is None:
+            return
+        (before, began_s), after = self._section, self.target.usage()
+        wall_s = max(time.monotonic() - began_s, 1e-3)
+        if after.server_count:
+            cpu_s = after.server_cpu_s - before.server_cpu_s
+            self.server_shares.append(cpu_s / wall_s / after.server_count)
+        if after.store_count:
+            cpu_s = after.store_cpu_s - before.store_cpu_s
+            self.store_shares.append(cpu_s / wall_s / after.store_count)
 
     @contextlib.contextmanager
     def watch(self, section: str = "") -> Iterator[Used]:
@@ -171,28 +228,32 @@ class Trial:
 
     def note_load(self, facts: dict[str, Any]) -> None:
         """
-        Keep how busy the load was.
+        Keep how busy load, server and store were since `say`, and count errors.
 
         Raises:
-            LoadError: Requests have failed or were refused.
+            LoadError: More than `ERRORS_MAX` of the requests have failed.
 
         """
+        self.note_shares()
         self.load_shares.append(max(facts["load_shares"]))
-        refused = {
-            s: n for s, n in facts.get("statuses", {}).items() if s[0] not in "23"
-        }
-        if facts.get("failed") or refused:
-            raise LoadError(f"{facts['failed'] or facts['refusal']} {refused}")
+        statuses = facts.get("statuses", {})
+        refused = {s: n for s, n in statuses.items() if s[0] not in "23"}
+        self.errors.update(refused)
+        if facts.get("failed"):
+            self.errors["connection"] += 1
+            raise LoadError(f"{facts['failed']} {refused}")
+        if sum(refused.values()) > ERRORS_MAX * sum(statuses.values()):
+            raise LoadError(f"{facts['refusal']} {refused}")
 
     def note_latency(self, name: str, us: array[int]) -> Measurements:
-        """Keep a latency's distribution; return its p50 and p99."""
+        """Keep a latency's distribution; return its `PERCENTILES`."""
         self.latencies[name] = us
         ordered = sorted(us)
         if not ordered:
             raise LoadError("no message has arrived")
         return {
-            "p50_us": float(ordered[len(ordered) // 2]),
-            "p99_us": float(ordered[len(ordered) * 99 // 100]),
+            f"p{percent}_us": float(ordered[len(ordered) * percent // 100])
+            for percent in PERCENTILES
         }
 
 

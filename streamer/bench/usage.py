@@ -20,12 +20,17 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class Usage(NamedTuple):
-    """CPU seconds so far and resident bytes of a server and of its store."""
+    """
+    CPU seconds so far and resident bytes of a server and of its store, and the numbers
+    of their processes; 0 processes were not measured.
+    """
 
     server_cpu_s: float
     store_cpu_s: float
     server_rss: int
     store_rss: int
+    server_count: int = 0
+    store_count: int = 0
 
 
 class Family(NamedTuple):
@@ -60,6 +65,8 @@ def measure(roots: list[int]) -> Usage:
         sum(map(cpu_s, store)),
         sum(map(_rss, server)),
         sum(map(_rss, store)),
+        len(server),
+        len(store),
     )
 
 

@@ -403,6 +403,15 @@ class Keys:
         # interprets.
         return f"{self.namespace}:{{*}}:log:{app or '*'}:*"
 
+    def app_pattern(self, app: App) -> str:
+        """Return a pattern for SCAN that matches, among others, the keys of an app."""
+        return f"{self.namespace}:{{*}}:*:{app}*"
+
+    def app_of(self, key: bytes) -> str:
+        """Return the name of the app that a key of this deployment belongs to."""
+        parts = key[len(self.namespace) + 1 :].split(b":", 3)
+        return parts[2].decode() if len(parts) > 2 else ""
+
     def _tag(self, bucket: int) -> str:
         return f"{self.namespace}:{{{bucket}}}:"
 

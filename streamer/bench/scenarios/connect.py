@@ -13,6 +13,7 @@ from ..scenario import (
     Options,
     Scenario,
     Trial,
+    latency_figures,
     option,
     transport_option,
 )
@@ -64,10 +65,9 @@ SCENARIO = Scenario(
     title="Opening {connections:,} connections over {transport}, {in_flight} at a time",
     figures=[
         Figure("cpu_us", "CPU per connect", "µs", 0, of_process=True),
-        Figure("store_us", "CPU of the store", "µs", 0, of_process=True),
+        Figure("store_us", "CPU of the store", "µs", 0, of_process=True, of_store=True),
         Figure("per_s", "connects per second", "", 0, lower_is_better=False),
-        Figure("p50_us", "p50", "µs", 0),
-        Figure("p99_us", "p99", "µs", 0),
+        *latency_figures(),
         Figure("rss_kib", "RSS when idle", "KiB", 1, of_process=True),
         Figure("idle", "CPU when idle", "%", 1, of_process=True),
     ],

@@ -19,6 +19,7 @@ from ..scenario import (
     Options,
     Scenario,
     Trial,
+    latency_figures,
     latency_us,
     option,
     transport_option,
@@ -93,8 +94,7 @@ SCENARIO = Scenario(
     figures=[
         Figure("cpu_us", "CPU per delivery", "µs", 2, of_process=True),
         Figure("per_s", "max. deliveries per second", "", 0, lower_is_better=False),
-        Figure("p50_us", "p50 at half of it", "µs", 0),
-        Figure("p99_us", "p99", "µs", 0),
+        *latency_figures("at half of it"),
         Figure("rss_kib", "RSS per connection", "KiB", 1, of_process=True),
     ],
     requirements=requirements,

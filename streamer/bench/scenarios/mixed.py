@@ -14,6 +14,7 @@ from ..scenario import (
     Options,
     Scenario,
     Trial,
+    latency_figures,
     latency_us,
     option,
 )
@@ -68,11 +69,9 @@ def measure(trial: Trial) -> Measurements:
     return {
         "share": used.server_cpu_s / used.wall_s * 100,
         "store": used.store_cpu_s / used.wall_s * 100,
-        "receipt_p50_us": receipt["p50_us"],
-        "receipt_p99_us": receipt["p99_us"],
-        "publish_p99_us": publish["p99_us"],
-        "page_p50_us": page["p50_us"],
-        "page_p99_us": page["p99_us"],
+        **{f"receipt_{key}": us for key, us in receipt.items()},
+        **{f"publish_{key}": us for key, us in publish.items()},
+        **{f"page_{key}": us for key, us in page.items()},
     }
 
 
@@ -82,12 +81,10 @@ SCENARIO = Scenario(
     "per second",
     figures=[
         Figure("share", "core of the server", "%", 0, of_process=True),
-        Figure("store", "core of the store", "%", 0, of_process=True),
-        Figure("receipt_p50_us", "receipt p50", "µs", 0),
-        Figure("receipt_p99_us", "p99", "µs", 0),
-        Figure("publish_p99_us", "publish p99", "µs", 0),
-        Figure("page_p50_us", "page p50", "µs", 0),
-        Figure("page_p99_us", "p99", "µs", 0),
+        Figure("store", "core of the store", "%", 0, of_process=True, of_store=True),
+        *latency_figures("receipt", prefix="receipt_"),
+        *latency_figures("publish", prefix="publish_"),
+        *latency_figures("page", prefix="page_"),
     ],
     requirements=requirements,
     measure=measure,

@@ -13,7 +13,15 @@ from typing import Any
 import click
 
 from ..load.handle import LoadError
-from ..scenario import Figure, Measurements, Options, Scenario, Trial, option
+from ..scenario import (
+    Figure,
+    Measurements,
+    Options,
+    Scenario,
+    Trial,
+    latency_figures,
+    option,
+)
 from ..target import Requirements, Target
 
 __all__ = ["SCENARIO"]
@@ -93,10 +101,9 @@ SCENARIO = Scenario(
     title="The first page of 20, {concurrency} requests at a time",
     figures=[
         Figure("cpu_us", "CPU per request", "µs", 0, of_process=True),
-        Figure("store_us", "CPU of the store", "µs", 0, of_process=True),
+        Figure("store_us", "CPU of the store", "µs", 0, of_process=True, of_store=True),
         Figure("per_s", "max. per second", "", 0, lower_is_better=False),
-        Figure("p50_us", "p50 at half of it", "µs", 0),
-        Figure("p99_us", "p99", "µs", 0),
+        *latency_figures("at half of it"),
     ],
     requirements=requirements,
     measure=measure,

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..scenario import Figure, Measurements, Options, Scenario, Trial, option
+from ..scenario import (
+    Figure,
+    Measurements,
+    Options,
+    Scenario,
+    Trial,
+    latency_figures,
+    option,
+)
 from ..target import Requirements
 
 __all__ = ["SCENARIO"]
@@ -63,10 +71,9 @@ SCENARIO = Scenario(
     "requests at a time",
     figures=[
         Figure("cpu_us", "CPU each", "µs", 1, of_process=True),
-        Figure("store_us", "CPU of the store", "µs", 1, of_process=True),
+        Figure("store_us", "CPU of the store", "µs", 1, of_process=True, of_store=True),
         Figure("per_s", "max. per second", "", 0, lower_is_better=False),
-        Figure("p50_us", "p50 of a request at half of it", "µs", 0),
-        Figure("p99_us", "p99", "µs", 0),
+        *latency_figures("a request at half of it"),
         Figure("bytes", "memory of the store each", "B", 0),
     ],
     requirements=requirements,

@@ -45,7 +45,7 @@ SCENARIO = Scenario(
     title="{connections:,} readers catch up with {missed} missed messages each",
     figures=[
         Figure("cpu_us", "CPU per replayed message", "µs", 1, of_process=True),
-        Figure("store_us", "CPU of the store", "µs", 1, of_process=True),
+        Figure("store_us", "CPU of the store", "µs", 1, of_process=True, of_store=True),
         Figure("per_s", "replayed per second", "", 0, lower_is_better=False),
         *[figure for figure in FIGURES if figure.key not in ("cpu_us", "refused")],
     ],

@@ -21,7 +21,15 @@ import click
 from ...store_url import NAMESPACE
 from ..deployment import StreamerTarget
 from ..load.handle import LoadError
-from ..scenario import Figure, Measurements, Options, Scenario, Trial, option
+from ..scenario import (
+    Figure,
+    Measurements,
+    Options,
+    Scenario,
+    Trial,
+    latency_figures,
+    option,
+)
 from ..target import Requirements, Unsupported
 
 if TYPE_CHECKING:
@@ -77,7 +85,8 @@ class _Backlog:
     def __init__(
         self, trial: Trial, redis: RedisConnection, timetable: Timetable
     ) -> None:
-        self._trial = trial
+        assert isinstance(trial.target, StreamerTarget)
+        self._trial, self._target = trial, trial.target
         self._redis = redis
         self._timetable = timetable
         self._run = f"{random.randrange(16**8):08x}"
@@ -93,6 +102,7 @@ class _Backlog:
         count = max(1, int(options.rate * options.seconds))
         with trial.watch() as used:
             delays_ms = await self._fire(count, options.seconds * 1_000, "due")
+        trial.note_shares()
         result["cpu_us"] = used.server_cpu_s / count * 1e6
         result["store_us"] = used.store_cpu_s / count * 1e6
         delays_us = array("I", (ms * 1_000 for ms in delays_ms))
@@ -120,7 +130,7 @@ class _Backlog:
             )
         self._trial.say("waiting until they are sent")
         await self._sent(due[-1])
-        app, delays_ms = App(self._trial.options.app), []
+        app, delays_ms = App(self._target.app), []
         inbox = Inbox(self._redis)
         for first in range(0, count, PORTION):
             reads = [
@@ -169,7 +179,7 @@ class _Backlog:
         from ...store.keys import bucket_of
         from ...store.scheduling.schedule_records import new_schedule_id
 
-        app = App(self._trial.options.app)
+        app = App(self._target.app)
         for i in which:
             player, due_ms = item(i)
             yield Schedule(
@@ -197,12 +207,11 @@ SCENARIO = Scenario(
     name="schedule",
     title="{rate:,} schedules due per second while {items:,} wait",
     figures=[
-        Figure("p99_us", "p99 of the delay", "µs", 0),
-        Figure("p50_us", "p50", "µs", 0),
+        *latency_figures("delay"),
         Figure("max_us", "maximum", "µs", 0),
         Figure("burst_ms", "a burst is sent after", "ms", 0),
         Figure("cpu_us", "CPU each", "µs", 1, of_process=True),
-        Figure("store_us", "CPU of the store", "µs", 1, of_process=True),
+        Figure("store_us", "CPU of the store", "µs", 1, of_process=True, of_store=True),
         Figure("enter_per_s", "entered per second", "", 0, lower_is_better=False),
         Figure("bytes", "memory of the store each", "B", 0),
     ],
@@ -221,7 +230,6 @@ SCENARIO = Scenario(
             show_default=True,
             help="Namespace of the deployment's keys.",
         ),
-        option("--app", "demo", "App of the items."),
     ],
     about="The delay is by the clock of the store, from the due time to the time of "
     "storing in the inbox. The scheduler looks four times per second, so half of that "

@@ -16,7 +16,15 @@ from typing import Any
 from ..deployment import StreamerTarget
 from ..load.handle import Load, LoadError
 from ..requests import RequestParts
-from ..scenario import Figure, Measurements, Options, Scenario, Trial, option
+from ..scenario import (
+    PERCENTILES,
+    Figure,
+    Measurements,
+    Options,
+    Scenario,
+    Trial,
+    option,
+)
 from ..target import Requirements
 
 __all__ = ["FIGURES", "SCENARIO", "ReaderFleet", "measure", "measurements"]
@@ -132,12 +140,11 @@ def measurements(
     if not facts["done"]:
         plain = {k: v for k, v in facts.items() if isinstance(v, int | float | dict)}
         raise LoadError(f"not all readers came back: {plain}")
-    trial.load_shares.append(facts["load_cpu_s"] / facts["wall_s"])
+    trial.note_load({"load_shares": [facts["load_cpu_s"] / facts["wall_s"]]})
     latency = trial.note_latency("back", facts["duration_us"])
     return {
         "all_s": facts["wall_s"],
-        "p50_s": latency["p50_us"] / 1e6,
-        "p99_s": latency["p99_us"] / 1e6,
+        **{key.replace("_us", "_s"): us / 1e6 for key, us in latency.items()},
         "lost": facts["lost"],
         "doubled": facts["doubled"],
         "gaps": facts["gaps"],
@@ -148,8 +155,7 @@ def measurements(
 
 FIGURES = [
     Figure("all_s", "until all are complete", "s", 2),
-    Figure("p50_s", "p50", "s", 2),
-    Figure("p99_s", "p99", "s", 2),
+    *(Figure(f"p{percent}_s", f"p{percent}", "s", 2) for percent in PERCENTILES),
     Figure("lost", "lost", "", 0),
     Figure("doubled", "duplicates", "", 0),
     Figure("gaps", "gaps", "", 0),
