@@ -107,6 +107,16 @@ async def test_pages_are_filtered_and_reversed(backend: Client, player: str) -> 
     assert titles(rest.notifications) == ["c"]
 
 
+async def test_a_type_may_contain_a_comma(backend: Client, player: str) -> None:
+    for kind in ("a,b", "a", "b", "c\\", "c\\,d"):
+        await backend.publish(player, type=kind, title=kind)
+
+    for kinds in (["a,b"], ["c\\"], ["c\\,d"], ["b", "a,b"]):
+        page = await backend.page(player, type=kinds)
+        assert set(titles(page.notifications)) == set(kinds)
+    assert titles((await backend.page(player, type="a,b")).notifications) == ["a,b"]
+
+
 async def test_an_unchanged_page_is_returned_from_the_cache(
     backend: Client, player: str
 ) -> None:

@@ -26,6 +26,7 @@ from streamer_client import (
     Notification,
     Read,
     Replaced,
+    Unavailable,
     Unread,
     Withdrawn,
 )
@@ -242,6 +243,12 @@ class ClientReader(Reader):
         self._connection = 1
 
     async def run(self) -> None:
+        while True:
+            # A stream that was never connected gives up after a few attempts.
+            with contextlib.suppress(Unavailable):
+                await self._read()
+
+    async def _read(self) -> None:
         cursor = "earliest" if self.reading.from_earliest else None
         async with (
             Client(self._url, token=self._token) as client,

@@ -9,7 +9,7 @@ server does not send it again while it is unchanged.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -129,7 +129,7 @@ class Inboxes:
             "limit": limit,
             "before": before,
             "after": after,
-            "type": (type,) if isinstance(type, str) else tuple(type),
+            "type": _listed((type,) if isinstance(type, str) else type),
             "priority": (priority,) if isinstance(priority, str) else tuple(priority),
             "topic": topic,
             "unread": "true" if unread else None,
@@ -267,6 +267,11 @@ class Inboxes:
     ) -> None:
         """Unmute a type or a topic. Idempotent. Raises as `mute`."""
         await self._http.request("DELETE", _mute(player, type, topic))
+
+
+def _listed(values: Iterable[str]) -> tuple[str, ...]:
+    """Return values of a parameter in which a comma separates values."""
+    return tuple(it.replace("\\", "\\\\").replace(",", "\\,") for it in values)
 
 
 def _player(player: str) -> str:

@@ -25,7 +25,8 @@ OpenAPI document has the devices that could not be resolved.
 
 In a form, ``user_ids[]=a``, ``user_ids[0]=a`` and ``user_ids=a`` all make a list, once
 or repeated. A value may be a list itself: a JSON array, or ids with commas between
-them. So an id that contains a comma must be sent in a JSON array. An unescaped ``+``
+them. So an id that contains a comma, or begins with a bracket, a brace or a quotation
+mark, must be sent in a JSON array; and ``null`` is no id. An unescaped ``+``
 arrives as a space; it is read as the sign of an offset where nothing else is possible.
 
 ``send_time`` is UTC unless it has an offset. If it is absent, null or past, the message
@@ -87,7 +88,8 @@ _WITHOUT_EFFECT: Final = {
 }
 _encode: Final = msgspec.json.Encoder().encode
 _decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode  # any JSON
-_decode_array: Final = msgspec.json.Decoder(list[Any]).decode  # any JSON
+_decode_json: Final = msgspec.json.Decoder().decode  # any JSON
+_JSON_STARTS: Final = ("[", "{", '"')
 _INDEX: Final = re.compile(r"\[\d{0,4}\]")
 _LOST_PLUS: Final = re.compile(r"(:\d\d(\.\d+)?) (\d\d:?\d\d)", re.ASCII)
 
@@ -184,13 +186,18 @@ def _listed(values: Sequence[str]) -> Any:  # what `Parameters` checks
     """Return the items of a form's values, each of which may be a list."""
     items: list[Any] = []
     for value in values:
-        if not value.lstrip().startswith("["):
-            items += [item.strip() for item in value.split(",")] if value else []
+        if not value or value == "null":
+            continue
+        if not value.lstrip().startswith(_JSON_STARTS):
+            items += [item.strip() for item in value.split(",")]
             continue
         try:
-            items += _decode_array(value)
+            decoded = _decode_json(value)
         except (msgspec.DecodeError, RecursionError):
             return value
+        if isinstance(decoded, dict):
+            return value
+        items += decoded if isinstance(decoded, list) else [decoded]
     return items
 
 

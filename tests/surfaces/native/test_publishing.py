@@ -111,6 +111,22 @@ async def test_recipients_of_another_form_are_refused_with_an_example(
     assert 'write {"players": ["alice"]}' in error["problem"]
 
 
+@pytest.mark.parametrize(
+    ("to", "pointer"),
+    [
+        ({"players": "alice"}, "/to/players"),
+        ({"player": "alice", "everyone": True}, "/to/player"),
+        ({"everyone": "true"}, "/to/everyone"),
+    ],
+)
+async def test_a_wrong_member_of_recipients_is_refused_with_an_example(
+    backend: Backend, to: Any, pointer: str
+) -> None:
+    problems = await backend.refused({"to": to, "title": "x"})
+
+    assert 'write {"players": ["alice"]}' in problems[pointer]
+
+
 async def test_a_list_has_at_most_a_thousand_recipients(backend: Backend) -> None:
     problems = await backend.refused([to("a"), to(*map(str, range(999))), to("b")])
 

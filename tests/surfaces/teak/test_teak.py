@@ -405,10 +405,11 @@ async def test_a_time_with_an_offset_is_parsed(
         [("user_ids", '["alice","bob"]')],
         [("user_ids", ' [ "alice" ] '), ("user_ids", "bob")],
         [("user_ids[]", '["alice"]'), ("user_ids[]", "bob")],
+        [("user_ids", '"alice"'), ("user_ids", "bob")],
     ],
     ids=[
         *("bracketed", "repeated", "numbered", "mixed", "commas", "commas-spaces"),
-        *("commas-bracketed", "array", "array-repeated", "array-bracketed"),
+        *("commas-bracketed", "array", "array-repeated", "array-bracketed", "string"),
     ],
 )
 async def test_a_form_is_equivalent_to_json(
@@ -430,7 +431,11 @@ async def test_a_form_with_one_user_makes_a_list(game: Game, bodies: Bodies) -> 
 
 
 @pytest.mark.parametrize(
-    "value", ["", ",", "alice,", '["alice"', "[alice]", '[["alice"]]', "[null]", "[]"]
+    "value",
+    [
+        *("", ",", "alice,", '["alice"', "[alice]", '[["alice"]]', "[null]", "[]"),
+        *("null", '{"alice": 1}', '"alice', '""', "[object Object]"),
+    ],
 )
 async def test_a_form_whose_list_is_broken_is_refused(
     game: Game, bodies: Bodies, value: str

@@ -109,8 +109,9 @@ def _every_problem(app: App, body: bytes, *, many: bool) -> Iterator[FieldError]
 
 
 def _with_example(problem: FieldError) -> FieldError:
-    """Say how recipients are written, where something else than an object is."""
-    if problem.where[-1] == "to" and problem.problem.startswith("Expected `object`"):
+    """Say how recipients are written, where they have another form."""
+    is_of_form = problem.problem.startswith(("Expected ", "is not a known field"))
+    if "to" in problem.where[-2:] and is_of_form:
         return problem._replace(problem=f"{problem.problem}; {_TO_EXAMPLE}")
     return problem
 
