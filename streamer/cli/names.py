@@ -114,7 +114,7 @@ def player_name(text: str) -> Player:
     player = parse_player(text)
     if player is None:
         raise click.UsageError(
-            f"{text!r} is not a valid player: 1 to 128 characters, no control "
-            "characters, and not 'me'"
+            f"{text!r} is not a valid player: 1 to 128 characters, none of them "
+            "invisible, no white space at the ends, and not 'me', '.' or '..'"
         )
     return player
