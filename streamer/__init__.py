@@ -122,7 +122,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      proxies), base_path
     contract/        DECLARES. operation (how a surface declares one), binding (routes
                      from declarations), document and pages (OpenAPI, /docs),
-                     fallbacks, responses, refusals, query_fields, schemas
+                     static_file, client_files (/client: the web client), fallbacks,
+                     responses, refusals, query_fields, schemas
     metrics/         registry (every metric), exposition, scraping
     surfaces/        TRANSLATE. native/ rallyhere/ lootlocker/ gateway/ teak/
                      walletwerk/ operations/: wire (pure), routes, contract

@@ -27,6 +27,7 @@ from starlette.types import ASGIApp
 from .asyncapi import stream_document
 from .components import Components
 from .config import VENDORS, Config
+from .contract.client_files import ClientFiles, client_folder
 from .contract.fallbacks import Fallbacks
 from .contract.pages import Pages
 from .metrics.registry import Metrics
@@ -225,6 +226,7 @@ def _asgi(app: App, components: Components) -> Starlette:
             *_native(components),
             *operations.routes(),
             *pages.routes(),
+            *ClientFiles(client_folder()).routes(),
             *_vendors(components),
         ],
         middleware=_middleware(components),

@@ -12,6 +12,7 @@ from importlib import metadata
 from typing import Final
 
 from .config import VENDORS
+from .contract.client_files import CLIENT
 from .contract.document import write
 from .contract.operation import Surface
 from .contract.pages import PAGES
@@ -35,6 +36,7 @@ SURFACES: Final = (
     WALLETWERK,
     OPERATIONS,
     PAGES,
+    CLIENT,
 )
 """In the order of the document."""
 

@@ -1,5 +1,6 @@
 """
-Build hook: compiles the C sources when the package is built or installed from source.
+Build hook: compiles the C sources when the package is built or installed from source,
+and puts the web client into a wheel.
 
 hatchling calls it, as ``pyproject.toml`` says; it is not part of a wheel. Without a
 compiler the build warns and goes on: the package is complete in Python.
@@ -37,6 +38,9 @@ class Compile(BuildHookInterface[Any]):
     """Compiles the C sources into a library beside them, with ``$CC`` or ``cc``."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if version != "editable":
+            # A clone serves the web client from its own folder.
+            build_data["force_include"]["clients/web/src"] = "streamer/web_client"
         folder = Path(self.root, "streamer", "compiled")
         # The module stands alone; the package cannot be imported from here.
         names = runpy.run_path(str(folder / "library.py"))

@@ -10,24 +10,19 @@ Starlette.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Iterable
-from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 from msgspec.json import encode
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute
-from starlette.types import Receive, Scope, Send
 
-from ..transports.web.requests import etag_matches
 from .binding import bind
 from .operation import CACHED, Header, Operation, ResponseSpec, Surface, header
 from .schemas import Schema
+from .static_file import StaticFile
 
 __all__ = ["PAGES", "Pages"]
 
@@ -187,7 +182,7 @@ class Pages:
         self._docs = docs
 
     def routes(self) -> list[BaseRoute]:
-        landing = (LANDING, _Text(HTML, self._landing))
+        landing = (LANDING, _file(HTML, self._landing))
         if not self._docs:
             return bind([landing])
         viewer = _viewer()
@@ -195,15 +190,15 @@ class Pages:
         return bind(
             [
                 landing,
-                (DOCUMENT, _Text(JSON, lambda: encode(self._write()))),
+                (DOCUMENT, _file(JSON, lambda: encode(self._write()))),
                 (
                     STREAM_DOCUMENT,
-                    _Text(JSON, lambda: encode(self._write_stream())),
+                    _file(JSON, lambda: encode(self._write_stream())),
                 ),
-                (PAGE, _Text(HTML, lambda: _PAGE)),
-                (START, _Text(SCRIPT, lambda: _START)),
-                (VIEWER, _Text(SCRIPT, script.read_bytes)),
-                (STYLE, _Text(STYLESHEET, style.read_bytes)),
+                (PAGE, _file(HTML, lambda: _PAGE)),
+                (START, _file(SCRIPT, lambda: _START)),
+                (VIEWER, _file(SCRIPT, script.read_bytes)),
+                (STYLE, _file(STYLESHEET, style.read_bytes)),
             ]
         )
 
@@ -215,28 +210,8 @@ class Pages:
         ).encode()
 
 
-class _Text:
-    """A file as an ASGI application. `read` is called once, at the first request."""
-
-    def __init__(self, media: str, read: Callable[[], bytes]) -> None:
-        self._media = media
-        self._read = read
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {**_HEADERS, "ETag": self._etag}
-        if etag_matches(Request(scope), self._etag):
-            response = Response(status_code=304, headers=headers)
-        else:
-            response = Response(self._body, headers=headers, media_type=self._media)
-        await response(scope, receive, send)
-
-    @cached_property
-    def _body(self) -> bytes:
-        return self._read()
-
-    @cached_property
-    def _etag(self) -> str:
-        return f'"{hashlib.sha256(self._body).hexdigest()[:32]}"'
+def _file(media: str, read: Callable[[], bytes]) -> StaticFile:
+    return StaticFile(media, read, _HEADERS)
 
 
 def _viewer() -> Path:

@@ -80,6 +80,24 @@ def test_a_wheel_has_its_package_and_nothing_else(
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in packed)
 
 
+def test_the_server_has_the_web_client(wheels: dict[str, Path]) -> None:
+    source = ROOT / "clients" / "web" / "src"
+    with zipfile.ZipFile(wheels["server"]) as archive:
+        packed = {
+            name.removeprefix("streamer/web_client/"): archive.read(name)
+            for name in archive.namelist()
+            if name.startswith("streamer/web_client/")
+        }
+
+    written = {
+        str(path.relative_to(source)): path.read_bytes()
+        for path in source.rglob("*")
+        if path.is_file()
+    }
+    assert packed == written
+    assert "index.js" in packed
+
+
 @needs_compiler
 def test_the_server_has_its_library_and_a_tag_for_every_python(
     wheels: dict[str, Path],
