@@ -110,7 +110,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
       scheduling/    schedules, planning, scheduler, sender, campaigns
       access/        authenticator, key_sets (keys of foreign issuers), key_uses (when
                      keys were last used), failures (of authentication, by address),
-                     revocation, tickets, minting
+                     revocation, tickets, minting, demo_sessions (what /demo
+                     gives to anybody)
       node/          quotas, in_flight, store_watch, deployment_check, request_context,
                      player_names, fast_log
     transports/      CARRY

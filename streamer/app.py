@@ -32,6 +32,7 @@ from .contract.fallbacks import Fallbacks
 from .contract.pages import Pages
 from .metrics.registry import Metrics
 from .openapi import document, surfaces_of
+from .service.access.demo_sessions import DemoSessions
 from .service.access.minting import TokenMint
 from .service.inboxes.search import InboxSearch
 from .service.inboxes.topics import TopicOperations
@@ -48,6 +49,7 @@ from .surfaces.lootlocker.server_sessions import ServerSessions
 from .surfaces.native.campaigns.routes import NativeCampaigns
 from .surfaces.native.common import problems
 from .surfaces.native.contract import NATIVE
+from .surfaces.native.demo.routes import Demo
 from .surfaces.native.inboxes.routes import NativeInboxes
 from .surfaces.native.publishing.routes import NativePublishing
 from .surfaces.native.routes import Native
@@ -218,15 +220,18 @@ def _asgi(app: App, components: Components) -> Starlette:
         stream_document,
         apis,
         docs=components.config.docs,
+        demo=components.config.demo_page,
     )
     # Before the first route, which compiles the convertor.
     register_url_convertor("path", AnyText())
+    client = ClientFiles(client_folder())
     return Application(
         [
             *_native(components),
             *operations.routes(),
             *pages.routes(),
-            *ClientFiles(client_folder()).routes(),
+            *client.routes(),
+            *_demo(components, client),
             *_vendors(components),
         ],
         middleware=_middleware(components),
@@ -272,6 +277,15 @@ def _native(components: Components) -> list[BaseRoute]:
     )
     parts = (publishing, native, inboxes, topics, campaigns)
     return [route for part in parts for route in part.routes()]
+
+
+def _demo(components: Components, client: ClientFiles) -> list[BaseRoute]:
+    if not components.config.demo_page:
+        return []
+    sessions = DemoSessions(
+        components.apps, components.publisher, Rates(components.redis)
+    )
+    return Demo(sessions, client).routes()
 
 
 def _vendors(components: Components) -> list[BaseRoute]:

@@ -168,6 +168,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     background: bool = True
     """Whether this process also sends due schedules, as `streamer scheduler` does."""
     log_level: LogLevel = "info"
+    demo_page: bool = False
+    """
+    Whether ``/demo`` exists, where anybody may try the app ``demo``. `streamer serve`
+    sets it when it prints credentials of that app.
+    """
     access_log: bool = True
     """Whether the log has a line for each request, at level ``info``."""
     access_log_probes: bool = False

@@ -20,6 +20,7 @@ from .contract.schemas import Schema
 from .surfaces.gateway.contract import GATEWAY
 from .surfaces.lootlocker.contract import LOOTLOCKER
 from .surfaces.native.contract import NATIVE
+from .surfaces.native.demo.contract import DEMO
 from .surfaces.operations.contract import OPERATIONS
 from .surfaces.rallyhere.contract import RALLYHERE
 from .surfaces.teak.contract import TEAK
@@ -37,6 +38,7 @@ SURFACES: Final = (
     OPERATIONS,
     PAGES,
     CLIENT,
+    DEMO,
 )
 """In the order of the document."""
 

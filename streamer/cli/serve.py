@@ -144,6 +144,9 @@ async def _serve(config: Config, explicit: Sequence[str], demo: bool | None) -> 
         if embedded:
             local = are_local(config.host, sockets)
             made = await prepare(url, config, demo=demo, local=local)
+            if made is not None and made.key:
+                # Who sees the credentials may also see the page that uses such ones.
+                config = msgspec.structs.replace(config, demo_page=True)
         # What selects the store, for the commands that are printed. The URL of an
         # external one may have passwords, before the host or as options.
         options = {name: str(getattr(config, name)) for name in explicit}

@@ -69,7 +69,7 @@ _LANDING: Final = """\
 <h1>streamer {version}</h1>
 <p>A push server for notifications.</p>
 <p>APIs: {apis}.</p>
-<ul>{docs}
+<ul>{demo}{docs}
 <li><a href="healthz">healthz</a>: the process answers
 <li><a href="readyz">readyz</a>: a publish would be stored and delivered
 </ul>
@@ -78,6 +78,8 @@ _LANDING: Final = """\
 _LANDING_DOCS: Final = """
 <li><a href="docs">docs</a>: all operations, as a <a href="openapi.json">document</a>
 <li><a href="asyncapi.json">asyncapi.json</a>: the messages of a stream"""
+_DEMO: Final = """
+<li><a href="demo">demo</a>: two players, live, in your browser"""
 _HEADERS: Final = {
     # The names have no version, so caches revalidate; an unchanged file is a 304.
     "Cache-Control": "no-cache",
@@ -165,6 +167,7 @@ class Pages:
         write_stream: The same for the AsyncAPI document.
         apis: The names of the APIs that answer, for the landing page.
         docs: Whether the documents and their page are served, too.
+        demo: Whether the page ``/demo`` exists.
 
     """
 
@@ -175,11 +178,13 @@ class Pages:
         apis: Iterable[str] = (),
         *,
         docs: bool = True,
+        demo: bool = False,
     ) -> None:
         self._write = write
         self._write_stream = write_stream
         self._apis = ", ".join(apis)
         self._docs = docs
+        self._demo = demo
 
     def routes(self) -> list[BaseRoute]:
         landing = (LANDING, _file(HTML, self._landing))
@@ -206,6 +211,7 @@ class Pages:
         return _LANDING.format(
             version=importlib.metadata.version("streamer-server"),
             apis=self._apis,
+            demo=_DEMO if self._demo else "",
             docs=_LANDING_DOCS if self._docs else "",
         ).encode()
 

@@ -62,7 +62,7 @@ def test_the_document_has_every_surface(written: dict[str, Any]) -> None:
         for operation in item.values()
     }
 
-    assert named == surfaces | {"operations", "contract", "client"}
+    assert named == surfaces | {"operations", "contract", "client", "demo"}
 
 
 def test_names_of_operations_are_unique() -> None:

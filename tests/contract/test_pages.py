@@ -84,6 +84,15 @@ async def test_the_root_leads_to_the_documentation(client: httpx2.AsyncClient) -
     assert links == ["docs", "openapi.json", "asyncapi.json", "healthz", "readyz"]
 
 
+async def test_the_root_leads_to_the_demo_first() -> None:
+    pages = Starlette(routes=Pages(document, dict, demo=True).routes())
+    transport = httpx2.ASGITransport(pages)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://a") as client:
+        page = (await client.get("/")).text
+
+    assert re.findall(r'<a href="([^"]+)"', page)[0] == "demo"
+
+
 async def test_the_policy_allows_scripts_of_this_server_only(
     client: httpx2.AsyncClient,
 ) -> None:

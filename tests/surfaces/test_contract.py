@@ -49,7 +49,7 @@ CHROMIUM = next(
 
 @pytest.fixture
 def routes() -> list[Any]:
-    config = msgspec.structs.replace(Config(), metrics_token=SCRAPER)
+    config = msgspec.structs.replace(Config(), metrics_token=SCRAPER, demo_page=True)
     asgi: Any = build(config, "unix:///nowhere").asgi
     # The access log wraps the application.
     return list(asgi._app.routes)

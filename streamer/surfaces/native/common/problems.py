@@ -72,6 +72,8 @@ def problem(error: Error) -> Response:
         case errors.LimitReached(limit=limit):
             status, kind = _LIMIT_STATUS.get(limit, 503), "limit-reached"
             members["limit"] = limit.name.lower()
+        case errors.RateLimited():
+            status, kind = 429, "limit-reached"
         case errors.OverQuota(quota=quota):
             status, kind = 429, "over-quota"
             members["quota"] = quota.name.lower()

@@ -1,0 +1,1 @@
+"""The page ``/demo`` and what it asks the server for."""
