@@ -42,7 +42,7 @@ const DARK = `
   --on-warn: var(--streamer-on-warning, #ffd58a);
   --bad: var(--streamer-error, #3a1719);
   --on-bad: var(--streamer-on-error, #ffb4b4);
-  --shade: var(--streamer-shadow, 0 0 0 1px rgb(255 255 255 / 6%), 0 20px 48px -8px rgb(0 0 0 / 70%));`;
+  --shade: var(--streamer-shadow, 0 0 0 1px rgb(255 255 255 / 11%), 0 20px 48px -8px rgb(0 0 0 / 70%));`;
 
 export const CSS = `
 :host {${LIGHT}
@@ -162,8 +162,9 @@ h2 { font-size: 16px; font-weight: 650; letter-spacing: -.01em; flex: 1; }
 .acts .icon { width: 16px; height: 16px; }
 .item:hover .acts, .acts:focus-within { opacity: 1; }
 @media (hover: none) {
-  .acts { position: static; opacity: 1; box-shadow: none; background: none; justify-content: flex-end; padding: 0 12px 8px; margin-block-start: -8px; }
-  .acts .tool { min-width: 40px; height: 36px; }
+  .acts { inset-block: auto 2px; inset-inline-end: 6px; opacity: 1; box-shadow: none; background: none; padding: 0; }
+  .acts .tool { min-width: 40px; height: 38px; }
+  .item .meta { padding-inline-end: 56px; }
 }
 
 .empty { display: grid; justify-items: center; gap: 4px; padding: 56px 32px 64px; text-align: center; color: var(--soft); }

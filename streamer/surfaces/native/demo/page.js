@@ -44,7 +44,6 @@ class Player {
   #topic;
   #line;
   #lostAt = 0;
-  #missed = 0;
 
   constructor(name, topic) {
     this.#name = name;
@@ -98,7 +97,6 @@ class Player {
     if (status === "open" && this.#lostAt) {
       const seconds = ((performance.now() - this.#lostAt) / 1000).toFixed(1);
       this.#lostAt = 0;
-      this.#missed = 0;
       this.#say("back", `Resumed after ${seconds} s, from the last cursor`);
     } else if (previous === "open" && status !== "open") {
       this.#lostAt = performance.now();
