@@ -128,7 +128,9 @@ async def test_it_publishes_to_the_players_and_the_topic_of_the_session(
     ]
     for log, notification_id in zip(logs, ids, strict=True):
         assert notification_id is not None
-        (entry,) = (await inbox.page(log, count=10)).entries
+        page = await inbox.page(log, count=10)
+        assert page.entries is not None
+        (entry,) = page.entries
         assert entry.entry.id == notification_id
     bob = Log(DEMO_APP, session.players[1].player)
     assert not (await inbox.page(bob, count=10)).entries

@@ -21,7 +21,17 @@ from ....contract.operation import (
     matching,
 )
 from ....contract.refusals import BODY, QUOTA, RATE_LIMITED, STORE, WRITE, unknown
-from ....errors import UsedUp
+from ....errors import (
+    Conflict,
+    Draining,
+    Forbidden,
+    ForeignOrigin,
+    IssuerUnavailable,
+    LimitReached,
+    TooLate,
+    Unauthenticated,
+    UsedUp,
+)
 from ....model import Priority
 from ....service.access.demo_sessions import SESSION_CHARS, Recipient
 from ..common import problems
@@ -145,6 +155,17 @@ DEMO: Final = Surface(
     description="The page `/demo`, where the setting `demo_page` allows it.",
     refuse=problems.problem,
     error_type=Problem,
-    never_raised=(UsedUp,),
+    # Nobody is asked for a credential, and nothing is kept open or sent later.
+    never_raised=(
+        Conflict,
+        Draining,
+        Forbidden,
+        ForeignOrigin,
+        IssuerUnavailable,
+        LimitReached,
+        TooLate,
+        Unauthenticated,
+        UsedUp,
+    ),
     operations=(PAGE, SCRIPT, LINE, STYLE, OPEN, PUBLISH),
 )
