@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from ..e2e.processes import KEY, TOKEN, free_port
@@ -104,6 +105,18 @@ async def test_the_main_job(installed: Path, tmp_path: Path) -> None:
         await tailing.wait()
 
     assert line.endswith(b"Hello\n")
+
+
+async def test_a_wheel_serves_the_web_client_and_the_demo(
+    installed: Path, tmp_path: Path
+) -> None:
+    source = ROOT / "clients" / "web" / "src" / "index.js"
+    with serving(installed, tmp_path) as (url, _), httpx2.Client(base_url=url) as http:
+        assert http.get("/client/index.js").content == source.read_bytes()
+        script = http.get("/demo/page.js").text
+        (path,) = set(re.findall(r'"\.\./(client/\w+/)index\.js"', script))
+        assert "immutable" in http.get(f"/{path}index.js").headers["cache-control"]
+        assert http.post("/demo/session", json={}).status_code == 200
 
 
 def test_the_doctor_finds_the_library(

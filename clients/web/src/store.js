@@ -98,6 +98,8 @@ export class InboxStore {
   /** @type {Notification[]} */ #items = [];
   /** @type {string | null} */ #next = null;
   #unread = 0;
+  /** The number to show until a page is read. @type {number | null} */
+  #held = null;
   /** @type {Status} */ #status = "idle";
   #isLoaded = false;
 
@@ -159,6 +161,7 @@ export class InboxStore {
       client.on("read", (mark) => this.#marked(mark)),
       client.on("unread", (unread) => this.#counted(unread)),
       client.on("gap", () => this.#reload()),
+      client.on("reset", () => this.#reset()),
       client.on("status", (change) => this.#moved(change)),
     ];
     this.#status = client.status;
@@ -181,6 +184,7 @@ export class InboxStore {
     this.#reading = null;
     this.#journal = null;
     this.#loading = null;
+    this.#held = null;
     this.#again = false;
     // What happens from now on is missed, so `start` reads the list again.
     this.#isLoaded = false;
@@ -283,20 +287,8 @@ export class InboxStore {
   async setFilter(filter) {
     if (JSON.stringify(filter) === JSON.stringify(this.#filter)) return;
     this.#filter = { ...filter };
-    this.#items = [];
-    this.#next = null;
-    this.#isLoaded = false;
-    if (this.#stops.length > 0) {
-      // A read under way is of the former filter.
-      this.#generation += 1;
-      this.#abort.abort();
-      this.#abort = new AbortController();
-      this.#reading = null;
-      this.#changed();
-      await this.refresh();
-    } else {
-      this.#changed();
-    }
+    this.#empty();
+    if (this.#stops.length > 0) await this.refresh();
   }
 
   /**
@@ -380,7 +372,8 @@ export class InboxStore {
           this.#reading = null;
           this.#journal = null;
           this.#loading = null;
-          this.#changed();
+          this.#held = null;
+          this.#settleMarked();
           if (this.#again) this.#reload();
         }
       }
@@ -400,6 +393,31 @@ export class InboxStore {
       ...options,
       signal: this.#abort.signal,
     });
+  }
+
+  /** Forget the list, and a read under way, which is of what was shown before. */
+  #empty() {
+    this.#items = [];
+    this.#next = null;
+    this.#isLoaded = false;
+    this.#generation += 1;
+    this.#abort.abort();
+    this.#abort = new AbortController();
+    this.#reading = null;
+    this.#journal = null;
+    this.#loading = null;
+    this.#held = null;
+    this.#again = false;
+    this.#changed();
+  }
+
+  /** Another player: nothing of the former one may be seen. */
+  #reset() {
+    this.#changes.clear();
+    this.#unread = 0;
+    this.#error = null;
+    this.#empty();
+    if (this.#status === "open") this.#reload();
   }
 
   /** @param {Page} page */
@@ -447,6 +465,7 @@ export class InboxStore {
 
   /** @param {ReadMark} mark */
   #marked(mark) {
+    const shown = this.#changes.size > 0 ? this.#shownUnread() : null;
     if (typeof mark.unread === "number") this.#unread = mark.unread;
     const at = new Date(this.#now()).toISOString();
     if (mark.all) {
@@ -466,6 +485,8 @@ export class InboxStore {
       if (returned && [...ids].some((id) => this.#find(id) < 0)) this.#reload();
     } else {
       // Cursors cannot be compared with ids, so only the server knows which these are.
+      // Whether the number includes the changes that are shown already, the page says.
+      this.#held = shown;
       this.#changed();
       this.#reload();
     }
@@ -632,8 +653,8 @@ export class InboxStore {
       try {
         result = await send();
       } catch (error) {
-        this.#changes.delete(change);
-        this.#failed(during, error);
+        // Of another player by now, it is nobody's business.
+        if (this.#changes.delete(change)) this.#failed(during, error);
         throw error;
       }
       this.#failed(during, null);
@@ -725,6 +746,7 @@ export class InboxStore {
   // What is shown
 
   #shownUnread() {
+    if (this.#held !== null) return this.#held;
     let unread = this.#unread;
     for (const change of this.#changes) {
       const count = this.#unconfirmed(change).length;

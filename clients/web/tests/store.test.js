@@ -294,6 +294,25 @@ test("a mark that is kept for later stays visible until the stream tells of it",
   assert.equal(store.getSnapshot().pending, false);
 });
 
+test("the number does not go back when a kept mark was sent before the stream opened", async () => {
+  const { client, store } = await loaded([2, 1], { count: 2 });
+  client.move("offline");
+  void store.markRead(notification(1).id);
+  client.take("markRead").answer(undefined);
+  await settled();
+  assert.equal(unread(store), 1);
+  client.move("open");
+  client.emit("read", { ids: null, read: true, unread: 1 });
+  client.count(1);
+  assert.equal(unread(store), 1);
+  const read = notification(1, { read_at: "2026-01-01T00:00:00Z" });
+  client.take("page").answer(page([2, read], { unread: 1 }));
+  await settled();
+
+  assert.equal(unread(store), 1);
+  assert.equal(store.getSnapshot().pending, false);
+});
+
 test("a deleted notification is gone at once, and is back if that is refused", async () => {
   const { client, store } = await loaded([2, 1], { count: 2 });
   const refused = store.remove(notification(2).id);
@@ -474,4 +493,24 @@ test("an answer after the stop changes nothing", async () => {
   await settled();
 
   assert.deepEqual(titles(store), []);
+});
+
+test("nothing of a player is shown to the next one", async () => {
+  const { client, store } = await loaded([2, 1], { count: 2 });
+  void store.markRead(notification(1).id);
+  const slow = store.refresh();
+  const request = client.take("markRead") && client.take("page");
+  client.move("connecting");
+  client.emit("reset");
+  assert.deepEqual(titles(store), []);
+  assert.equal(unread(store), 0);
+  assert.equal(store.getSnapshot().pending, false);
+  request.answer(page([2, 1], { unread: 2 }));
+  await slow;
+  assert.deepEqual(titles(store), []);
+  client.move("open");
+  client.take("page").answer(page([9]));
+  await settled();
+
+  assert.deepEqual(titles(store), ["number 9"]);
 });

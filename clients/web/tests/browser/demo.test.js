@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 
-import { SERVER, browser, server, test } from "./setup.js";
+import { Server } from "../running_server.js";
+import { SERVER, browser, server, test, violations } from "./setup.js";
 
 const WAIT = { timeout: 20_000 };
 
@@ -108,12 +109,33 @@ test("two tabs have one connection for each player, and are in step", async (t) 
   assert.deepEqual(faults, []);
 });
 
+test("it works below a prefix of a proxy", async (t) => {
+  const prefixed = await Server.start({ demo_page: true, base_path: "/push" });
+  t.after(() => prefixed.discard());
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  const page = await context.newPage();
+  await page.goto(`${prefixed.url}/push/`);
+  await page.getByRole("link").first().click();
+  await page.waitForURL("**/push/demo");
+  await page.locator("#alice .status.open").waitFor(WAIT);
+  await publish(page, "Alice", "below a prefix");
+  await page.locator("#alice .message", { hasText: "below a prefix" }).waitFor(WAIT);
+
+  assert.ok(prefixed.proxy.requests.every((it) => it.split(" ")[1].startsWith("/push/")));
+});
+
 for (const [width, scheme] of [[1280, "dark"], [360, "light"]]) {
-  test(`the page fits ${width} px, ${scheme}`, async (t) => {
+  test(`the page fits ${width} px, and axe finds nothing, ${scheme}`, async (t) => {
     const { page } = await visit(t, {
       viewport: { width, height: 800 },
       colorScheme: scheme,
     });
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
+    await publish(page, "Bob", "seen by axe");
+    await page.locator("#bob .message", { hasText: "seen by axe" }).waitFor(WAIT);
+    await page.locator("#alice .break").click();
+    await page.locator("#alice .cut").waitFor(WAIT);
+    assert.deepEqual(await violations(page), []);
   });
 }

@@ -1,12 +1,8 @@
 // <streamer-inbox> in Chromium, on a real server.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 
-import { ELEMENT, SERVER, api, browser, inboxPage, newPlayer, openPage, pageOf, publish, test } from "./setup.js";
-
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+import { ELEMENT, SERVER, api, browser, inboxPage, newPlayer, openPage, pageOf, publish, test, violations } from "./setup.js";
 
 /** A page with the element for a player, in a browser profile of its own. */
 async function visit(t, player, { attributes, more, options, policy } = {}) {
@@ -25,17 +21,6 @@ async function isConnected(page) {
   await page.waitForFunction(
     () => document.querySelector("streamer-inbox").store.getSnapshot().loading === null,
   );
-}
-
-async function violations(page) {
-  await page.addScriptTag({ content: AXE });
-  // Colors are compared when nothing moves any more.
-  await page.waitForFunction(() => {
-    const root = document.querySelector("streamer-inbox").shadowRoot;
-    return root.getAnimations().length === 0;
-  });
-  const found = await page.evaluate(() => globalThis.axe.run());
-  return found.violations.map((it) => `${it.id}: ${it.nodes.map((n) => n.html).join("\n")}`);
 }
 
 test("the badge counts, the list shows, and what arrives is a toast", async (t) => {
@@ -108,6 +93,7 @@ test("older notifications are loaded on demand, and the tab shows what is unread
 
   await inbox.locator(".filters").getByRole("button", { name: /^Unread/ }).click();
   await items.nth(1).waitFor({ state: "detached" });
+  await items.first().waitFor();
   assert.deepEqual(await items.locator(".name").allTextContents(), ["unread one"]);
   await items.locator(".main").click();
   await inbox.getByText("All caught up").waitFor();

@@ -1,5 +1,7 @@
 // Chromium with pages of a real server's origin, and that server, with its demo.
 
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { after, test as run } from "node:test";
 import { chromium } from "playwright-core";
 
@@ -16,6 +18,8 @@ const ARGUMENTS = [
   // A page that a test makes up has no address, so it could not connect to this machine.
   "--disable-features=LocalNetworkAccessChecks",
 ];
+
+const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 
 const executablePath = process.env.TEST_CHROMIUM;
 const isRunning = !skip && !!executablePath;
@@ -110,4 +114,18 @@ export function inboxPage(token, attributes = "", more = "") {
     ${ELEMENT}<main><h1>A game</h1><button id="before">Play</button>
     <streamer-inbox token="${token}" ${attributes}></streamer-inbox>
     <button id="after">Quit</button></main>${more}`;
+}
+
+/** What axe finds wrong with a page as it is now, each with where it is. */
+export async function violations(page) {
+  // A page's policy does not hold for what a debugger does.
+  await page.evaluate(readFileSync(AXE, "utf8"));
+  // Colors are compared when nothing moves any more.
+  await page.waitForFunction(() =>
+    [document, ...[...document.querySelectorAll("streamer-inbox")].map((it) => it.shadowRoot)]
+      .flatMap((root) => root.getAnimations())
+      .every((it) => it.playState !== "running"),
+  );
+  const found = await page.evaluate(() => globalThis.axe.run());
+  return found.violations.map((it) => `${it.id}: ${it.nodes.map((n) => n.html).join("\n")}`);
 }
