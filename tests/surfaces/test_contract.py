@@ -188,7 +188,7 @@ checks.ignored_auth.enabled = false
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def site(start: Start, mint: Mint, add_key: AddKey) -> Any:
-    server = await start(metrics_token=SCRAPER)
+    server = await start(metrics_token=SCRAPER, demo_page=True)
     config = Config(host="127.0.0.1", port=0, drain_s=1)
     host = Host(server.app.asgi, config, drain=server.app.drain)
     url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -240,7 +240,7 @@ GROUPS = {
     ),
     "campaigns": (
         r"^native\.(campaigns?|putCampaign|cards?|putCards|setCardStatus)$"
-        r"|^(walletwerk|teak|operations|contract)\."
+        r"|^(walletwerk|teak|operations|contract|client|demo)\."
     ),
     "players": (
         r"^native\.(topics|joinTopic|leaveTopic|mutes|mute\w+|unmute\w+|stream"
