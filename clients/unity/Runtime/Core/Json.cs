@@ -34,13 +34,14 @@ namespace Streamer
         /// <summary>Levels of arrays and objects that can be read.</summary>
         public const int DepthMax = 512;
 
+        // Before the values below, which have them.
+        private static readonly List<JsonValue> NoItems = new List<JsonValue>();
+        private static readonly List<string> NoKeys = new List<string>();
+
         public static readonly JsonValue Missing = new JsonValue(JsonKind.Missing, null);
         public static readonly JsonValue Null = new JsonValue(JsonKind.Null, null);
         public static readonly JsonValue True = new JsonValue(JsonKind.Bool, "true");
         public static readonly JsonValue False = new JsonValue(JsonKind.Bool, "false");
-
-        private static readonly List<JsonValue> NoItems = new List<JsonValue>();
-        private static readonly List<string> NoKeys = new List<string>();
 
         private readonly string _text;
         private readonly List<JsonValue> _items;

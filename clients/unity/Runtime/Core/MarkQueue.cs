@@ -94,7 +94,7 @@ namespace Streamer
             if (_sending != null || _operations.Count == 0 || _clock.NowS < _notBeforeS) return;
             Operation first = _operations[0];
             _sending = _rest.SendAsync(
-                "POST", "players/me/notifications/" + first.Action, first.Body.ToString());
+                "POST", "players/me/notifications/" + first.Action, first.Body.ToString(), 1);
         }
 
         private int FirstWaiting { get { return _sending == null ? 0 : 1; } }
@@ -106,15 +106,14 @@ namespace Streamer
             if (sent.IsFaulted)
             {
                 var error = (StreamerException)sent.Exception.InnerException;
-                // 401: another token may come. Without a response, or with a temporary
-                // refusal, it waits for a better time.
+                // 401: another token may come.
                 bool isFinal = error.Status >= 400 && error.Status < 500
-                    && error.Status != 401 && error.Status != 429 && error.Status != 408;
+                    && error.Status != 401 && !error.IsTemporary;
                 if (!isFinal)
                 {
                     // A hopeless token stays so for long, and the source is asked each time.
                     double maxS = error.Status == 401 ? HopelessMaxS : RetryMaxS;
-                    _notBeforeS = _clock.NowS + Reconnect.FirstS
+                    _notBeforeS = _clock.NowS + error.RetryAfterS + Reconnect.FirstS
                         + Reconnect.FullJitterS(_failures++, _clock.Random(), maxS);
                     return;
                 }

@@ -77,6 +77,9 @@ namespace Streamer
         /// <summary>Between two attempts that the application asks for.</summary>
         private const double HurryMinS = 1;
 
+        /// <summary>Between two attempts while the platform says that there is no network.</summary>
+        private const double AwayAttemptS = 60;
+
         private enum Phase { Idle, Token, Opening, Greeting, Open, Wait, Ended }
 
         private readonly string _url;
@@ -101,6 +104,7 @@ namespace Streamer
         private double _lastUnixS;
         private double _silenceS;
         private double _heartbeatS;
+        private bool _hasNetwork = true;
         private bool _hasPinged;
         private bool _isProbing;
         private double _attemptAtS;
@@ -179,6 +183,22 @@ namespace Streamer
             }
         }
 
+        /// <summary>
+        /// The platform says whether there is a network. Without one there are no attempts,
+        /// except one a minute: platforms are wrong at times.
+        /// </summary>
+        internal void SetNetwork(bool isReachable)
+        {
+            if (isReachable == _hasNetwork) return;
+            _hasNetwork = isReachable;
+            if (isReachable) Wake();
+        }
+
+        private bool MayAttempt(double nowS)
+        {
+            return nowS >= _attemptAtS && (_hasNetwork || nowS >= _lastAttemptS + AwayAttemptS);
+        }
+
         internal void Tick()
         {
             double nowS = _clock.NowS;
@@ -188,7 +208,7 @@ namespace Streamer
             bool hasSlept = Math.Max(passedS, unixS - _lastUnixS) > SleepS;
             _lastTickS = nowS;
             _lastUnixS = unixS;
-            if (_phase == Phase.Wait && nowS >= _attemptAtS) Enter(Phase.Token);
+            if (_phase == Phase.Wait && MayAttempt(nowS)) Enter(Phase.Token);
             if (_phase == Phase.Token) OpenSocket();
             if (_socket == null) return;
             if (hasSlept && _phase == Phase.Open) Probe();

@@ -136,6 +136,11 @@ namespace Streamer
         public int Status { get; private set; }
         /// <summary>The word in the type of the problem, such as over-quota; null without one.</summary>
         public string Problem { get; private set; }
+        /// <summary>Seconds that the server asks to wait; 0 without.</summary>
+        public double RetryAfterS { get; internal set; }
+
+        /// <summary>Whether the same request may succeed later.</summary>
+        public bool IsTemporary { get; internal set; }
 
         public StreamerException(string message, int status = 0, string problem = null) : base(message)
         {

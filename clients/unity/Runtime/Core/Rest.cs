@@ -58,13 +58,15 @@ namespace Streamer
         /// Send a request; the task ends during a later <see cref="Tick"/>, or with a
         /// <see cref="StreamerException"/>.
         /// </summary>
-        internal Task<JsonValue> SendAsync(string method, string path, string body = null)
+        internal Task<JsonValue> SendAsync(
+            string method, string path, string body = null, int attemptsMax = AttemptsMax)
         {
             var call = new Call
             {
                 Request = new HttpRequest { Method = method, Url = _baseUrl + path, Body = body },
                 StartedS = _clock.NowS,
-                NotBeforeS = double.MinValue
+                NotBeforeS = double.MinValue,
+                AttemptsMax = attemptsMax
             };
             _calls.Add(call);
             return call.Result.Task;
@@ -142,7 +144,7 @@ namespace Streamer
             var error = new StreamerException(
                 status + " " + (problem.Detail ?? "without an explanation"), status, problem.Word);
             // A 409 with Retry-After is a limit that passes.
-            bool isTemporary = status == 429 || status == 502 || status == 503 || status == 504
+            bool isTemporary = status == 408 || status == 429 || status == 502 || status == 503 || status == 504
                 || (status == 409 && response.RetryAfter != null);
             bool isPermanentLimit =
                 problem.Limit == "topics_per_player" || problem.Limit == "mutes_per_player";
@@ -174,11 +176,12 @@ namespace Streamer
 
         private void Retry(Call call, StreamerException error, string retryAfter)
         {
-            double waitS = Reconnect.FullJitterS(call.Attempts++, _clock.Random())
-                + (Reconnect.ParseRetryAfter(retryAfter, _clock.UnixS) ?? 0);
-            call.NotBeforeS = _clock.NowS + waitS;
+            error.IsTemporary = true;
+            error.RetryAfterS = Reconnect.ParseRetryAfter(retryAfter, _clock.UnixS) ?? 0;
+            call.NotBeforeS = _clock.NowS + error.RetryAfterS
+                + Reconnect.FullJitterS(call.Attempts++, _clock.Random());
             bool isTooLate = call.NotBeforeS - call.StartedS > RetryS;
-            if (isTooLate || call.Attempts >= AttemptsMax) call.Fail(error);
+            if (isTooLate || call.Attempts >= call.AttemptsMax) call.Fail(error);
         }
 
         private sealed class Call
@@ -190,6 +193,7 @@ namespace Streamer
             internal double AttemptStartedS;
             internal double NotBeforeS;
             internal int Attempts;
+            internal int AttemptsMax;
             internal bool IsRenewed;
             internal bool IsDone;
 

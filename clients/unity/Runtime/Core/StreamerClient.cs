@@ -60,6 +60,7 @@ namespace Streamer
         private bool _isTicking;
         private bool _isDisposed;
         private bool _hasPlayer;
+        private bool _hasNetwork = true;
 
         /// <summary>A notification, once each, in order.</summary>
         public event Action<Notification> NotificationReceived;
@@ -170,6 +171,21 @@ namespace Streamer
             _tokens.Hurry();
             _marks.Hurry();
             _stream.Wake();
+        }
+
+        /// <summary>
+        /// What the platform says of the network. Without one the client waits; when it is
+        /// back it reconnects at once. May be called at any rate.
+        /// </summary>
+        public void SetNetwork(bool isReachable)
+        {
+            if (isReachable && !_hasNetwork)
+            {
+                _tokens.Hurry();
+                _marks.Hurry();
+            }
+            _hasNetwork = isReachable;
+            _stream.SetNetwork(isReachable);
         }
 
         /// <summary>Store a cursor by hand. Only without <see cref="StreamerOptions.AutoCommit"/>.</summary>

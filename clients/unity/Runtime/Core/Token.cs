@@ -5,9 +5,9 @@ using System.Threading.Tasks;
 namespace Streamer
 {
     /// <summary>
-    /// Returns a player token of your backend. Called before a connection unless the last
-    /// token is known to be good for another minute, when the server refuses a token, and
-    /// on an open stream before the token ends. A failure is repeated with back-off.
+    /// Returns a player token of your backend. Called before a connection if the last token
+    /// ends within a minute, when the server refuses a token, and on an open stream before
+    /// the token ends. A failure is repeated with back-off.
     /// </summary>
     public delegate Task<string> TokenSource();
 
@@ -70,10 +70,11 @@ namespace Streamer
             if (Current == token && CanRenew) Current = null;
         }
 
-        /// <summary>Before a connection: forget a token that is not known to be good.</summary>
+        /// <summary>Before a connection: forget a token that ends soon.</summary>
         internal void BeforeConnection()
         {
-            if (CanRenew && _endsAtUnixS - _clock.UnixS < FreshS) Current = null;
+            // When one that cannot be read ends, the server says so.
+            if (CanRenew && _endsAtUnixS > 0 && _endsAtUnixS - _clock.UnixS < FreshS) Current = null;
         }
 
         /// <summary>Whether it is time to renew the token of an open stream.</summary>

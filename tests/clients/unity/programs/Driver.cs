@@ -193,10 +193,10 @@ internal static class Driver
                     _clock.Skip(command["s"].AsDouble());
                     break;
                 case "online":
-                    _client.Wake();
+                    _client.SetNetwork(true);
                     break;
                 case "offline":
-                    // The platform of a game tells nothing that the silence would not.
+                    _client.SetNetwork(false);
                     break;
                 case "pause":
                     _isPaused = true;

@@ -54,6 +54,7 @@ namespace Streamer.Net
         private string _closeReason;
         private bool _isGone;
         private bool _isClosing;
+        private bool _isEnded;
 
         internal TcpSocket(Uri url, RemoteCertificateValidationCallback validate)
         {
@@ -91,7 +92,8 @@ namespace Streamer.Net
                     return;
                 }
                 Enqueue(WebSocketFrames.Close, new byte[] { 1000 >> 8, 1000 & 0xff });
-                // The reader must not wait for a consumer that has left.
+                // The reader must not wait for a consumer that has left. It reads on to the
+                // answer, for a second.
                 _isGone = true;
                 Monitor.PulseAll(_lock);
             }
@@ -244,8 +246,10 @@ namespace Streamer.Net
                     }
                     _frames.Write(next.Key, next.Value, _random);
                     if (next.Key != WebSocketFrames.Close) continue;
-                    // The peer closes first, which frees its side at once.
-                    if (_isClosing) Thread.Sleep(CloseTimeoutMs);
+                    lock (_lock)
+                    {
+                        if (_isClosing && !_isEnded) Monitor.Wait(_lock, CloseTimeoutMs);
+                    }
                     return;
                 }
             }
@@ -270,13 +274,16 @@ namespace Streamer.Net
 
         private void PutEnd(SocketEvent end)
         {
+            bool hasAnswer;
             lock (_lock)
             {
                 _events.Enqueue(end);
-                _isGone = true;
+                _isGone = _isEnded = true;
+                // The writer has the answer to the peer's close to send, and closes then.
+                hasAnswer = _outgoing.Count > 0 && end.Code != 0;
                 Monitor.PulseAll(_lock);
             }
-            if (!_isClosing) CloseTcp();
+            if (!hasAnswer) CloseTcp();
         }
 
         private static void StartThread(ThreadStart run, string name)
