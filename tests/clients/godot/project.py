@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-__all__ = ["ADDON", "files_of"]
+__all__ = ["ADDON", "ADDON_FOLDER", "PROJECT", "files_of"]
 
 ROOT = Path(__file__).parents[3]
-ADDON = ROOT / "clients" / "godot" / "addons" / "streamer"
+ADDON_FOLDER = ROOT / "clients" / "godot"
+ADDON = ADDON_FOLDER / "addons" / "streamer"
 PROJECT = Path(__file__).parent / "project"
 COUNTING = ROOT / "clients" / "conformance" / "counting.json"
 CLASS_CACHE = ".godot/global_script_class_cache.cfg"
@@ -19,6 +20,12 @@ def files_of(mode: str) -> dict[str, bytes]:
     files = {path.name: path.read_bytes() for path in PROJECT.iterdir()}
     for path in ADDON.iterdir():
         files[f"addons/streamer/{path.name}"] = path.read_bytes()
+    for path in (ADDON_FOLDER / "example").iterdir():
+        files[f"example/{path.name}"] = path.read_bytes()
+    readme = (ADDON_FOLDER / "README.md").read_text()
+    blocks = re.findall(r"^```gdscript\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    for number, block in enumerate(blocks):
+        files[f"readme/{number}.gd"] = block.encode()
     files["counting.json"] = COUNTING.read_bytes()
     files["mode.txt"] = mode.encode()
     files[CLASS_CACHE] = _class_cache(files)

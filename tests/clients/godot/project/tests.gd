@@ -490,6 +490,26 @@ func test_a_wrong_url_is_refused() -> void:
 	equal(client.open("https://x"), ERR_INVALID_PARAMETER)
 
 
+func test_examples_of_the_readme_and_the_sample_scene_compile() -> void:
+	var examples := DirAccess.get_files_at("res://readme")
+	truth(examples.size() >= 3, "the examples are there")
+	for example in examples:
+		var script: GDScript = load("res://readme/" + example)
+		truth(script != null and script.can_instantiate(), example)
+	var scene: PackedScene = load("res://example/inbox.tscn")
+	var inbox := scene.instantiate()
+	inbox.url = "http://127.0.0.1:9"
+	inbox.token = "t"
+	add_child(inbox)
+	inbox._show_on_top(StreamerNotification.read(JSON.parse_string(notification_text(1))))
+	inbox._show_on_top(StreamerNotification.read(JSON.parse_string(notification_text(2))))
+	inbox._show_on_top(StreamerNotification.read(JSON.parse_string(notification_text(1))))
+	var list: ItemList = inbox.get_node("Column/List")
+	equal(list.item_count, 2)
+	equal(list.get_item_metadata(0), id(1))
+	inbox.free()
+
+
 func begin(token := "t0", source := Callable()) -> void:
 	http = Fakes.FakeHttp.new()
 	sockets.clear()
