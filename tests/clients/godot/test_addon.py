@@ -11,6 +11,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,7 +70,7 @@ def test_scripts_are_typed() -> None:
 async def test_client_on_a_real_engine(tmp_path: Path) -> None:
     godot = Godot(tmp_path)
     await godot.start(files_of("tests"))
-    results: dict[str, list[str]] = {}
+    results: dict[str, Sequence[str]] = {}
     try:
         while (result := await next_result(godot)).test != "end":
             results[result.test] = result.problems
@@ -87,7 +88,7 @@ class Result(NamedTuple):
     """What was wrong in one test."""
 
     test: str
-    problems: list[str] = []
+    problems: Sequence[str] = ()
 
 
 async def next_result(godot: Godot) -> Result:

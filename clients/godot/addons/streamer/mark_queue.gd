@@ -107,6 +107,15 @@ func hurry() -> void:
 	_not_before_s = minf(_not_before_s, _clock.now_s() + Reconnect.FIRST_S * _clock.random())
 
 
+## Stop. What waits is sent in the next run of the game.
+func close() -> void:
+	var waiting := _operations.duplicate()
+	_operations.clear()
+	_sending = null
+	for one: Operation in waiting:
+		one.finished.emit(StreamerResult.failed("the client is closed; the mark is kept", true))
+
+
 func tick() -> void:
 	if _sending != null and _sending.result != null:
 		_take(_sending.result)

@@ -128,6 +128,10 @@ func state() -> State:
 func start() -> void:
 	if not _phase in [Phase.IDLE, Phase.ENDED]:
 		return
+	# What was refused before is not tried again, and another token may be.
+	if _phase == Phase.ENDED:
+		_tokens.refuse(_sent_token)
+	_reconnect.begin()
 	_last_tick_s = _clock.now_s()
 	_last_unix_s = _clock.unix_s()
 	# Without it an application could hammer by stopping and starting.
@@ -356,6 +360,9 @@ func _move_to(to: String) -> void:
 
 
 func _probe() -> void:
+	# Another one must not put off the end of a line that does not answer this one.
+	if _is_probing:
+		return
 	_socket.send(Wire.PING)
 	_has_pinged = true
 	_is_probing = true

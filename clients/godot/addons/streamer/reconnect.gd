@@ -31,6 +31,11 @@ func _init(clock: Clock) -> void:
 	_clock = clock
 
 
+## The application starts the stream: a refused token is replaced once again.
+func begin() -> void:
+	_renewed = false
+
+
 func mark_open() -> void:
 	_opened_at_s = _clock.now_s()
 

@@ -89,6 +89,7 @@ func close() -> void:
 	_stream.stop()
 	_store.flush()
 	_rest.abort("the client is closed")
+	_marks.close()
 	_has_player = false
 	for child in get_children():
 		child.queue_free()

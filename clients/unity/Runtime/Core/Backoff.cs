@@ -81,6 +81,9 @@ namespace Streamer
         /// <summary>Seconds of <see cref="WaitS"/> that the server asked for.</summary>
         internal double DelayS { get; private set; }
 
+        /// <summary>The application starts the stream: a refused token is replaced once again.</summary>
+        internal void Begin() { _renewed = false; }
+
         internal void MarkOpen() { _openedAtS = _clock.NowS; }
 
         internal void MarkProved()

@@ -88,6 +88,16 @@ namespace Streamer
             _notBeforeS = Math.Min(_notBeforeS, _clock.NowS + Reconnect.FirstS * _clock.Random());
         }
 
+        /// <summary>Stop. What waits is sent in the next run of the game, if the store keeps it.</summary>
+        internal void Close()
+        {
+            var waiting = new List<Operation>(_operations);
+            _operations.Clear();
+            _sending = null;
+            foreach (Operation one in waiting)
+                one.Done.TrySetException(new StreamerException("the client is closed; the mark is kept"));
+        }
+
         internal void Tick()
         {
             if (_sending != null && _sending.IsCompleted) Finish();

@@ -156,6 +156,9 @@ namespace Streamer
         internal void Start()
         {
             if (_phase != Phase.Idle && _phase != Phase.Ended) return;
+            // What was refused before is not tried again, and another token may be.
+            if (_phase == Phase.Ended) _tokens.Refuse(_sentToken);
+            _reconnect.Begin();
             End = null;
             _lastTickS = _clock.NowS;
             _lastUnixS = _clock.UnixS;
@@ -406,6 +409,8 @@ namespace Streamer
 
         private void Probe()
         {
+            // Another one must not put off the end of a line that does not answer this one.
+            if (_isProbing) return;
             _socket.Send(Message.Ping);
             _hasPinged = _isProbing = true;
             _silenceS = 0;

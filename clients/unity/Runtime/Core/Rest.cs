@@ -45,6 +45,7 @@ namespace Streamer
         private readonly TokenKeeper _tokens;
         private readonly IClock _clock;
         private readonly List<Call> _calls = new List<Call>();
+        private bool _isClosed;
 
         internal Rest(string baseUrl, IHttp http, TokenKeeper tokens, IClock clock)
         {
@@ -61,6 +62,12 @@ namespace Streamer
         internal Task<JsonValue> SendAsync(
             string method, string path, string body = null, int attemptsMax = AttemptsMax)
         {
+            if (_isClosed)
+            {
+                var failed = new TaskCompletionSource<JsonValue>();
+                failed.SetException(new StreamerException("the client is closed"));
+                return failed.Task;
+            }
             var call = new Call
             {
                 Request = new HttpRequest { Method = method, Url = _baseUrl + path, Body = body },
@@ -83,6 +90,13 @@ namespace Streamer
             {
                 if (_calls[i].IsDone) _calls.RemoveAt(i);
             }
+        }
+
+        /// <summary>Drop all requests, and take no more.</summary>
+        internal void Close()
+        {
+            _isClosed = true;
+            Abort("the client is closed");
         }
 
         /// <summary>Drop all requests.</summary>

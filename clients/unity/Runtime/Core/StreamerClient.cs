@@ -133,12 +133,14 @@ namespace Streamer
             _options.CursorStore.Flush();
         }
 
+        /// <summary>Disconnect for good. Marks that wait are kept for the next run of the game.</summary>
         public void Dispose()
         {
             if (_isDisposed) return;
             Stop();
             _isDisposed = true;
-            _rest.Abort("the client is closed");
+            _rest.Close();
+            _marks.Close();
         }
 
         /// <summary>Do what there is to do. Does not wait; allocates nothing when idle.</summary>

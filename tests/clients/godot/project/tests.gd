@@ -338,6 +338,48 @@ func test_a_refused_token_is_replaced_once() -> void:
 	equal(calls.size(), 1)
 
 
+func test_after_the_end_a_start_asks_for_another_token() -> void:
+	var calls := []
+	begin(
+		"",
+		func() -> String:
+			calls.append(1)
+			return "t%d" % calls.size()
+	)
+	for i in 2:
+		socket().end(4200, "token")
+		pass_s(2)
+	equal(client.state(), Stream.State.ENDED)
+	client.restart()
+	pass_s(3)
+	hello()
+	equal(socket().sent, ['{"token":"t3","type":"auth"}'])
+
+
+func test_waking_often_does_not_keep_a_dead_line() -> void:
+	begin()
+	hello()
+	for i in 8:
+		client.wake()
+		pass_s(1)
+	truth(sockets[0].is_aborted, "nobody answered")
+	equal(sockets[0].sent.size(), 2)
+
+
+func test_a_closed_client_keeps_its_marks_for_the_next_run() -> void:
+	begin()
+	hello()
+	var results := []
+	var act := func() -> void: results.append(await client.mark_read(["a"]))
+	act.call()
+	_end()
+	equal(results.size(), 1)
+	truth(not results[0].ok, "told")
+	begin()
+	frames(1)
+	equal(http.last().request_body, '{"ids":["a"]}')
+
+
 func test_another_player_gets_its_own_cursor() -> void:
 	var next := [jwt("alice", clock.unix_at_s, clock.unix_at_s + 3600)]
 	begin("", func() -> String: return next[0])

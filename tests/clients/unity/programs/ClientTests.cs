@@ -157,6 +157,21 @@ internal static class StreamTests
         Check.True(!world.Socket.IsGone, "it has answered");
     }
 
+    public static void Waking_often_does_not_keep_a_dead_line()
+    {
+        var world = new World();
+        world.Hello();
+        for (int i = 0; i < 8; i++)
+        {
+            world.Client.Wake();
+            world.Pass(1);
+        }
+
+        Check.True(world.Sockets[0].IsAborted, "nobody answered");
+        Check.Equal("{\"type\":\"ping\"}", world.Sockets[0].Sent[1]);
+        Check.Equal(2, world.Sockets[0].Sent.Count);
+    }
+
     public static void After_sleep_a_dead_line_is_found_in_seconds()
     {
         var world = new World();
@@ -337,6 +352,28 @@ internal static class TokenTests
         Check.Equal(2, calls);
     }
 
+    public static void After_the_end_a_start_asks_for_another_token()
+    {
+        int calls = 0;
+        var world = new World(delegate (StreamerOptions options)
+        {
+            options.Token = null;
+            options.TokenSource = delegate { return World.Done("t" + ++calls); };
+        });
+        for (int i = 0; i < 2; i++)
+        {
+            world.Socket.End(4200, "token");
+            world.Pass(2);
+        }
+        Check.Equal(StreamerState.Ended, world.Client.State);
+        world.Client.Start();
+        world.Pass(3);
+        world.Hello();
+
+        Check.Equal("{\"type\":\"auth\",\"token\":\"t3\"}", world.Socket.Sent[0]);
+        Check.Equal(StreamerState.Open, world.Client.State);
+    }
+
     public static void The_clock_of_the_device_may_be_hours_ahead()
     {
         var world = new World();
@@ -470,6 +507,19 @@ internal static class MarkTests
         world.Http.Last.Answer(204);
         world.Pass(1);
         Check.Equal(0, world.Client.PendingMarks);
+    }
+
+    public static void A_closed_client_keeps_its_marks_for_the_next_run()
+    {
+        var world = new World();
+        world.Hello();
+        Task<int> mark = world.Client.MarkRead("a");
+        world.Client.Dispose();
+        Check.True(mark.IsFaulted, "told");
+        world.Begin();
+        world.Pass(0.1);
+
+        Check.Equal("{\"ids\":[\"a\"]}", world.Http.Last.Request.Body);
     }
 
     public static void A_refused_mark_is_dropped_and_told()
@@ -691,6 +741,7 @@ internal static class RequestTests
         world.Client.Dispose();
 
         Check.True(page.IsFaulted && world.Http.Last.IsAborted, "it fails");
+        Check.True(world.Client.ReadPageAsync().IsFaulted, "later ones as well");
         Check.Throws<ObjectDisposedException>(world.Client.Start);
     }
 
