@@ -39,8 +39,9 @@ const PING_AFTER_HEARTBEATS := 1.2
 const DEAD_AFTER_HEARTBEATS := 2.5
 ## After sleep, a connection that does not answer a ping for so long is dead.
 const PROBE_S := 5.0
-## More time than this between two ticks is sleep.
-const SLEEP_S := 5.0
+## More time than this between two ticks is sleep. Less is a game that loads a level;
+## networks forget a connection after half a minute at the earliest.
+const SLEEP_S := 30.0
 ## Of the time between two ticks so much counts as silence: the client did not read.
 const TICK_MAX_S := 1.0
 ## Keeps a server with a heartbeat of 0 from making its clients spin.

@@ -68,8 +68,11 @@ namespace Streamer
         internal const double DeadAfterHeartbeats = 2.5;
         /// <summary>After sleep, a connection that does not answer a ping for so long is dead.</summary>
         internal const double ProbeS = 5;
-        /// <summary>More time than this between two ticks is sleep.</summary>
-        internal const double SleepS = 5;
+        /// <summary>
+        /// More time than this between two ticks is sleep. Less is a game that loads a level;
+        /// networks forget a connection after half a minute at the earliest.
+        /// </summary>
+        internal const double SleepS = 30;
         /// <summary>Of the time between two ticks so much counts as silence: the client did not read.</summary>
         private const double TickMaxS = 1;
         /// <summary>Keeps a server with a heartbeat of 0 from making its clients spin.</summary>

@@ -55,7 +55,7 @@ func _ready() -> void:
 		"ready",
 		{
 			"protocol": 1,
-			"client": "streamer-godot 0.2.0",
+			"client": "Godot",
 			"transports": ["websocket"],
 			"capabilities":
 			[

@@ -26,7 +26,7 @@ internal static class Driver
     private static void Main()
     {
         Out.WriteLine(
-            "{\"event\":\"ready\",\"protocol\":1,\"client\":\"streamer-unity 0.2.0\","
+            "{\"event\":\"ready\",\"protocol\":1,\"client\":\"Unity\","
             + "\"transports\":[\"websocket\"],\"capabilities\":[\"ack\",\"clock\",\"first_message\","
             + "\"int64\",\"mark\",\"network\",\"page\",\"pause\",\"queue\",\"random\",\"token_source\"]}");
         new Thread(ReadCommands) { IsBackground = true }.Start();
