@@ -40,6 +40,7 @@ namespace Streamer.Net
         /// <summary>A peer that is gone must not keep a closed connection.</summary>
         private const int CloseTimeoutMs = 1000;
         private const int AddressTimeoutMs = 3000;
+        private const int SendTimeoutMs = 10000;
         private const int OutgoingMax = 1000;
 
         private readonly Uri _url;
@@ -55,6 +56,7 @@ namespace Streamer.Net
         private bool _isGone;
         private bool _isClosing;
         private bool _isEnded;
+        private bool _isWriterGone;
 
         internal TcpSocket(Uri url, RemoteCertificateValidationCallback validate)
         {
@@ -178,6 +180,8 @@ namespace Streamer.Net
                     if (_isGone) break;
                     _tcp = tcp = new Socket(address.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
                     _tcp.NoDelay = true;
+                    // Ends the writer of a peer that does not read.
+                    _tcp.SendTimeout = SendTimeoutMs;
                 }
                 try
                 {
@@ -259,6 +263,7 @@ namespace Streamer.Net
             }
             finally
             {
+                lock (_lock) _isWriterGone = true;
                 if (_isGone) CloseTcp();
             }
         }
@@ -280,7 +285,7 @@ namespace Streamer.Net
                 _events.Enqueue(end);
                 _isGone = _isEnded = true;
                 // The writer has the answer to the peer's close to send, and closes then.
-                hasAnswer = _outgoing.Count > 0 && end.Code != 0;
+                hasAnswer = _outgoing.Count > 0 && end.Code != 0 && !_isWriterGone;
                 Monitor.PulseAll(_lock);
             }
             if (!hasAnswer) CloseTcp();
