@@ -162,6 +162,7 @@ async def test_a_wrong_token_ends_the_stream_with_the_servers_words(
     assert stopped["reason"]
 
 
+@pytest.mark.nightly
 async def test_a_token_that_ends_is_renewed_on_the_open_stream(
     serve_streams: Serve, driver: Driver
 ) -> None:
