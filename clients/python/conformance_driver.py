@@ -41,8 +41,8 @@ READY = {
     "client": "Python",
     "transports": ["websocket", "sse", "poll"],
     "capabilities": [
-        *("ack", "auto", "clock", "int64", "mark", "page", "pause", "publish"),
-        *("queue", "random", "statuses", "subscribe", "token_source"),
+        *("ack", "auto", "clock", "int64", "mark", "nul", "page", "pause"),
+        *("publish", "queue", "random", "statuses", "subscribe", "token_source"),
     ],
 }
 

@@ -377,13 +377,21 @@ scenario(
     gets(1, body="x" * 900_000),
     ALIVE,
 )
-TEXT: Final = 'grüße 😀 \u2028\u2029 \x00\x7f "\\/ <b>&amp; \r\n\t שלום'
+TEXT: Final = 'grüße 😀 \u2028\u2029 \x01\x7f "\\/ <b>&amp; \r\n\t שלום'
 scenario(
     "text arrives unchanged, whatever is in it",
     "2",
     BEGIN,
     say(note(1, title=TEXT, data={TEXT: [TEXT]})),
     gets(1, title=TEXT, data={TEXT: [TEXT]}),
+)
+scenario(
+    "the character NUL arrives unchanged",
+    "2",
+    BEGIN,
+    say(note(1, title="a\0b", data={"a\0b": ["\0"]})),
+    gets(1, title="a\0b", data={"a\0b": ["\0"]}),
+    needs=("nul",),
 )
 scenario(
     "no data is another thing than null",

@@ -21,8 +21,8 @@ const READY = {
   client: "Web",
   transports: ["websocket", "sse", "eventsource", "poll"],
   capabilities: [
-    ...["ack", "auto", "clock", "first_message", "int64", "mark", "network", "page"],
-    ...["queue", "random", "subscribe", "token_source"],
+    ...["ack", "auto", "clock", "first_message", "int64", "mark", "network", "nul"],
+    ...["page", "queue", "random", "subscribe", "token_source"],
   ],
 };
 

@@ -28,7 +28,7 @@ internal static class Driver
         Out.WriteLine(
             "{\"event\":\"ready\",\"protocol\":1,\"client\":\"Unity\","
             + "\"transports\":[\"websocket\"],\"capabilities\":[\"ack\",\"clock\",\"first_message\","
-            + "\"int64\",\"mark\",\"network\",\"page\",\"pause\",\"queue\",\"random\",\"token_source\"]}");
+            + "\"int64\",\"mark\",\"network\",\"nul\",\"page\",\"pause\",\"queue\",\"random\",\"token_source\"]}");
         new Thread(ReadCommands) { IsBackground = true }.Start();
         while (true)
         {
