@@ -15,6 +15,8 @@ class LosingProxy:
         self._clients: list[asyncio.StreamWriter] = []
         self._servers: list[asyncio.StreamWriter] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._lose_at: bytes | None = None
+        self._lost = asyncio.Event()
 
     async def listen(self) -> str:
         """Begin; return its URL."""
@@ -37,6 +39,10 @@ class LosingProxy:
     ) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await source.read(65_536):
+                if self._lose_at is not None and self._lose_at in data:
+                    self._lose_at = None
+                    self.lose_clients()
+                    self._lost.set()
                 sink.write(data)
 
     @property
@@ -47,6 +53,11 @@ class LosingProxy:
     def lose_clients(self) -> None:
         for writer in self._clients:
             writer.transport.abort()
+
+    def lose_clients_instead_of(self, text: bytes) -> asyncio.Event:
+        """Drop the clients when the server sends `text`; return what is set then."""
+        self._lose_at, self._lost = text, asyncio.Event()
+        return self._lost
 
     async def close(self) -> None:
         assert self._listener is not None
