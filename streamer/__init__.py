@@ -85,10 +85,11 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
     store/           REMEMBERS. Everything Redis: keys; deployment (the record of whose
                      store it is); lua/, a script per step
       client/        connection (multiplexed), address (where the store is), sentinel
-                     (who tells where), commands, replies, pubsub (announcements),
-                     unannounced (those that the store refused), replicated (writes that
-                     replicas confirm), faults (what fails, told seldom), health, trial
-                     (tries every command)
+                     (who tells where), commands, replies, subscriber (a connection for
+                     subscriptions, kept open), pubsub (announcements), unannounced
+                     (those that the store refused), replicated (writes that replicas
+                     confirm), faults (what fails, told seldom), health,
+                     trial (tries every command)
       server/        embedded (the private Valkey), directory, memory,
                      password, running, backup, server_binary
       logs/          inbox, appending, entries, page_reads, numbered, receipts, views,

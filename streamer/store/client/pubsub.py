@@ -2,9 +2,9 @@
 Announcements: from Redis' sharded Pub/Sub to this process.
 
 Decides which channels are subscribed and how an announcement is parsed. Knows Pub/Sub
-replies and reconnecting. Knows nothing of readers, nor what a missed announcement
-costs: `PubSubHandler.on_subscribed` reports when one *may* have been missed, and the
-handler reads the log.
+replies; `subscriber` keeps the connection. Knows nothing of readers, nor what a missed
+announcement costs: `PubSubHandler.on_subscribed` reports when one *may* have been
+missed, and the handler reads the log.
 
 An announcement is one message on a log's channel, its parts separated by spaces::
 
@@ -26,41 +26,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import Counter
 from collections.abc import Iterable
 from typing import Final, Protocol
-
-import hiredis
 
 from ...errors import StoreUnavailable
 from ...model import Entry, Log
 from ...store_url import NAMESPACE
 from ..keys import keys_of
 from .address import StoreAddress, address_of
-from .connection import Command, Reply, RespConnection, connect
+from .commands import Command
 from .faults import StoreFaults
+from .subscriber import Subscriber
 
 __all__ = ["PubSub", "PubSubHandler"]
 
 BATCH: Final = 512
 """Channels per command, so that resubscribing does not block the store."""
 
-PING_S: Final = 1.0
-SILENCE_S: Final = 3.5
-"""A connection that is silent for so long in spite of pings is dropped."""
-
-WATCH_S: Final = 0.5
-"""How often it is looked at what is due."""
-
 LINGER_S: Final = 5.0
 """How long a channel without readers stays subscribed: the next poll comes soon."""
 
-BACK_OFF_S: Final = (0.05, 1.0)
-
 PART: Final = "subscriptions"
-CONNECT_PART: Final = "connection for announcements"
-"""The names of subscribing and of connecting in `StoreFaults`."""
+"""The name of subscribing in `StoreFaults`."""
 
 _logger = logging.getLogger(__name__)
 
@@ -110,31 +98,30 @@ class PubSub:
     ) -> None:
         self._address = address_of(store)
         self._keys = keys_of(namespace, self._address.database)
-        self._faults = faults or StoreFaults(self._address.where)
         self._handler = handler
-        self._name = name
         self._logs: dict[bytes, Log] = {}
         self._confirmed: dict[Log, asyncio.Future[None]] = {}
         self._resolved: asyncio.Future[None] | None = None
         self._subscribers: Counter[Log] = Counter()
         self._unused: dict[Log, float] = {}
-        self._connection: RespConnection | None = None
-        self._lost = asyncio.Event()
-        self._has_received = False
-        """Whether a reply has arrived since the last check; cheaper than a time."""
-        self._was_refused = False
-        """Whether the store has refused a subscription on this connection."""
+        self._subscriber = Subscriber(
+            self._address,
+            self,
+            name=name,
+            part=PART,
+            faults=faults or StoreFaults(self._address.where),
+        )
         self.losses = 0
         """Number of times the connection was lost."""
 
     @property
     def connected(self) -> bool:
-        return self._connection is not None
+        return self._subscriber.connected
 
     @property
     def server(self) -> str:
         """The name of the run of the connected server; "" if not known."""
-        return self._connection.server if self._connection is not None else ""
+        return self._subscriber.server
 
     async def subscribe(self, log: Log) -> None:
         """
@@ -159,13 +146,13 @@ class PubSub:
         confirmed = self._confirmed.get(log)
         if confirmed is None:
             confirmed = asyncio.get_running_loop().create_future()
-            if self._connection is None:
+            if not self._subscriber.connected:
                 confirmed.cancel()
                 return confirmed
             self._confirmed[log] = confirmed
             channel = self._keys.channel(log).encode()
             self._logs[channel] = log
-            self._connection.send(("SSUBSCRIBE", channel))
+            self._subscriber.send(("SSUBSCRIBE", channel))
         return confirmed
 
     async def wait_confirmed(self, begun: asyncio.Future[None]) -> None:
@@ -176,7 +163,7 @@ class PubSub:
             StoreUnavailable: The connection was lost before the confirmation.
 
         """
-        if self._connection is None:
+        if not self._subscriber.connected:
             raise StoreUnavailable
         if not begun.done():
             # Callers share the future, so a cancelled one must not cancel it.
@@ -195,66 +182,17 @@ class PubSub:
 
     def reconnect(self) -> None:
         """Drop the connection; `run` opens another."""
-        if self._connection is not None:
-            self._connection.abort()
+        self._subscriber.reconnect()
 
     async def run(self) -> None:
         """Keep the connection open; runs until cancelled."""
-        low_s, high_s = BACK_OFF_S
-        delay_s = low_s
-        try:
-            while True:
-                if await self._connect():
-                    await self._watch()
-                    self._forget_connection()
-                    self.losses += 1
-                    if not self._was_refused:
-                        delay_s = low_s
-                        _logger.warning("announcements interrupted: connection lost")
-                await asyncio.sleep(delay_s * random.uniform(0.5, 1))
-                delay_s = min(2 * delay_s, high_s)
-        finally:
-            if self._connection is not None:
-                self._connection.abort()
+        await self._subscriber.run()
 
-    async def _connect(self) -> bool:
-        self._lost.clear()
-        self._was_refused = False
-        connection = RespConnection(self._on_replies, self._lost.set)
-        try:
-            await connect(self._address, connection, name=self._name)
-        except StoreUnavailable as error:
-            self._faults.failed(CONNECT_PART, f"is unavailable: {error.words}")
-            return False
-        self._faults.passed(CONNECT_PART)
-        self._connection = connection
-        connection.send(*_in_batches("SSUBSCRIBE", self._logs))
-        return True
+    def on_open(self) -> None:
+        self._subscriber.send(*_in_batches("SSUBSCRIBE", self._logs))
 
-    async def _watch(self) -> None:
-        """Ping, and leave unused channels, until the connection is lost."""
-        loop = asyncio.get_running_loop()
-        assert self._connection is not None
-        received_at_s = loop.time()
-        ping_at_s = received_at_s + PING_S
-        while not self._lost.is_set():
-            try:
-                async with asyncio.timeout(WATCH_S):
-                    await self._lost.wait()
-            except TimeoutError:
-                pass
-            now_s = loop.time()
-            if self._has_received:
-                self._has_received, received_at_s = False, now_s
-            if now_s - received_at_s > SILENCE_S:
-                self._connection.abort()
-                await self._lost.wait()
-            elif now_s >= ping_at_s:
-                ping_at_s = now_s + PING_S
-                self._connection.send(("PING",))
-            self._drop_unused(now_s)
-
-    def _drop_unused(self, now_s: float) -> None:
+    def on_watch(self, now_s: float) -> None:
+        """Leave unused channels."""
         due = [log for log, at_s in self._unused.items() if at_s <= now_s]
         channels = []
         for log in due:
@@ -262,33 +200,21 @@ class PubSub:
             channel = self._keys.channel(log).encode()
             del self._logs[channel]
             channels.append(channel)
-        if self._connection is not None and channels:
-            self._connection.send(*_in_batches("SUNSUBSCRIBE", channels))
+        if channels:
+            self._subscriber.send(*_in_batches("SUNSUBSCRIBE", channels))
 
-    def _forget_connection(self) -> None:
-        self._connection = None
+    def on_closed(self) -> None:
+        self.losses += 1
+        if not self._subscriber.was_refused:
+            _logger.warning("announcements interrupted: connection lost")
         for confirmed in self._confirmed.values():
             confirmed.cancel()
-        # Callers of `wait_confirmed` get an error. On connecting, `_connect` subscribes
-        # to every log again.
+        # Callers of `wait_confirmed` get an error. `on_open` subscribes to every log
+        # again.
         loop = asyncio.get_running_loop()
         self._confirmed = {log: loop.create_future() for log in self._logs.values()}
 
-    def _on_replies(self, replies: list[Reply]) -> None:
-        self._has_received = True
-        for reply in replies:
-            self._on_reply(reply)
-
-    def _on_reply(self, reply: Reply) -> None:
-        if isinstance(reply, hiredis.ReplyError):
-            self._was_refused = True
-            self._faults.failed(PART, f"refuses announcements: {reply}")
-            if self._connection is not None:
-                self._connection.abort()
-            return
-        if not isinstance(reply, list) or len(reply) < 3:
-            return  # The reply to PING.
-        kind, channel, payload = reply
+    def on_message(self, kind: bytes, channel: bytes, payload: bytes) -> None:
         log = self._logs.get(channel)
         if log is None:
             return  # Published before the store received our SUNSUBSCRIBE.
@@ -300,14 +226,14 @@ class PubSub:
                 self._handler.on_subscribed(log)
         elif kind == b"ssubscribe":
             self._confirm(log)
-        elif kind == b"sunsubscribe" and self._connection is not None:
+        elif kind == b"sunsubscribe":
             # Unexpected: the slot has moved, or the log has a subscriber again.
-            self._connection.send(("SSUBSCRIBE", channel))
+            self._subscriber.send(("SSUBSCRIBE", channel))
 
     def _confirm(self, log: Log) -> None:
-        if self._was_refused:
+        if self._subscriber.was_refused:
             return  # Another one was, and the connection is about to be closed.
-        self._faults.passed(PART)
+        self._subscriber.note_subscribed()
         confirmed = self._confirmed[log]
         if not confirmed.done():
             confirmed.set_result(None)

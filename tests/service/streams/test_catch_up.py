@@ -678,5 +678,5 @@ async def test_joining_and_leaving_leaves_nothing_behind(
     assert not catch_up.hub.needs_read
     pubsub: PubSub = catch_up._pubsub
     assert not pubsub._subscribers
-    pubsub._drop_unused(asyncio.get_running_loop().time() + 60)
+    pubsub.on_watch(asyncio.get_running_loop().time() + 60)
     assert not pubsub._logs

@@ -769,7 +769,7 @@ async def test_a_reader_that_leaves_while_joining_leaves_nothing_behind(
     async with asyncio.timeout(10):
         while pubsub._subscribers:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    pubsub._drop_unused(asyncio.get_running_loop().time() + 60)
+    pubsub.on_watch(asyncio.get_running_loop().time() + 60)
     assert not pubsub._logs
 
 

@@ -11,6 +11,7 @@ import pytest
 from streamer.errors import StoreUnavailable
 from streamer.model import App, Log, Player
 from streamer.store.client import pubsub as pubsub_module
+from streamer.store.client import subscriber as subscriber_module
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.faults import StoreFaults
 from streamer.store.client.pubsub import PubSub
@@ -146,12 +147,12 @@ async def test_a_log_with_a_subscriber_is_not_left_with_another(
     pubsub.unsubscribe(log)
     await staying
 
-    pubsub._drop_unused(asyncio.get_running_loop().time() + 1)
+    pubsub.on_watch(asyncio.get_running_loop().time() + 1)
 
     await redis.call("PING")
     assert await subscribers(redis, log) == 1
     pubsub.unsubscribe(log)
-    pubsub._drop_unused(asyncio.get_running_loop().time() + 1)
+    pubsub.on_watch(asyncio.get_running_loop().time() + 1)
     async with asyncio.timeout(5):
         while await subscribers(redis, log):  # noqa: ASYNC110
             await asyncio.sleep(0.002)
@@ -162,12 +163,12 @@ async def test_a_channel_lingers_and_is_reused_at_once(
 ) -> None:
     await pubsub.subscribe(log)
     pubsub.unsubscribe(log)
-    pubsub._drop_unused(asyncio.get_running_loop().time())
+    pubsub.on_watch(asyncio.get_running_loop().time())
     assert await subscribers(redis, log) == 1
 
     await pubsub.subscribe(log)
 
-    pubsub._drop_unused(asyncio.get_running_loop().time() + 60)
+    pubsub.on_watch(asyncio.get_running_loop().time() + 60)
     assert await subscribers(redis, log) == 1
     assert recorder.subscribed == [log]
 
@@ -186,7 +187,7 @@ async def test_a_log_that_was_left_can_be_subscribed_again(
         await until(lambda: recorder.offsets.get(log, [0])[-1] == round_)  # noqa: B023
         pubsub.unsubscribe(log)
         # SUNSUBSCRIBE and the next SSUBSCRIBE are sent together.
-        pubsub._drop_unused(asyncio.get_running_loop().time() + 60)
+        pubsub.on_watch(asyncio.get_running_loop().time() + 60)
 
     assert recorder.offsets[log] == list(range(1, 51))
 
@@ -222,7 +223,8 @@ async def test_a_silent_connection_is_dropped(
     until: Until,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pubsub_module, "PING_S", 0.1)
+    monkeypatch.setattr(subscriber_module, "PING_S", 0.1)
+    monkeypatch.setattr(subscriber_module, "SILENCE_S", 0.5)
     pubsub = await run_pubsub(proxy.url)
     await pubsub.subscribe(log)
     proxy.flowing.clear()
@@ -276,12 +278,12 @@ async def test_churn_leaves_nothing_behind(
             finally:
                 pubsub.unsubscribe(log)
             if rng.random() < 0.3:
-                pubsub._drop_unused(asyncio.get_running_loop().time() + 1)
+                pubsub.on_watch(asyncio.get_running_loop().time() + 1)
             if rng.random() < 0.01:
                 pubsub.reconnect()
 
     await asyncio.gather(*(come_and_go() for _ in range(20)))
-    pubsub._drop_unused(asyncio.get_running_loop().time() + 1)
+    pubsub.on_watch(asyncio.get_running_loop().time() + 1)
 
     assert not pubsub._logs
     assert not pubsub._confirmed

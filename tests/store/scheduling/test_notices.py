@@ -11,11 +11,14 @@ import pytest
 from streamer.core.schedule import Schedule, ScheduleState
 from streamer.model import App, Player
 from streamer.store.client.connection import RedisConnection
+from streamer.store.client.faults import StoreFaults
 from streamer.store.keys import BUCKETS, bucket_of
 from streamer.store.logs.settings import LogSettings
 from streamer.store.scheduling.notices import Notices
 from streamer.store.scheduling.schedule_records import ScheduleRef, new_schedule_id
 from streamer.store.scheduling.timetable import Timetable
+
+from ...conftest import Until
 
 APP = App("app")
 NOON = 1_800_000_000_000
@@ -127,6 +130,24 @@ async def test_a_lost_connection_is_replaced_and_every_bucket_is_confirmed_again
 
     assert await handler.next() == ("due", BUCKET, NOON + 50)
     assert notices.complete
+
+
+async def test_a_store_that_is_unreachable_is_reported(
+    until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults = StoreFaults("nowhere")
+    notices = Notices("unix:///nowhere", faults=faults)
+    running = asyncio.create_task(notices.run(Handler()))
+
+    await until(lambda: faults.reason is not None)
+
+    running.cancel()
+    await asyncio.wait([running])
+    assert faults.is_failing("connection for notices of schedules")
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        "the store at nowhere is unavailable: No such"
+    )
 
 
 async def test_a_store_that_refuses_the_channel_adds_the_schedule_all_the_same(
