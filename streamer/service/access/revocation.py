@@ -31,7 +31,7 @@ from ...errors import TOKEN_INVALID, IssuerUnavailable
 from ...hub import Reader
 from ...model import App, Log
 from ...store.access.apps import Apps
-from ...store.client.faults import STORE_FAILURES, StoreFaults
+from ...store.client.faults import StoreFaults
 from .key_sets import KeySets
 
 __all__ = ["INTERVAL_S", "RevocationCheck"]
@@ -107,13 +107,12 @@ class RevocationCheck:
 
     async def run(self) -> None:
         """Check all readers periodically until cancelled."""
+        attempts = self._faults.attempts(PART)
         while True:
             await asyncio.sleep(self._interval_s)
             try:
-                await self.check_all()
-                self._faults.passed(PART)
-            except STORE_FAILURES as error:
-                self._faults.refused(PART, error)
+                async with attempts:
+                    await self.check_all()
             except Exception:
                 # For example a record that cannot be decoded. It must not end the
                 # node's streams; the next check tries again.

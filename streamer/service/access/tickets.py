@@ -174,17 +174,13 @@ class Tickets:
 
     async def run(self) -> None:
         """Renew the tickets of open streams periodically until cancelled."""
-        wait_s = self._renew_s
+        attempts = self._faults.attempts(PART)
         while True:
-            await asyncio.sleep(wait_s)
-            try:
+            await asyncio.sleep(
+                min(RETRY_S, self._renew_s) if attempts.failing else self._renew_s
+            )
+            async with attempts:
                 await self.renew_open()
-            except STORE_FAILURES as error:
-                self._faults.refused(PART, error)
-                wait_s = min(RETRY_S, self._renew_s)
-            else:
-                self._faults.passed(PART)
-                wait_s = self._renew_s
 
     async def renew_open(self) -> None:
         """Renew the tickets of open streams once. Raises Unavailable."""

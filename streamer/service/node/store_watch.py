@@ -50,7 +50,7 @@ from ...core.store_health import (
 )
 from ...errors import StoreUnavailable, StoreUnfit, Unavailable
 from ...store.client.connection import RedisConnection
-from ...store.client.faults import STORE_FAILURES, StoreFaults
+from ...store.client.faults import StoreFaults
 from ...store.client.health import read_facts
 from ...store.client.sentinel import address_at
 from ...store.client.trial import find_forbidden
@@ -174,15 +174,13 @@ class StoreWatch:
 
     async def run(self) -> None:
         """Check the store periodically until cancelled."""
+        attempts = self._faults.attempts(PART)
         while True:
-            try:
+            async with attempts:
                 await self._check_if_due()
-            except STORE_FAILURES as error:
-                self._faults.refused(PART, error)
+            if attempts.failing:
                 # Another store may replace it: check as soon as one responds.
                 self._checked_at_s = float("-inf")
-            else:
-                self._faults.passed(PART)
             self._faults.tell_recovery()
             await asyncio.sleep(self._wait_s())
 

@@ -29,7 +29,7 @@ from typing import Final
 from ...core.agenda import Agenda
 from ...core.counters import LAG_S, Histogram
 from ...core.schedule import Schedule, clocks_agree, round_robin
-from ...store.client.faults import STORE_FAILURES, StoreFaults
+from ...store.client.faults import StoreFaults
 from ...store.keys import BUCKETS
 from ...store.scheduling.notices import Notices
 from ...store.scheduling.schedule_records import ScheduleRef
@@ -209,15 +209,13 @@ class Scheduler:
         step: Callable[[], Awaitable[bool]],
         wait: Callable[[], Awaitable[None]],
     ) -> None:
+        attempts = self._faults.attempts(part, wait_s=(BACK_OFF_S, BACK_OFF_S))
         while True:
-            try:
+            busy = False
+            async with attempts:
                 busy = await step()
-            except STORE_FAILURES as error:
-                self._faults.refused(part, error)
-                # The next look finds what was in progress.
-                await asyncio.sleep(BACK_OFF_S * random.uniform(0.5, 1))
-            else:
-                self._faults.passed(part)
+            # After a failure the next look finds what was in progress.
+            if not attempts.failing:
                 await (asyncio.sleep(0) if busy else wait())
 
     @property

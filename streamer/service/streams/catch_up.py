@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -33,7 +32,7 @@ from ...errors import RESYNC, Unavailable
 from ...hub import Follower, Hub
 from ...model import App, Entry, Log
 from ...store.client.address import StoreAddress
-from ...store.client.faults import STORE_FAILURES, StoreFaults
+from ...store.client.faults import StoreFaults
 from ...store.client.pubsub import PubSub
 from ...store.logs.inbox import Inbox, Read, ReadAfter
 from ...store_url import NAMESPACE
@@ -201,23 +200,17 @@ class CatchUp:
     # Reads.
 
     async def _catch_up(self) -> None:
-        low_s, high_s = BACK_OFF_S
-        delay_s = low_s
+        attempts = self._faults.attempts(PART, wait_s=BACK_OFF_S)
         while True:
             await self._wake.wait()
             self._wake.clear()
-            try:
+            congested = False
+            async with attempts:
                 congested = await self._catch_up_once()
-            except STORE_FAILURES as error:
+            if attempts.failing:
                 # Streams stay open: closing them would turn a short outage into a
                 # storm of reconnects.
-                self._faults.refused(PART, error)
                 self._wake.set()
-                await asyncio.sleep(delay_s * random.uniform(0.5, 1))
-                delay_s = min(2 * delay_s, high_s)
-                continue
-            self._faults.passed(PART)
-            delay_s = low_s
             if congested and not self._retry_is_due:
                 # A timer instead of a sleep: a slow reader must not delay others.
                 self._retry_is_due = True

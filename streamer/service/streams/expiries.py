@@ -22,7 +22,7 @@ from ...core.schedule import parse_time
 from ...errors import Unavailable
 from ...hub import Hub
 from ...model import Entry, Log
-from ...store.client.faults import STORE_FAILURES, StoreFaults
+from ...store.client.faults import StoreFaults
 from ...store.logs.inbox import Inbox
 
 __all__ = ["Expiries"]
@@ -98,6 +98,7 @@ class Expiries:
 
     async def run(self) -> None:
         """Look at logs when they are due, until cancelled."""
+        attempts = self._faults.attempts(PART, wait_s=(RETRY_S, RETRY_S))
         while True:
             self._earlier.clear()
             if not self._due:
@@ -106,13 +107,8 @@ class Expiries:
             in_s = (self._due[0][0] - self._ahead_ms) / 1_000 - time.time()
             if in_s > 0 and await self._wait(min(in_s, LOOK_S)):
                 continue
-            try:
+            async with attempts:
                 await self.check_due()
-            except STORE_FAILURES as error:
-                self._faults.refused(PART, error)
-                await asyncio.sleep(RETRY_S)
-            else:
-                self._faults.passed(PART)
 
     async def check_due(self) -> None:
         """

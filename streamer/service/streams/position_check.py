@@ -20,7 +20,7 @@ from typing import Final
 from ...errors import Unavailable
 from ...hub import Hub
 from ...model import Log
-from ...store.client.faults import STORE_FAILURES, StoreFaults
+from ...store.client.faults import StoreFaults
 from ...store.logs.inbox import Inbox, Peek
 from .expiries import Expiries
 
@@ -72,15 +72,12 @@ class PositionCheck:
 
     async def run(self) -> None:
         """Check a part of the logs every second, until cancelled."""
+        attempts = self._faults.attempts(PART)
         while True:
             await asyncio.sleep(1)
-            try:
+            # After an outage all logs are read: Pub/Sub was interrupted as well.
+            async with attempts:
                 await self.check_due()
-            except STORE_FAILURES as error:
-                # Pub/Sub is interrupted as well, and has all logs read afterwards.
-                self._faults.refused(PART, error)
-            else:
-                self._faults.passed(PART)
 
     async def check_due(self) -> None:
         """

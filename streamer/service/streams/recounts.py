@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Sequence
 from itertools import islice
 from typing import Final
@@ -28,7 +27,7 @@ from ...core.streams.unread_count import InboxCount
 from ...errors import RESYNC, Unavailable
 from ...hub import Hub, Stream
 from ...model import Log, Position
-from ...store.client.faults import STORE_FAILURES, StoreFaults
+from ...store.client.faults import StoreFaults
 from ..inboxes.audiences import PlayerAudiences
 from .expiries import Expiries
 
@@ -105,21 +104,13 @@ class Recounts:
 
     async def run(self) -> None:
         """Count until cancelled."""
-        low_s, high_s = BACK_OFF_S
-        delay_s = low_s
+        attempts = self._faults.attempts(PART, wait_s=BACK_OFF_S)
         while True:
             await self._some.wait()
             if not self._hub.needs_count_at_once:
                 await self._wait_at_once(SOON_S)
-            try:
+            async with attempts:
                 await self.count_all()
-            except STORE_FAILURES as error:
-                self._faults.refused(PART, error)
-                await asyncio.sleep(delay_s * random.uniform(0.5, 1))
-                delay_s = min(2 * delay_s, high_s)
-            else:
-                self._faults.passed(PART)
-                delay_s = low_s
 
     async def count_all(self) -> None:
         """

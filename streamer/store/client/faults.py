@@ -16,16 +16,19 @@ A part that failed stays faulty until it has succeeded.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable
+from types import TracebackType
 from typing import Final
 
 from redis.exceptions import ResponseError
 
 from ...errors import Unavailable
 
-__all__ = ["STORE_FAILURES", "StoreFaults"]
+__all__ = ["STORE_FAILURES", "Attempts", "StoreFaults"]
 
 STORE_FAILURES: Final = (Unavailable, ResponseError)
 """What a call of the store may raise. No background task may end of it."""
@@ -101,6 +104,18 @@ class StoreFaults:
         if not isinstance(error, Unavailable):
             self.failed(part, f"refused a command of the {part}: {error}")
 
+    def attempts(self, part: str, *, wait_s: tuple[float, float] = (0, 0)) -> Attempts:
+        """
+        Return what reports the attempts of a part that never gives up.
+
+        Args:
+            part: The name of the part.
+            wait_s: The first and the longest wait after an attempt that failed. Waits
+                double while attempts fail, and are up to a half shorter at random.
+
+        """
+        return Attempts(self, part, wait_s)
+
     def failed(self, part: str, problem: str) -> None:
         """Report a problem of a part, as the predicate of "the store"."""
         now_s = self._clock_s()
@@ -132,3 +147,48 @@ class StoreFaults:
     @property
     def _at(self) -> str:
         return f" at {self.where}" if self.where else ""
+
+
+class Attempts:
+    """
+    The attempts of a part that repeats something for ever, made by `StoreFaults`.
+
+    Each attempt is the body of an ``async with``. An error of `STORE_FAILURES` in it is
+    reported and ends there, after a wait. Other errors are raised::
+
+        while True:
+            async with attempts:
+                await do()
+            await asyncio.sleep(RETRY_S if attempts.failing else INTERVAL_S)
+
+    """
+
+    def __init__(
+        self, faults: StoreFaults, part: str, wait_s: tuple[float, float]
+    ) -> None:
+        self._faults = faults
+        self._part = part
+        self._low_s, self._high_s = wait_s
+        self._wait_s = self._low_s
+        self.failing = False
+        """Whether the last attempt has failed."""
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if isinstance(error, STORE_FAILURES):
+            self.failing = True
+            self._faults.refused(self._part, error)
+            wait_s, self._wait_s = self._wait_s, min(2 * self._wait_s, self._high_s)
+            await asyncio.sleep(wait_s * random.uniform(0.5, 1))
+            return True
+        if error is None:
+            self.failing, self._wait_s = False, self._low_s
+            self._faults.passed(self._part)
+        return False

@@ -230,16 +230,13 @@ class Leases:
 
     async def run(self) -> None:
         """Send heartbeats; runs until cancelled."""
+        attempts = self._faults.attempts(PART, wait_s=(RETRY_S, RETRY_S))
         while True:
-            try:
+            async with attempts:
                 await self.beat()
                 await self._release_all()
                 await self._renew_if_due()
-            except STORE_FAILURES as error:
-                self._faults.refused(PART, error)
-                await asyncio.sleep(RETRY_S)
-            else:
-                self._faults.passed(PART)
+            if not attempts.failing:
                 await asyncio.sleep(HEARTBEAT_S)
 
     async def beat(self) -> None:

@@ -124,3 +124,56 @@ def test_a_part_reports_only_what_the_connection_does_not(faults: StoreFaults) -
     faults.refused("scheduler", ResponseError("WRONGTYPE Operation"))
 
     assert "WRONGTYPE" in (faults.reason or "")
+
+
+async def test_attempts_survive_what_the_store_refuses_and_report_it(
+    faults: StoreFaults,
+) -> None:
+    attempts = faults.attempts("sweep")
+
+    async with attempts:
+        raise ResponseError("NOPERM")
+
+    assert attempts.failing
+    assert faults.reason == "the store refused a command of the sweep: NOPERM"
+    async with attempts:
+        pass
+    assert not attempts.failing
+    assert faults.reason is None
+
+
+async def test_attempts_end_with_an_error_that_is_not_the_stores(
+    faults: StoreFaults,
+) -> None:
+    attempts = faults.attempts("sweep")
+
+    with pytest.raises(KeyError):
+        async with attempts:
+            raise KeyError
+
+    assert faults.reason is None
+
+
+async def test_attempts_wait_longer_after_each_failure_in_turn(
+    faults: StoreFaults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr("streamer.store.client.faults.asyncio.sleep", sleep)
+    attempts = faults.attempts("sweep", wait_s=(1, 3))
+    for _ in range(3):
+        async with attempts:
+            raise StoreUnavailable
+    async with attempts:
+        pass
+    async with attempts:
+        raise StoreUnavailable
+
+    longest = [1, 2, 3, 1]
+    assert [wait <= most for wait, most in zip(waits, longest, strict=True)] == [1] * 4
+    assert [wait >= most / 2 for wait, most in zip(waits, longest, strict=True)] == (
+        [1] * 4
+    )
