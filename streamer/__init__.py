@@ -88,14 +88,14 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      (who tells where), commands, replies, subscriber (a connection for
                      subscriptions, kept open), pubsub (announcements), unannounced
                      (those that the store refused), replicated (writes that replicas
-                     confirm), faults (what fails, told seldom), health,
+                     confirm), faults (what fails, told seldom), damage, health,
                      trial (tries every command)
       server/        embedded (the private Valkey), directory, memory,
                      password, running, backup, server_binary
       logs/          inbox, appending, entries, page_reads, numbered, receipts, views,
                      mutes, trimming, settings
       scheduling/    timetable, notices, firing, recipients, schedule_records,
-                     campaigns, registered_texts
+                     inspection (for doctor), campaigns, registered_texts
       access/        apps, removal (of an app), tickets, short_lived, quotas, rates
       presence/      leases, devices
     hub              FANS OUT. A map from log to the readers of this process

@@ -14,7 +14,7 @@ import os
 import sys
 import sysconfig
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -51,6 +51,8 @@ __all__ = [
     "judge_policy",
     "judge_version",
 ]
+
+DAMAGED_SHOWN_MAX: Final = 5
 
 _COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red"}
 
@@ -163,6 +165,20 @@ def judge_interpreter(build: Mapping[str, Any]) -> Finding:
     )
 
 
+def judge_timetable(schedules: int, damaged: Sequence[str]) -> Finding:
+    """Judge the timetable by what is damaged of the schedules that were looked at."""
+    if not damaged:
+        return Finding("ok", f"the timetable is sound ({schedules} schedules checked)")
+    shown = "; ".join(damaged[:DAMAGED_SHOWN_MAX])
+    others = len(damaged) - DAMAGED_SHOWN_MAX
+    more = f"; and {others} more" if others > 0 else ""
+    return Finding(
+        "problem",
+        f"the timetable is damaged, and these schedules are not sent: {shown}{more}. "
+        "Repair or delete the key, or remove the member",
+    )
+
+
 def _print_settings(resolved: Resolved) -> None:
     """Print the settings that are not defaults, and those that locate the server."""
     config, sources = resolved
@@ -248,6 +264,7 @@ async def _query_store(
 ) -> AsyncIterator[Finding]:
     from ..store.client.health import read_facts
     from ..store.client.trial import find_forbidden, receive_announcement
+    from ..store.scheduling.inspection import inspect_timetable
 
     facts = await read_facts(redis)
     findings = judge(facts, promise)
@@ -267,6 +284,8 @@ async def _query_store(
         before = time.time()
         store_s = await redis.now_ms() / 1_000
         yield judge_clock((before + time.time()) / 2 - store_s)
+    if forbidden is None:
+        yield judge_timetable(*await inspect_timetable(redis))
     if problem := await receive_announcement(redis):
         yield Finding("problem", f"the store {problem}")
     else:

@@ -50,6 +50,10 @@ def trim(age_s: int, app: str | None, file: str | None, **flags: str | None) -> 
         f"removed {trimmed.entries} notifications from {trimmed.logs} inboxes; "
         f"{memory.text}"
     )
+    if trimmed.refused:
+        raise click.ClickException(
+            f"{trimmed.refused} inboxes could not be trimmed: the log names them"
+        )
 
 
 async def _trim(config: Config, app: App | None, age_s: int) -> tuple[Trimmed, Finding]:

@@ -22,6 +22,7 @@ streamer_requests_total{method,route,status}   requests answered, streams opened
 streamer_store_errors_total{connection,kind}   failed commands
 streamer_store_connects_total{connection}      connections made to the store
 streamer_store_unannounced_total{connection}   scripts whose announcement was refused
+streamer_store_damaged_total{part}             damaged keys that were passed over
 streamer_store_interruptions_total             losses of the Pub/Sub connection
 streamer_store_roundtrip_seconds               from storing a probe to its announcement
 streamer_store_full                            1 while the store's memory is full
@@ -40,6 +41,7 @@ from __future__ import annotations
 import os
 import resource
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -207,6 +209,7 @@ class Metrics:
 
     def _store(self) -> Iterator[Family]:
         connections = self._redis.items()
+        damaged = sum((it.damage.counts for it in self._redis.values()), Counter[str]())
         yield counter(
             "streamer_store_errors_total",
             "Failed commands. 'away': not executed, the store was unavailable; "
@@ -231,6 +234,12 @@ class Metrics:
                 (redis.unannounced.count, {"connection": name})
                 for name, redis in connections
             ),
+        )
+        yield counter(
+            "streamer_store_damaged_total",
+            "Times that a part passed over a key that does not hold what this server "
+            "has written. The log names the keys.",
+            *((count, {"part": part}) for part, count in damaged.items()),
         )
         yield counter(
             "streamer_store_interruptions_total",

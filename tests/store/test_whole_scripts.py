@@ -402,6 +402,15 @@ async def deliver(world: World) -> None:
     await world.timetable.recipients.deliver(world.schedule, bucket, players)
 
 
+@case("postpone", sending)
+async def postpone(world: World) -> None:
+    bucket = world.schedule.buckets[0]
+    players, _ = await world.timetable.recipients.next_players(
+        world.schedule, bucket, limit=1
+    )
+    await world.timetable.recipients.postpone(world.schedule, bucket, players[0])
+
+
 @case("finish", sending)
 async def finish(world: World) -> None:
     counts = {world.schedule.buckets[0]: 1}

@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 from ...core.access.apps import AppRecord
 from ...core.access.rights import Caller, KeyProof, TokenProof
 from ...core.access.signatures import Algorithm
-from ...errors import TOKEN_INVALID, IssuerUnavailable
+from ...errors import TOKEN_INVALID, IssuerUnavailable, Unavailable
 from ...hub import Reader
 from ...model import App, Log
 from ...store.access.apps import Apps
@@ -141,7 +141,7 @@ class RevocationCheck:
         names = tuple({caller.app for caller in self._callers.values()})
         now_s = int(self._clock())
         rules = {}
-        for name, record in zip(names, await self._apps.get_many(names), strict=True):
+        for name, record in (await self._records(names)).items():
             if record is None or now_s < record.revoking_until_s:
                 continue
             with contextlib.suppress(IssuerUnavailable):
@@ -168,7 +168,7 @@ class RevocationCheck:
     async def _check(self, to_check: Sequence[tuple[Reader, Caller]]) -> None:
         for first in range(0, len(to_check), PORTION):
             portion = to_check[first : first + PORTION]
-            revoked = await self.find_revoked(caller for _, caller in portion)
+            revoked = await self._find_revoked_of([caller for _, caller in portion])
             ended = [
                 reader
                 for reader, caller in portion
@@ -181,6 +181,48 @@ class RevocationCheck:
                 _logger.info(
                     "ended %d streams and polls: credentials revoked", len(ended)
                 )
+
+    async def _records(self, names: Sequence[App]) -> dict[App, AppRecord | None]:
+        """Return the records of apps, without those that are damaged."""
+        try:
+            return dict(zip(names, await self._apps.get_many(names), strict=True))
+        except Exception as error:
+            if isinstance(error, Unavailable):
+                raise
+            if len(names) == 1:
+                _logger.error("could not read the record of %s: %s", names[0], error)
+                return {}
+        records: dict[App, AppRecord | None] = {}
+        for name in names:
+            records |= await self._records([name])
+        return records
+
+    async def _find_revoked_of(self, callers: Collection[Caller]) -> set[Caller]:
+        """
+        Return what `find_revoked` does, without callers whose records are damaged.
+
+        What is damaged is told apart by app, and then by caller.
+        """
+        try:
+            return await self.find_revoked(callers)
+        except Exception as error:
+            if isinstance(error, Unavailable):
+                raise
+            distinct = set(callers)
+            if len(distinct) == 1:
+                app = next(iter(distinct)).app
+                _logger.error("could not check a credential in %s: %s", app, error)
+                return set()
+        by_app: dict[App, set[Caller]] = {}
+        for caller in distinct:
+            by_app.setdefault(caller.app, set()).add(caller)
+        parts: Iterable[Collection[Caller]] = by_app.values()
+        if len(by_app) == 1:
+            parts = [{caller} for caller in distinct]
+        revoked: set[Caller] = set()
+        for part in parts:
+            revoked |= await self._find_revoked_of(part)
+        return revoked
 
     async def find_revoked(self, callers: Iterable[Caller]) -> set[Caller]:
         """

@@ -15,6 +15,8 @@ import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from redis.exceptions import ResponseError
+
 from ...core.streams.cursor import Cursor, audience_key
 from ...core.streams.unread_count import InboxCount
 from ...core.streams.views import Audience, View
@@ -95,6 +97,18 @@ def _counted(
     return CountedInbox(counted, player.ends_at_ms)
 
 
+def _unread_count(
+    views: Sequence[View], read: Mapping[Log, Audience | Exception]
+) -> int | Exception:
+    audiences: dict[Log, Audience] = {}
+    for view in views:
+        audience = read[view.log]
+        if isinstance(audience, Exception):
+            return audience
+        audiences[view.log] = audience
+    return unread_count(views, audiences)
+
+
 class PlayerAudiences:
     """
     The audiences of players. All methods raise StoreUnavailable.
@@ -129,12 +143,17 @@ class PlayerAudiences:
     async def views_of_many(self, logs: Sequence[Log]) -> list[list[View] | Exception]:
         """Return the views of players; an exception where they cannot be read."""
         stored = await self.views.read_many(logs)
-        return [
-            views
-            if isinstance(views, Exception)
-            else await self.with_everyone(log, views)
-            for log, views in zip(logs, stored, strict=True)
-        ]
+        found: list[list[View] | Exception] = []
+        for log, views in zip(logs, stored, strict=True):
+            if isinstance(views, Exception):
+                found.append(views)
+                continue
+            try:
+                found.append(await self.with_everyone(log, views))
+            except ResponseError as error:
+                # The log for everyone in the app of this player is damaged.
+                found.append(error)
+        return found
 
     async def with_everyone(self, log: Log, stored: PlayerViews) -> list[View]:
         """
@@ -178,7 +197,7 @@ class PlayerAudiences:
                 players[log] = views
             elif isinstance(player, PlayerCount):
                 players[log] = player._replace(views=views)
-        read = await self._read_each(
+        read = await self.read_each(
             view.log
             for player in players.values()
             if isinstance(player, PlayerCount)
@@ -186,7 +205,8 @@ class PlayerAudiences:
         )
         return [_counted(players[log], read) for log in logs]
 
-    async def _read_each(self, logs: Iterable[Log]) -> dict[Log, Audience | Exception]:
+    async def read_each(self, logs: Iterable[Log]) -> dict[Log, Audience | Exception]:
+        """Return what `read` does, with an exception for each that failed."""
         distinct = list(dict.fromkeys(logs))
         audiences = await self._inbox.audiences_each(distinct)
         return dict(zip(distinct, audiences, strict=True))
@@ -198,15 +218,14 @@ class PlayerAudiences:
         It is an exception where it cannot be read.
         """
         views_of_logs = await self.views_of_many(logs)
-        audience_logs = {
+        audiences = await self.read_each(
             view.log
             for views in views_of_logs
             if isinstance(views, list)
             for view in views
-        }
-        audiences = await self.read(audience_logs)
+        )
         return [
-            views if isinstance(views, Exception) else unread_count(views, audiences)
+            views if isinstance(views, Exception) else _unread_count(views, audiences)
             for views in views_of_logs
         ]
 

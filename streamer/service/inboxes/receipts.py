@@ -114,9 +114,14 @@ class ReceiptOperations:
         if receipt := await self._store.of(log, position):
             return receipt
         views = await self._audiences.views_of(log)
-        receipts = await self._store.of_many([(view.log, position) for view in views])
-        for view, receipt in zip(views, receipts, strict=True):
-            if receipt is None:
+        found = await self._store.of_each([(view.log, position) for view in views])
+        damaged = None
+        for view, of_log in zip(views, found, strict=True):
+            if isinstance(of_log, Exception):
+                # The notification may be in another audience's log.
+                damaged = of_log
+                continue
+            if of_log is None:
                 continue
             state = (await self._audiences.read([view.log]))[view.log]
             view_now = view.at(state)
@@ -130,10 +135,10 @@ class ReceiptOperations:
             acked = await self._audiences.views.acked_offset(
                 log, view.log, state.head.epoch
             )
-            return receipt._replace(
+            return of_log._replace(
                 read_at_ms=read_at_ms, acknowledged=position.offset <= acked
             )
-        raise NotFound("the notification")
+        raise damaged or NotFound("the notification")
 
     async def of_audience(
         self, caller: Caller, audience: Log, notification_id: str

@@ -13,6 +13,10 @@ every bucket when it has subscribed. A notice is a wake-up, not the truth: each 
 the scheduler reads the store's clock and looks at the next buckets in turn, which finds
 what no notice has told of. While notices do not arrive it looks at all buckets, four
 times per second.
+
+What is damaged in the store stalls itself only. A schedule whose record is damaged, or
+whose player's inbox, or a key of the timetable, is reported, passed over, and tried
+again once a minute.
 """
 
 from __future__ import annotations
@@ -26,11 +30,14 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from redis.exceptions import ResponseError
+
 from ...core.agenda import Agenda
 from ...core.counters import LAG_S, Histogram
 from ...core.schedule import Schedule, clocks_agree, round_robin
 from ...store.client.faults import StoreFaults
 from ...store.keys import BUCKETS
+from ...store.scheduling.firing import PART
 from ...store.scheduling.notices import Notices
 from ...store.scheduling.schedule_records import ScheduleRef
 from ...store.scheduling.timetable import Timetable
@@ -92,7 +99,7 @@ class Scheduler:
         self._lag_s = lag_s or Histogram(LAG_S)
         self._timetable = timetable
         self._firing = timetable.firing
-        self._sender = Sender(timetable.recipients)
+        self._sender = Sender(timetable.recipients, timetable.damage)
         self._notices = notices
         self._clock_s = clock_s
         self._paused = False
@@ -200,8 +207,18 @@ class Scheduler:
         more = False
         for first in range(0, len(schedules), AUDIENCES_CONCURRENT):
             batch = schedules[first : first + AUDIENCES_CONCURRENT]
-            more |= await run_all(self._sender.send(s, now_ms) for s in batch)
+            more |= await run_all(self._send(s, now_ms) for s in batch)
         return more
+
+    async def _send(self, schedule: Schedule, now_ms: int) -> bool:
+        """Serve an audience; pass over it for a while if its record is damaged."""
+        try:
+            return await self._sender.send(schedule, now_ms)
+        except ResponseError as error:
+            where = f"schedule {schedule.id} of {schedule.app}"
+            self._timetable.damage.note(PART, where, error)
+            self._firing.set_aside(ScheduleRef.of(schedule))
+            return False
 
     async def _repeat(
         self,
@@ -261,14 +278,21 @@ class Scheduler:
 
     async def _fire(self, dues: list[ScheduleRef], now_ms: int) -> int:
         """Fire or begin schedules that are due; return how many this call did."""
-        schedules = await self._timetable.get_many(dues)
-        single = [s for s in schedules if s is not None and s.player is not None]
-        # Beginning a schedule without a record removes it from the timetable.
-        audience = [
-            (due, schedule)
-            for due, schedule in zip(dues, schedules, strict=True)
-            if schedule is None or schedule.player is None
-        ]
+        single: list[Schedule] = []
+        audience: list[tuple[ScheduleRef, Schedule | None]] = []
+        for due, schedule in zip(
+            dues, await self._timetable.get_each(dues), strict=True
+        ):
+            if isinstance(schedule, Exception):
+                self._firing.set_aside(due)
+            elif schedule is not None and schedule.player is not None:
+                single.append(schedule)
+            else:
+                if schedule is None:
+                    # To begin it removes it from the timetable.
+                    where = f"schedule {due.id} of {due.app}"
+                    self._timetable.damage.note(PART, where, "has no record")
+                audience.append((due, schedule))
         # Several overdue schedules of one player fire in the order of their times.
         single.sort(key=lambda schedule: (schedule.due_ms, schedule.created_ms))
         fired = await self._firing.fire_each(single)
@@ -283,5 +307,15 @@ class Scheduler:
         return sum(fired) + sum(begun)
 
     async def _with_records(self, dues: list[ScheduleRef]) -> list[Schedule]:
-        schedules = await self._timetable.get_many(dues)
-        return [schedule for schedule in schedules if schedule is not None]
+        schedules: list[Schedule] = []
+        for due, schedule in zip(
+            dues, await self._timetable.get_each(dues), strict=True
+        ):
+            if isinstance(schedule, Schedule):
+                schedules.append(schedule)
+            else:
+                if schedule is None:
+                    where = f"schedule {due.id} of {due.app}"
+                    self._timetable.damage.note(PART, where, "has no record")
+                self._firing.set_aside(due)
+        return schedules

@@ -32,6 +32,7 @@ from ...errors import RESYNC, Unavailable
 from ...hub import Follower, Hub
 from ...model import App, Entry, Log
 from ...store.client.address import StoreAddress
+from ...store.client.damage import own
 from ...store.client.faults import StoreFaults
 from ...store.client.pubsub import PubSub
 from ...store.logs.inbox import Inbox, Read, ReadAfter
@@ -268,7 +269,7 @@ class CatchUp:
             if isinstance(reply, Unavailable):
                 raise reply
             if isinstance(reply, Exception):
-                _logger.error("could not read a log of %s: %s", log.app, reply)
+                self._inbox.damage.note(PART, f"a log of {log.app}", reply)
                 for follower in self.hub.followers(log):
                     follower.end(RESYNC)
             else:
@@ -305,7 +306,7 @@ class CatchUp:
             if isinstance(of_player, Unavailable):
                 raise of_player
             if isinstance(of_player, Exception):
-                _logger.error("could not read views in %s: %s", log.app, of_player)
+                self._inbox.damage.note(PART, f"views in {log.app}", of_player)
             else:
                 views[log] = of_player
         for log in views:
@@ -313,15 +314,24 @@ class CatchUp:
                 try:
                     await self.stream_audiences.refresh(log, reader, views[log])
                 except ResponseError as error:
-                    _logger.error("could not read audiences of %s: %s", log.app, error)
+                    self._inbox.damage.note(PART, f"audiences of {log.app}", error)
                     reader.end(RESYNC)
-        audience_logs = (view.log for of in views.values() for view in of)
-        try:
-            audiences = await self._audiences.read(audience_logs)
-        except ResponseError as error:
-            # Its readers are closed when its log is read.
-            _logger.error("could not read the state of an audience: %s", error)
-            return {}, {}
+        read = await self._audiences.read_each(
+            view.log for of in views.values() for view in of
+        )
+        audiences: dict[Log, Audience] = {}
+        for audience_log, audience in read.items():
+            if isinstance(audience, Audience):
+                audiences[audience_log] = audience
+                continue
+            # Its readers are closed when its log is read. Its players get no count.
+            where = f"an audience of {audience_log.app}"
+            self._inbox.damage.note(PART, where, own(audience))
+        views = {
+            log: of
+            for log, of in views.items()
+            if all(view.log in audiences for view in of)
+        }
         return views, audiences
 
     def _replay_max_of(self, read_from: ReadFrom, readers: Sequence[Follower]) -> int:

@@ -59,6 +59,7 @@ from ...store_url import NAMESPACE, StoreUrl
 from ..keys import keys_of
 from .address import StoreAddress, address_of
 from .commands import Call, Command, Packed, Script, ScriptCall, pack_all
+from .damage import Damage
 from .faults import StoreFaults
 from .replies import Reply, ok, refusal
 from .unannounced import Unannounced, result_of
@@ -527,6 +528,8 @@ class RedisConnection:
         unavailable or its memory full; ``unknown`` may have been; ``refused`` ones got
         an error reply of their own.
         """
+        self.damage = Damage()
+        """What is damaged in the store, as far as users of this connection met it."""
         self.unannounced = Unannounced()
         """Scripts whose announcement was refused; all else that they did is done."""
 

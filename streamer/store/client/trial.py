@@ -96,6 +96,7 @@ def trial_commands(keys: Keys) -> list[Command]:
         ("RPUSH", list_, "b"),
         ("LINDEX", list_, 0),
         ("LRANGE", list_, 0, 0),
+        ("LSET", list_, 0, "a"),
         ("LTRIM", list_, 0, 0),
         ("LPOP", list_),
         ("RPOP", list_),

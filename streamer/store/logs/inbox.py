@@ -22,6 +22,7 @@ from ...core.streams.views import Audience
 from ...model import ZERO, Log, Position, encode_position, new_epoch, new_tag
 from ..client.commands import KeyedCommand
 from ..client.connection import Command, RedisConnection, Script, ScriptCall
+from ..client.damage import parsed
 from ..client.replicated import Replicated
 from ..client.replies import ok
 from ..presence.leases import alive_nodes
@@ -144,6 +145,8 @@ class Inbox:
     ) -> None:
         self._when_full = when_full
         self._redis = redis
+        self.damage = redis.damage
+        """Told of logs that are damaged."""
         self._keys = redis.keys
         self._appends = confirmed or redis
         self._settings = settings
@@ -284,7 +287,7 @@ class Inbox:
         ]
         replies = await self._redis.run_many(calls, write=False)
         return [
-            reply if isinstance(reply, Exception) else parse_read(reply)
+            reply if isinstance(reply, Exception) else parsed(parse_read, reply)
             for reply in replies
         ]
 
@@ -304,7 +307,7 @@ class Inbox:
             [_PEEK.on(self._keys.state(log)) for log in logs]
         )
         return [
-            reply if isinstance(reply, Exception) else parse_peek(reply, now_ms)
+            reply if isinstance(reply, Exception) else parsed(parse_peek, reply, now_ms)
             for reply in replies
         ]
 
@@ -327,12 +330,10 @@ class Inbox:
                 [("XREVRANGE", keys.log, *range_), _PEEK.on(keys.state)]
             )
         ]
-        head = parse_peek(state, 0).head
-        for item in items:
-            position = parse_entry(head.epoch, item).position
-            if position.order <= newest.order:
-                return position
-        return head if head.order < newest.order else ZERO
+        last = parsed(_last_position, items, state, newest)
+        if isinstance(last, Exception):
+            raise last
+        return last
 
     async def page(
         self,
@@ -478,7 +479,7 @@ class Inbox:
         calls = [self.audience_call(log) for log in logs]
         replies = await self._redis.run_many(calls, write=False)
         return [
-            reply if isinstance(reply, Exception) else parse_audience(reply)
+            reply if isinstance(reply, Exception) else parsed(parse_audience, reply)
             for reply in replies
         ]
 
@@ -514,6 +515,17 @@ class Inbox:
             ),
         )
         return MarkResult(*reply)
+
+
+def _last_position(
+    items: Sequence[Any], state: list[bytes | None], newest: Position
+) -> Position:
+    head = parse_peek(state, 0).head
+    for item in items:
+        position = parse_entry(head.epoch, item).position
+        if position.order <= newest.order:
+            return position
+    return head if head.order < newest.order else ZERO
 
 
 def _ids(positions: Sequence[Position]) -> bytes:

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from ...model import Log, Position
 from ..client.connection import RedisConnection, Script, ScriptCall
+from ..client.damage import own, parsed
 from ..client.replies import ok
 from .entries import position_args
 from .settings import LogSettings
@@ -82,8 +83,15 @@ class ReceiptStore:
         """
         Return the receipts of entries, in one packet; None if there is no entry.
 
-        O(log n) each, and O(kept / 8) bytes. Raises StoreUnavailable.
+        O(log n) each, and O(kept / 8) bytes. Raises StoreUnavailable, or what one log
+        alone has refused.
         """
+        return [ok(receipt) for receipt in await self.of_each(positions)]
+
+    async def of_each(
+        self, positions: Sequence[tuple[Log, Position]]
+    ) -> list[Receipt | Exception | None]:
+        """Return what `of_many` does, with an exception where a log is damaged."""
         calls = [
             ScriptCall(
                 _RECEIPT,
@@ -92,13 +100,13 @@ class ReceiptStore:
             )
             for log, position in positions
         ]
-        receipts = []
+        receipts: list[Receipt | Exception | None] = []
         replies = await self._redis.run_many(calls, write=False)
         for (_, position), reply in zip(positions, replies, strict=True):
-            ok(reply)
-            receipts.append(
-                None if reply is None else _receipt(position.at_us // 1_000, *reply)
-            )
+            receipt = own(reply)
+            if receipt is not None and not isinstance(receipt, Exception):
+                receipt = parsed(_receipt, position.at_us // 1_000, *reply)
+            receipts.append(receipt)
         return receipts
 
 

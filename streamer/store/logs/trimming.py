@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from ...model import App
 from ..client.connection import RedisConnection
-from ..client.replies import ok
+from ..client.damage import own
 
 __all__ = ["Trimmed", "trim_logs"]
 
@@ -20,10 +20,15 @@ SCAN_COUNT: Final = 1_000
 
 
 class Trimmed(NamedTuple):
-    """How many entries were removed, and from how many logs."""
+    """
+    How many entries were removed, and from how many logs.
+
+    `refused` is the number of logs that could not be trimmed.
+    """
 
     entries: int
     logs: int
+    refused: int = 0
 
 
 async def trim_logs(
@@ -47,20 +52,22 @@ async def trim_logs(
         OutcomeUnknown: Likewise.
 
     """
-    entries = logs = 0
+    entries = logs = refused = 0
     cursor = b"0"
     pattern = redis.keys.logs_pattern(app)
     while True:
         cursor, keys = await redis.call(
             "SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT, "TYPE", "stream"
         )
-        removed = [
-            ok(reply)
-            for reply in await redis.call_many(
-                [("XTRIM", key, "MINID", before_us) for key in keys], write=True
-            )
-        ]
-        entries += sum(removed)
-        logs += sum(map(bool, removed))
+        replies = await redis.call_many(
+            [("XTRIM", key, "MINID", before_us) for key in keys], write=True
+        )
+        for key, removed in zip(keys, replies, strict=True):
+            if isinstance(own(removed), Exception):
+                refused += 1
+                redis.damage.note("trim", key.decode(errors="replace"), removed)
+            else:
+                entries += removed
+                logs += bool(removed)
         if cursor == b"0":
-            return Trimmed(entries, logs)
+            return Trimmed(entries, logs, refused)

@@ -20,6 +20,7 @@ from ...errors import Limit, LimitReached
 from ...model import App, Log, Position, audience_log, everyone_log
 from ..client.commands import KeyedCommand, Packed
 from ..client.connection import RedisConnection, Script, ScriptCall
+from ..client.damage import parsed
 from ..client.replies import ok
 from ..presence.leases import Newcomer
 from .entries import parse_position, position_args
@@ -172,14 +173,15 @@ class Views:
         players: dict[Log, PlayerViews | Exception] = {}
         for log, *replies in zip(logs, peeks[::2], peeks[1::2], strict=True):
             failed = [reply for reply in replies if isinstance(reply, Exception)]
-            player = failed[0] if failed else self.parse_peek(log, replies)
+            player = failed[0] if failed else parsed(self.parse_peek, log, replies)
             if player is not None:
                 players[log] = player
         missing = [log for log in dict.fromkeys(logs) if log not in players]
         calls = [self.read_call(log) for log in missing]
         replies = await self._redis.run_many(calls, write=False)
         for log, reply in zip(missing, replies, strict=True):
-            players[log] = reply if isinstance(reply, Exception) else parse(log, reply)
+            is_failure = isinstance(reply, Exception)
+            players[log] = reply if is_failure else parsed(parse, log, reply)
         return [players[log] for log in logs]
 
     async def count_many(self, logs: Sequence[Log]) -> list[PlayerCount | Exception]:
@@ -198,7 +200,7 @@ class Views:
         ]
         replies = await self._redis.run_many(calls, write=False)
         return [
-            reply if isinstance(reply, Exception) else _player_count(log, reply)
+            reply if isinstance(reply, Exception) else parsed(_player_count, log, reply)
             for log, reply in zip(logs, replies, strict=True)
         ]
 

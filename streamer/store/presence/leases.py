@@ -22,6 +22,7 @@ from ...errors import Limit, LimitReached, OutcomeUnknown, StoreUnavailable
 from ...model import Log, new_name
 from ..client.commands import Packed
 from ..client.connection import RedisConnection, Reply, Script, ScriptCall
+from ..client.damage import own
 from ..client.faults import STORE_FAILURES, StoreFaults
 from ..client.replies import ok
 
@@ -59,16 +60,20 @@ _logger = logging.getLogger(__name__)
 
 async def alive_nodes(redis: RedisConnection) -> list[bytes]:
     """
-    Return the live nodes, by the store's clock. Raises StoreUnavailable.
+    Return the live nodes, by the store's clock; none if their key is damaged.
+
+    Raises StoreUnavailable.
     """
     time_, beats = await redis.call_many(
         [("TIME",), ("ZRANGE", redis.keys.nodes, 0, -1, "WITHSCORES")]
     )
-    for reply in (time_, beats):
-        ok(reply)
+    ok(time_)
+    if isinstance(own(beats), Exception):
+        redis.damage.note(PART, redis.keys.nodes, beats)
+        return []
     since_ms = int(time_[0]) * 1000 + int(time_[1]) // 1000 - ALIVE_MS
     pairs = zip(beats[::2], beats[1::2], strict=True)
-    return [node for node, beat_ms in pairs if int(beat_ms) >= since_ms]
+    return [node for node, beat_ms in pairs if float(beat_ms) >= since_ms]
 
 
 class Newcomer(NamedTuple):
@@ -261,16 +266,20 @@ class Leases:
         now_s = self._monotonic()
         if now_s - self._renewed_at_s < RENEW_S:
             return
+        held = dict(self._held)
         calls = [
             ScriptCall(
                 _RENEW,
                 (self._keys.lease(log),),
                 (f"{self.node}:{connection}", instance, LEASE_MS),
             )
-            for (log, connection), instance in self._held.items()
+            for (log, connection), instance in held.items()
         ]
-        for reply in await self._redis.run_many(calls):
-            ok(reply)
+        # A damaged key of one player must not keep the leases of others from being
+        # renewed, nor be the reason to renew all of them again.
+        replies = await self._redis.run_many(calls)
+        for lease, reply in zip(held, replies, strict=True):
+            self._note_refusal(lease, reply)
         self._renewed_at_s = now_s
 
     async def _release_all(self) -> None:
@@ -288,5 +297,10 @@ class Leases:
             write=True,
         )
         for lease, reply in zip(leases, replies, strict=True):
-            ok(reply)
+            # One whose key is damaged is void: nobody can acquire another there.
+            self._note_refusal(lease, reply)
             self._to_release.discard(lease)
+
+    def _note_refusal(self, lease: Lease, reply: Reply) -> None:
+        if isinstance(own(reply), Exception):
+            self._redis.damage.note(PART, self._keys.lease(lease.log), reply)

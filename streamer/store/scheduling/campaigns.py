@@ -22,6 +22,7 @@ import msgspec
 from ...errors import OutcomeUnknown, StoreUnavailable
 from ...model import App, Player
 from ..client.connection import RedisConnection, Reply, Script, ScriptCall
+from ..client.damage import parsed
 from ..client.replies import ok
 from ..keys import BUCKETS, bucket_of
 
@@ -37,6 +38,9 @@ STATUSES: Final = frozenset(get_args(CardStatus))
 
 SCANNED_MAX: Final = 20_000
 """Cards read for one page. If few of them have the status, the page is shorter."""
+
+PART: Final = "campaigns"
+"""The name of this part in `Damage`."""
 
 _WRITE = Script("card_write", includes=("_whole",))
 _COPY = Script("card_copy", includes=("_whole",))
@@ -102,9 +106,16 @@ class Campaigns:
         return None if encoded is None else _decode_campaign(encoded)
 
     async def of_app(self, app: App) -> list[Campaign]:
-        """Return an app's campaigns, sorted by id. O(n)."""
+        """Return an app's campaigns but damaged ones, sorted by id. O(n)."""
         encoded = await self._redis.call("HVALS", self._keys.campaigns(app))
-        return sorted(map(_decode_campaign, encoded), key=lambda campaign: campaign.id)
+        found = []
+        for text in encoded:
+            campaign = parsed(_decode_campaign, text)
+            if isinstance(campaign, Exception):
+                self._redis.damage.note(PART, self._keys.campaigns(app), campaign)
+            else:
+                found.append(campaign)
+        return sorted(found, key=lambda campaign: campaign.id)
 
     async def count_cards(self, app: App, campaign_id: str) -> int:
         """Return the number of cards of a campaign, of every status. O(buckets)."""
@@ -179,8 +190,14 @@ class Campaigns:
     async def _bucket(self, app: App, campaign_id: str, bucket: int) -> list[Card]:
         key = self._keys.cards_of_bucket(bucket, app, campaign_id)
         items = await self._redis.call("HGETALL", key)
-        pairs = zip(items[::2], items[1::2], strict=True)
-        return sorted(_record(name.decode(), text).card for name, text in pairs)
+        cards = []
+        for name, text in zip(items[::2], items[1::2], strict=True):
+            record = parsed(_record, name.decode(errors="replace"), text)
+            if isinstance(record, Exception):
+                self._redis.damage.note(PART, key, record)
+            else:
+                cards.append(record.card)
+        return sorted(cards)
 
     async def _sizes(self, app: App, campaign_id: str) -> list[int]:
         commands = [

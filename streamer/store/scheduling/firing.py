@@ -6,17 +6,24 @@ removed from the timetable and appended to the player's log by one script. A sch
 for an audience begins to be sent, which decides a race with a cancellation; then
 `recipients` are served. Knows the scripts in ``lua/``. `service.scheduling.scheduler`
 decides when to look.
+
+A key of the timetable may be damaged, and so may a schedule's record or a player's
+inbox. Then what needs it is passed over, and all else is fired in time: a look leaves
+out what has been `set_aside`, however far in front it stands, and asks for as much
+more.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from ...core.schedule import LATE_AFTER_MS, Schedule
 from ...model import App, Log, new_epoch, new_tag
 from ..client.connection import Command, RedisConnection, Script, ScriptCall
-from ..client.replies import ok
+from ..client.damage import Aside, own, parsed
+from ..client.replies import Reply
 from ..keys import BUCKETS
 from ..logs.appending import INLINE_MAX
 from ..logs.settings import LogSettings
@@ -39,12 +46,19 @@ _BEGIN: Final = Script("begin", includes=("_announce", "_whole", "_inbox", "_sch
 
 _ALL: Final = range(BUCKETS)
 
+PART: Final = "timetable"
+"""The name of this part in `Damage`."""
+
+AGAIN_MS: Final = 250
+"""How soon a bucket is looked at again in which something is due that is set aside."""
+
 
 class Look(NamedTuple):
     """
     What a look at some buckets has found.
 
-    `first_ms` has when the first schedule of each bucket was due, None without one.
+    `first_ms` has when to look at each bucket again, None for not before it changes:
+    when its first schedule is due, if nothing there is damaged.
     """
 
     due: list[ScheduleRef]
@@ -65,6 +79,11 @@ class Firing:
         self._redis = redis
         self._keys = redis.keys
         self._settings = settings
+        self._aside = Aside()
+
+    def set_aside(self, ref: ScheduleRef) -> None:
+        """Pass over a schedule that could not be fired, for a while."""
+        self._aside.add(ref)
 
     async def due(self, now_ms: int, *, limit: int) -> list[ScheduleRef]:
         """
@@ -82,37 +101,59 @@ class Firing:
         due = [b for b, ms in first_ms.items() if ms is not None and ms <= now_ms]
         apps = await self._apps_due(due, now_ms, limit=limit)
         share = max(1, limit // max(1, len(apps)))
+        aside = self._aside.current()
+        passed = Counter(ref[:2] for ref in aside if isinstance(ref, ScheduleRef))
         replies = await self._redis.call_many(
-            [_earliest(self._keys.due(*app), now_ms, share) for app in apps]
+            [
+                _earliest(self._keys.due(*app), now_ms, share + passed[app])
+                for app in apps
+            ]
         )
         refs: list[tuple[float, ScheduleRef]] = []
-        for (bucket, _), reply in zip(apps, replies, strict=True):
-            members = ok(reply)
-            refs += [
-                (float(due_ms), parse_member(bucket, member))
-                for member, due_ms in zip(members[::2], members[1::2], strict=True)
-            ]
+        for (bucket, app), reply in zip(apps, replies, strict=True):
+            found = self._members(self._keys.due(bucket, app), bucket, reply, app=app)
+            refs += [item for item in found if item[1] not in aside][:share]
+        fruitful = {ref.bucket for _, ref in refs}
+        for bucket in due:
+            if bucket not in fruitful:
+                # Damaged, set aside, or fired by another scheduler a moment ago.
+                first_ms[bucket] = now_ms + AGAIN_MS
         return Look([ref for _, ref in sorted(refs)], first_ms)
 
     async def fire(self, schedules: Sequence[Schedule]) -> int:
         """
         Fire schedules for one player each; return how many this call fired.
 
-        A schedule that is not due, or was fired or cancelled elsewhere, is skipped.
-        Raises as `RedisConnection.run`; firing again is harmless.
+        A schedule that is not due, or was fired or cancelled elsewhere, is skipped, and
+        so is one that the store refuses to fire; see `fire_each`. Firing again is
+        harmless.
+
+        Raises:
+            Unavailable: Some schedules were not fired.
+
         """
         return sum(await self.fire_each(schedules))
 
     async def fire_each(self, schedules: Sequence[Schedule]) -> list[bool]:
-        """Fire schedules as `fire` does; return for each whether this call fired it."""
+        """
+        Fire schedules as `fire` does; return for each whether this call fired it.
+
+        One that the store refuses alone, because a key of its own is damaged, is set
+        aside, and stays in the timetable.
+        """
         nodes: Sequence[bytes] = ()
         if any(schedule.to_latest for schedule in schedules):
             nodes = await alive_nodes(self._redis)
         calls = [self._fire_call(schedule, nodes) for schedule in schedules]
-        return [bool(ok(reply)) for reply in await self._redis.run_many(calls)]
+        refs = [ScheduleRef.of(schedule) for schedule in schedules]
+        return self._outcomes(refs, await self._redis.run_many(calls))
 
     async def begin_sending(self, refs: Sequence[ScheduleRef]) -> list[bool]:
-        """Begin to send schedules for an audience; see `fire_each`."""
+        """
+        Begin to send schedules for an audience; see `fire_each`.
+
+        One without a record is removed from the timetable.
+        """
         calls = [
             ScriptCall(
                 _BEGIN,
@@ -125,32 +166,70 @@ class Firing:
             )
             for ref in refs
         ]
-        return [bool(ok(reply)) for reply in await self._redis.run_many(calls)]
+        return self._outcomes(refs, await self._redis.run_many(calls))
 
     async def sending(self, buckets: Sequence[int] = _ALL) -> list[ScheduleRef]:
         """
         Return the schedules of some buckets that are being sent to an audience.
 
-        Raises StoreUnavailable.
+        Without those that are set aside. Raises StoreUnavailable.
         """
         replies = await self._redis.call_many(
             [("ZRANGE", self._keys.sending(bucket), 0, -1) for bucket in buckets]
         )
-        return [
-            parse_member(bucket, member)
-            for bucket, reply in zip(buckets, replies, strict=True)
-            for member in ok(reply)
-        ]
+        refs: list[ScheduleRef] = []
+        for bucket, reply in zip(buckets, replies, strict=True):
+            key = self._keys.sending(bucket)
+            refs += [ref for _, ref in self._members(key, bucket, reply, scores=False)]
+        return [ref for ref in refs if ref not in self._aside]
+
+    def _members(
+        self,
+        key: str,
+        bucket: int,
+        reply: Reply,
+        *,
+        app: App | None = None,
+        scores: bool = True,
+    ) -> list[tuple[float, ScheduleRef]]:
+        """Return times and schedules of a zset; pass over what is damaged."""
+        members = own(reply)
+        if isinstance(members, Exception):
+            self._redis.damage.note(PART, key, members)
+            return []
+        times = members[1::2] if scores else [b"0"] * len(members)
+        found = []
+        for member, at_ms in zip(members[:: 1 + scores], times, strict=True):
+            ref = parsed(parse_member, bucket, member)
+            if isinstance(ref, Exception) or app not in (None, ref.app):
+                self._redis.damage.note(PART, key, f"has a member {member!r}")
+            else:
+                found.append((float(at_ms), ref))
+        return found
+
+    def _outcomes(
+        self, refs: Sequence[ScheduleRef], replies: Sequence[Reply]
+    ) -> list[bool]:
+        for ref, reply in zip(refs, replies, strict=True):
+            if isinstance(own(reply), Exception):
+                self._redis.damage.note(PART, f"schedule {ref.id} of {ref.app}", reply)
+                self.set_aside(ref)
+        return [reply == 1 for reply in replies]
 
     async def _first_due(self, buckets: Sequence[int]) -> dict[int, float | None]:
         """Return when the first schedule of each bucket is due, None without one."""
         replies = await self._redis.call_many(
             [("ZRANGE", self._keys.due_apps(b), 0, 0, "WITHSCORES") for b in buckets]
         )
-        return {
-            bucket: float(first[1]) if (first := ok(reply)) else None
-            for bucket, reply in zip(buckets, replies, strict=True)
-        }
+        first_ms: dict[int, float | None] = {}
+        for bucket, reply in zip(buckets, replies, strict=True):
+            first = own(reply)
+            if isinstance(first, Exception):
+                self._redis.damage.note(PART, self._keys.due_apps(bucket), first)
+                # No notice tells when this key is repaired. Every bucket is walked to.
+                first = None
+            first_ms[bucket] = float(first[1]) if first else None
+        return first_ms
 
     async def _apps_due(
         self, buckets: Sequence[int], now_ms: int, *, limit: int
@@ -162,11 +241,19 @@ class Firing:
                 for bucket in buckets
             ]
         )
-        return [
-            (bucket, require_app(name))
-            for bucket, reply in zip(buckets, found, strict=True)
-            for name in ok(reply)[::2]
-        ]
+        apps = []
+        for bucket, reply in zip(buckets, found, strict=True):
+            key, names = self._keys.due_apps(bucket), own(reply)
+            if isinstance(names, Exception):
+                self._redis.damage.note(PART, key, names)
+                continue
+            for name in names[::2]:
+                app = parsed(require_app, name)
+                if isinstance(app, Exception):
+                    self._redis.damage.note(PART, key, f"has a member {name!r}")
+                else:
+                    apps.append((bucket, app))
+        return apps
 
     def _fire_call(self, schedule: Schedule, nodes: Sequence[bytes]) -> ScriptCall:
         assert schedule.player is not None

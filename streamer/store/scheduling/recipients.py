@@ -18,6 +18,7 @@ from typing import Final
 from ...core.schedule import AHEAD_MAX_MS, LATE_AFTER_MS, Schedule
 from ...model import Log, Player, new_epoch, new_tag
 from ..client.connection import RedisConnection, Script, ScriptCall
+from ..client.damage import own, parsed
 from ..client.replies import ok
 from ..keys import bucket_of
 from ..logs.appending import INLINE_MAX
@@ -31,11 +32,15 @@ RECIPIENTS_MS: Final = AHEAD_MAX_MS + KEPT_MS
 """A schedule without its list would be sent to nobody. So the list lives as long as a
 schedule can wait, plus the longest outage that may delay it."""
 
+PART: Final = "recipients"
+"""The name of this part in `Damage`."""
+
 _ENLIST: Final = Script("enlist", includes=("_whole",))
 _DELIVER: Final = Script(
     "deliver",
     includes=("_announce", "_whole", "_inbox", "_append", "_device", "_schedule"),
 )
+_POSTPONE: Final = Script("postpone", includes=("_whole",))
 _FINISH: Final = Script("finish", includes=("_whole", "_inbox", "_schedule"))
 
 
@@ -94,7 +99,8 @@ class Recipients:
         """
         Store the players of a campaign's active cards as recipients, once.
 
-        Returns the number of recipients in each bucket, whether served or not.
+        Returns the number of recipients in each bucket, whether served or not. A bucket
+        whose cards are damaged is left out.
         """
         calls = [
             ScriptCall(
@@ -107,10 +113,16 @@ class Recipients:
             )
             for bucket in buckets
         ]
-        replies = await self._redis.run_many(calls)
-        return {
-            bucket: ok(reply) for bucket, reply in zip(buckets, replies, strict=True)
-        }
+        counts: dict[int, int] = {}
+        for bucket, reply in zip(
+            buckets, await self._redis.run_many(calls), strict=True
+        ):
+            if isinstance(own(reply), Exception):
+                where = f"cards of campaign {schedule.campaign} of {schedule.app}"
+                self._redis.damage.note(PART, where, reply)
+            else:
+                counts[bucket] = reply
+        return counts
 
     async def next_players(
         self, schedule: Schedule, bucket: int, *, limit: int
@@ -120,18 +132,28 @@ class Recipients:
 
         The total is the number of recipients in the bucket once all are served. It is
         None while some are left, or if no recipients were stored.
+
+        Raises:
+            ResponseError: The list is damaged.
+
         """
         key = self._keys.recipients(bucket, schedule.app, schedule.id)
         names = await self._redis.call("LRANGE", key, 0, limit - 1)
-        players = [Player(name.decode()) for name in names if name[:1] != b"\0"]
-        if not players and names:
-            return [], int(names[0][1:])
-        return players, None
+        found = parsed(_recipients, names)
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     async def deliver(
         self, schedule: Schedule, bucket: int, players: Sequence[Player]
     ) -> int:
-        """Serve recipients if they are the next ones; return the number served."""
+        """
+        Serve recipients if they are the next ones; return the number served.
+
+        Raises:
+            ResponseError: The inbox of one of them is damaged. None was served.
+
+        """
         keys = [self._keys.recipients(bucket, schedule.app, schedule.id)]
         nodes = await alive_nodes(self._redis) if schedule.to_latest else []
         args: list[str | bytes | int] = [
@@ -157,6 +179,11 @@ class Recipients:
             args += [player, self._keys.channel(log), new_tag()]
         served: int = await self._redis.run(_DELIVER, keys, args)
         return served
+
+    async def postpone(self, schedule: Schedule, bucket: int, player: Player) -> None:
+        """Move a recipient behind all others of its bucket, if it is the next one."""
+        key = self._keys.recipients(bucket, schedule.app, schedule.id)
+        await self._redis.run(_POSTPONE, (key,), (player,))
 
     async def finish(self, schedule: Schedule, counts: Mapping[int, int]) -> None:
         """
@@ -195,3 +222,10 @@ class Recipients:
         key = ScheduleRef.of(schedule).record_key(self._keys)
         names = await self._redis.call("HKEYS", key)
         return {int(name[1:]) for name in names if name[1:].isdigit()}
+
+
+def _recipients(names: list[bytes]) -> tuple[list[Player], int | None]:
+    players = [Player(name.decode()) for name in names if name[:1] != b"\0"]
+    if not players and names:
+        return [], int(names[0][1:])
+    return players, None

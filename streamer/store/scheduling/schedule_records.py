@@ -110,15 +110,31 @@ def parse_schedule_id(app: App, schedule_id: str) -> ScheduleRef | None:
 
 
 def parse_member(bucket: int, member: bytes) -> ScheduleRef:
-    """Return the reference of a `ScheduleRef.member` in a bucket."""
+    """
+    Return the reference of a `ScheduleRef.member` in a bucket.
+
+    Raises:
+        ValueError: It is the member of no schedule in this bucket.
+
+    """
     app, _, schedule_id = member.partition(b":")
-    return ScheduleRef(bucket, require_app(app), schedule_id.decode())
+    ref = parse_schedule_id(require_app(app), schedule_id.decode())
+    if ref is None or ref.bucket != bucket:
+        raise ValueError("not the member of a schedule in this bucket")
+    return ref
 
 
 def require_app(name: bytes) -> App:
-    """Return a stored name as an app. It was valid when it was stored."""
+    """
+    Return a stored name as an app. It was valid when it was stored.
+
+    Raises:
+        ValueError: It is not the name of an app.
+
+    """
     app = parse_app(name.decode())
-    assert app is not None
+    if app is None:
+        raise ValueError("not the name of an app")
     return app
 
 

@@ -14,11 +14,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from redis.exceptions import ResponseError
+
 from ...core.schedule import Schedule, ScheduleState
 from ...model import App, Log
 from ..client.connection import RedisConnection, Script, ScriptCall
+from ..client.damage import own, parsed
 from ..client.replicated import Replicated
-from ..client.replies import ok
 from ..keys import BUCKETS
 from ..logs.settings import DAY_MS, DEFAULTS, LogSettings
 from .firing import Firing
@@ -32,6 +34,9 @@ from .schedule_records import (
 )
 
 __all__ = ["AddResult", "Timetable"]
+
+PART: Final = "schedules"
+"""The name of this part in `Damage`."""
 
 INDEX_MS: Final = 31 * DAY_MS + KEPT_MS
 
@@ -75,6 +80,8 @@ class Timetable:
         self._keys = redis.keys
         self._adds = confirmed or redis
         self._settings = settings
+        self.damage = redis.damage
+        """Told of schedules that are damaged."""
         self.firing = Firing(redis, settings)
         """Takes schedules out of the timetable when they are due."""
         self.recipients = Recipients(redis, settings)
@@ -125,18 +132,38 @@ class Timetable:
         ref = parse_schedule_id(app, schedule_id)
         if ref is None:
             return None
-        (schedule,) = await self.get_many([ref])
+        (schedule,) = await self.get_each([ref])
+        if isinstance(schedule, Exception):
+            raise schedule
         return schedule
 
     async def get_many(self, refs: Sequence[ScheduleRef]) -> list[Schedule | None]:
-        """Return schedules in the order of `refs`. Raises StoreUnavailable."""
+        """
+        Return schedules in the order of `refs`. Raises StoreUnavailable.
+
+        None stands for one that does not exist, or whose record is damaged.
+        """
+        return [
+            None if isinstance(schedule, Exception) else schedule
+            for schedule in await self.get_each(refs)
+        ]
+
+    async def get_each(
+        self, refs: Sequence[ScheduleRef]
+    ) -> list[Schedule | ResponseError | None]:
+        """Return schedules as `get_many` does, with an error for a damaged record."""
         replies = await self._redis.call_many(
             [("HGETALL", ref.record_key(self._keys)) for ref in refs]
         )
-        return [
-            parse_record(ref, ok(reply))
-            for ref, reply in zip(refs, replies, strict=True)
-        ]
+        schedules = []
+        for ref, reply in zip(refs, replies, strict=True):
+            schedule = own(reply)
+            if not isinstance(schedule, Exception):
+                schedule = parsed(parse_record, ref, reply)
+            if isinstance(schedule, Exception):
+                self._redis.damage.note(PART, ref.record_key(self._keys), schedule)
+            schedules.append(schedule)
+        return schedules
 
     async def cancel(
         self,
@@ -173,7 +200,12 @@ class Timetable:
     async def list_index(self, index: str, *, bucket: int, app: App) -> list[Schedule]:
         """Return the schedules of an index, oldest first. Raises StoreUnavailable."""
         ids = await self._redis.call("ZRANGE", index, 0, -1)
-        refs = [ScheduleRef(bucket, app, name.decode()) for name in ids]
+        refs = [
+            ref
+            for name in ids
+            if (ref := parse_schedule_id(app, name.decode(errors="replace")))
+            and ref.bucket == bucket
+        ]
         return [schedule for schedule in await self.get_many(refs) if schedule]
 
     async def page(
@@ -200,9 +232,15 @@ class Timetable:
         ]
         found: list[tuple[int, str, int]] = []
         for bucket, reply in enumerate(await self._redis.call_many(commands)):
-            names = ok(reply)
+            names = own(reply)
+            if isinstance(names, Exception):
+                key = self._keys.schedules(bucket, app)
+                self._redis.damage.note(PART, key, names)
+                continue
             for name, score in zip(names[::2], names[1::2], strict=True):
-                found.append((int(score), name.decode(), bucket))
+                ref = parse_schedule_id(app, name.decode(errors="replace"))
+                if ref is not None and ref.bucket == bucket:
+                    found.append((int(float(score)), ref.id, bucket))
         found = sorted(item for item in found if item[:2] > after)[:limit]
         refs = [ScheduleRef(bucket, app, name) for _, name, bucket in found]
         return [schedule for schedule in await self.get_many(refs) if schedule]

@@ -354,7 +354,7 @@ async def test_the_check_continues_after_an_outage_and_a_broken_record(
     sweeping = asyncio.create_task(revocation_check.run())
     revocation_check.add(reader, caller)
     await world.redis.call("HSET", keys_of().apps, DEMO, b"{", write=True)
-    await until(lambda: "could not check credentials" in caplog.text)
+    await until(lambda: "could not check a credential" in caplog.text)
     assert reader.ended is None
     await world.redis.call("HSET", keys_of().apps, DEMO, good, write=True)
     await world.apps.revoke_tokens(DEMO)
@@ -364,3 +364,28 @@ async def test_the_check_continues_after_an_outage_and_a_broken_record(
     assert reader.ended is TOKEN_INVALID
     sweeping.cancel()
     await asyncio.wait([sweeping])
+
+
+async def test_a_damaged_record_keeps_no_other_credential_from_being_checked(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    check = world.revocation_check
+    callers = {
+        "damaged app": await world.token_caller("p1", DEMO),
+        "revoked": await world.token_caller("p1", OTHER),
+        "valid": await world.token_caller("p2", OTHER),
+        "damaged key": await world.caller(await world.apps.add_key(OTHER)),
+    }
+    readers = {name: waiter() for name in callers}
+    for name, caller in callers.items():
+        check.add(readers[name], caller)
+    await world.apps.revoke_tokens(OTHER, Player("p1"))
+    await world.redis.call("HSET", world.redis.keys.apps, DEMO, "{")
+    (digest,) = await world.redis.call("HKEYS", world.redis.keys.backend_keys)
+    await world.redis.call("HSET", world.redis.keys.backend_keys, digest, "{")
+
+    await check.check_all()
+
+    ended = [name for name, reader in readers.items() if reader.ended is not None]
+    assert ended == ["revoked"]
+    assert "could not check a credential in demo" in caplog.text

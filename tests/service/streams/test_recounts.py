@@ -12,7 +12,7 @@ from small_client import Badge
 from streamer.core.streams.session import Session
 from streamer.core.streams.unread_count import InboxCount
 from streamer.errors import RESYNC, StoreUnavailable
-from streamer.model import App, Log, Player, Topic, topic_log
+from streamer.model import App, Log, Player, Topic, everyone_log, topic_log
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import keys_of
 from streamer.store.logs.settings import LogSettings
@@ -336,3 +336,46 @@ class TestAFullLog:
         await until(lambda: len(client.of("notification")) == 15)
         await until(lambda: number(client) == 9)
         assert await world.settled(client) == await world.page() == 9
+
+
+@pytest.mark.parametrize("key", ["state of everyone", "views", "state", "log"])
+async def test_what_is_damaged_of_one_player_stops_no_part_for_others(
+    key: str,
+    world: World,
+    redis: RedisConnection,
+    until: Until,
+    make_client: type[Client],
+) -> None:
+    own = await world.publish(world.log)
+    client, broken = await world.follow(), make_client()
+    other = Log(App("damaged"), Player("other"))
+    keys, everyone = redis.keys, everyone_log(App("damaged"))
+    await world.publish(other)
+    await world.publish(everyone)
+    hub, catch_up = world.catch_up.hub, world.catch_up
+    async with catch_up.stream_audiences.follow(other, broken.session):
+        await until(lambda: broken.begin is not None)
+        spoilt = {
+            "state of everyone": ("HSET", keys.state(everyone), "epoch", "x"),
+            "views": ("SET", keys.views(other), "poison"),
+            "state": ("HSET", keys.state(other), "head", "x"),
+            "log": ("SET", keys.inbox(other).log, "poison"),
+        }[key]
+        await redis.call(*spoilt, write=True)
+        if key == "state of everyone":
+            # As a player that has not joined everyone's log yet.
+            await redis.call("DEL", keys.views(other), write=True)
+        hub.note_needs_count(other)
+        hub.mark_stale(other)
+        hub.mark_stale(everyone)
+        catch_up._expiries.note(other, 1)
+        catch_up._expiries.note(everyone, 1)
+
+        await catch_up._expiries.check_due()
+        await catch_up._position_check._peek_at([other, everyone, world.log])
+        await world.inboxes.mark_ids(world.me, world.log.player, [own.id])
+        await until(lambda: number(client) == 0)
+        await world.publish(world.log)
+        await until(lambda: number(client) == 1)
+        hub.mark_stale(world.log)
+        await until(lambda: world.log not in hub.needs_read)

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from redis.exceptions import ResponseError
 
-from streamer.model import Log
+from streamer.model import Log, Player
 from streamer.store.client.connection import RedisConnection
 from streamer.store.logs.inbox import Draft, Inbox
 from streamer.store.logs.receipts import Receipt, ReceiptStore
@@ -114,3 +115,16 @@ async def test_an_older_position_does_not_undo_an_acknowledgement(
     receipt = await receipts.of(log, second)
     assert receipt is not None
     assert receipt.acknowledged
+
+
+async def test_a_damaged_log_has_no_receipt_and_hides_none_of_another(
+    redis: RedisConnection, inbox: Inbox, receipts: ReceiptStore, log: Log
+) -> None:
+    other = log._replace(name=Player("other"))
+    (place,) = (await inbox.append(log, [b"1"])).stored
+    await redis.call("SET", redis.keys.inbox(other).state, "not a hash")
+
+    damaged, found = await receipts.of_each([(other, place), (log, place)])
+
+    assert isinstance(damaged, ResponseError)
+    assert isinstance(found, Receipt)

@@ -499,3 +499,26 @@ async def test_commands_are_repeated_if_the_script_is_sent_as_text(
     await redis.call("SCRIPT", "FLUSH")
 
     assert await come(node, views, Log(log.app, Player("new"))) is not None
+
+
+async def test_a_damaged_lease_holds_up_no_other(
+    redis: RedisConnection,
+    node: Leases,
+    log: Log,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logs = [log._replace(name=Player(name)) for name in ("a", "b", "c")]
+    leases = [await acquire(node, one) for one in logs]
+    await redis.call("SET", redis.keys.lease(logs[1]), "not a hash")
+    await redis.call("DEL", redis.keys.lease(logs[2]))
+
+    monkeypatch.setattr(node, "_renewed_at_s", float("-inf"))
+    await node._renew_if_due()
+
+    assert await held(redis, logs[2]) == 1
+    for lease in leases:
+        node.release_soon(lease)
+    await node.wait_released()
+    assert [await held(redis, logs[i]) for i in (0, 2)] == [0, 0]
+    assert not node._to_release
+    assert redis.damage.counts == {"heartbeat": 2}

@@ -193,3 +193,17 @@ async def test_a_campaign_keeps_its_creation_time(campaigns: Campaigns) -> None:
     assert [c.id for c in await campaigns.of_app(APP)] == ["b", "c"]
     assert await campaigns.get(App("other"), "c") is None
     assert await campaigns.of_app(App("other")) == []
+
+
+async def test_a_damaged_campaign_and_a_damaged_card_hide_no_other(
+    campaigns: Campaigns, redis: RedisConnection
+) -> None:
+    for name in ("a", "b"):
+        await campaigns.put(APP, name, "name", now_ms=1)
+    await campaigns.put_cards(APP, "c", [card("x", "p"), card("y", "q")])
+    await redis.call("HSET", redis.keys.campaigns(APP), "a", "{")
+    await redis.call("HSET", redis.keys.card(APP, "c", "x"), "x", "odd")
+
+    assert [one.id for one in await campaigns.of_app(APP)] == ["b"]
+    assert [one.id for one in await listed(campaigns, limit=9)] == ["y"]
+    assert redis.damage.counts == {"campaigns": 2}

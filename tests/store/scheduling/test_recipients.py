@@ -117,3 +117,19 @@ async def test_active_cards_are_read_when_sending(
     found = await timetable.get(APP, schedule.id)
     assert found is not None
     assert (found.state, found.delivered) == (ScheduleState.SENT, 2)
+
+
+async def test_a_postponed_recipient_is_the_last(
+    timetable: Timetable,
+) -> None:
+    near = [f"n{i}" for i in range(999) if bucket_of(APP, f"n{i}") == 7][:3]
+    schedule = await audience(timetable, *near)
+    recipients = timetable.recipients
+
+    await recipients.postpone(schedule, 7, Player(near[0]))
+    await recipients.postpone(schedule, 7, Player("not the next"))
+
+    players, _ = await recipients.next_players(schedule, 7, limit=9)
+    assert players == [near[1], near[2], near[0]]
+    assert await recipients.deliver(schedule, 7, players) == 3
+    assert await recipients.next_players(schedule, 7, limit=9) == ([], 3)
