@@ -42,6 +42,16 @@ async def fill(server: ServerProcess) -> None:
     await server.ask_store("SETRANGE", BALLAST, 40 * MIB, "x")
 
 
+async def post_once(
+    backend: Api, name: str, path: str, body: dict[str, Any]
+) -> httpx2.Response:
+    headers = {"Idempotency-Key": name}
+    if path.startswith("/v2/"):
+        secret = backend.http.headers["authorization"].removeprefix("Bearer ")
+        body = {"game_id": "demo", "secret_key": secret, **body}
+    return await backend.http.post(path, json=body, headers=headers)
+
+
 async def prepare(server: ServerProcess) -> World:
     key, token = await server.key(), await server.token("ann")
     names: dict[str, str] = {}
@@ -64,6 +74,10 @@ async def prepare(server: ServerProcess) -> World:
             names[name] = re.findall(r'"(?:schedule_)?id": ?"([^"]+)"', scheduled.text)[
                 0
             ]
+        for name, (path, body) in REPEATED.items():
+            first = await post_once(backend, name, path, body)
+            assert first.status_code < 300, first.text
+            names[f"answer of {name}"] = first.text
         page = await backend.http.get("/v1/players/ann/notifications")
         names["cursor"] = page.json()["cursor"]
     return World(server, key, token, names)
@@ -86,6 +100,34 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 OWN = "/v1/players/ann/notifications"
+
+NOTIFICATIONS = "/v1/notifications"
+REPEATED: dict[str, tuple[str, dict[str, Any]]] = {
+    "publish": (NOTIFICATIONS, {"to": {"players": ["ann", "ben"]}, "title": "t"}),
+    "publish to a topic": (NOTIFICATIONS, {"to": {"topic": "news"}, "title": "t"}),
+    "publish what expires": (
+        NOTIFICATIONS,
+        {"to": {"players": ["ann"]}, "title": "t", "ttl_s": 600, "collapse_key": "r"},
+    ),
+    "schedule": (
+        NOTIFICATIONS,
+        {"to": {"players": ["ann"]}, "title": "t", "send_at": LATER},
+    ),
+    "schedule for several": (
+        NOTIFICATIONS,
+        {"to": {"players": ["ann", "ben"]}, "title": "t", "send_at": LATER},
+    ),
+    "schedule by Teak": (
+        "/v2/schedule",
+        {
+            "notification_identifier": "daily",
+            "notification_message": "come back",
+            "user_ids": ["ann", "ben"],
+            "send_time": f"{datetime.now(UTC) + timedelta(hours=5):%Y-%m-%d %H:%M:%S}",
+        },
+    ),
+}
+"""Requests that were answered before the store was full."""
 
 REFUSED: dict[str, tuple[str, str, Any]] = {
     "publish": (
@@ -187,6 +229,41 @@ async def test_a_full_store_accepts_the_rest(full: World, name: str) -> None:
     answer = await ask(full, ACCEPTED[name])
 
     assert answer.status_code in (200, 201, 202, 204), answer.text
+
+
+@pytest.mark.row("F13")
+@pytest.mark.parametrize("name", REPEATED)
+async def test_a_full_store_answers_a_repetition_as_the_first_time(
+    full: World, name: str
+) -> None:
+    path, body = REPEATED[name]
+    changed = {**body, "notification_message" if "v2" in path else "title": "other"}
+    async with Api(full.server.port, full.key) as backend:
+        answer = await post_once(backend, name, path, body)
+        other = await post_once(backend, name, path, changed)
+        fresh = await post_once(backend, f"{name} again", path, body)
+
+    assert answer.status_code < 300, answer.text
+    assert answer.headers["idempotent-replayed"] == "true"
+    assert answer.text == full.names[f"answer of {name}"]
+    assert fresh.status_code == 503
+    assert other.status_code in (409, 422), other.text
+
+
+@pytest.mark.row("F13")
+async def test_a_full_store_answers_a_repeated_join(full: World) -> None:
+    answer = await ask(full, ("PUT", "/v1/players/ann/topics/news", None))
+
+    assert answer.status_code < 300, answer.text
+
+
+@pytest.mark.row("F13")
+async def test_a_full_store_cancels_by_teak(full: World) -> None:
+    async with Api(full.server.port, full.key) as backend:
+        identifier = {"notification_identifier": "daily", "user_ids": ["ann"]}
+        answer = await post_once(backend, "none", "/v2/unschedule", identifier)
+
+    assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.row("F13")
@@ -292,7 +369,7 @@ async def test_a_server_restarts_on_a_full_store(own: World) -> None:
 
     assert await publishes(own) == 503
     page = await ask(own, ACCEPTED["page"])
-    assert len(page.json()["notifications"]) == 8
+    assert len(page.json()["notifications"]) == 11
 
 
 @pytest.mark.row("F13")

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from ...core.schedule import Schedule, ScheduleState
-from ...errors import Conflict, FieldError, Invalid
+from ...errors import Conflict, FieldError, Invalid, StoreFull
 from ...model import App
 from ...store.client.connection import RedisConnection
 from ...store.logs.inbox import ONCE_MS, Once
@@ -76,26 +76,27 @@ class IdempotentRequest(NamedTuple):
         Claim the key, if there is one, for this request, for 24 hours.
 
         One command, SET with NX and GET. The first request decides how long the claim
-        lasts; a repetition does not extend it.
+        lasts; a repetition does not extend it. A full store refuses that command, even
+        if there is nothing to store; then the claim is read.
 
         Raises:
             Conflict: The key is claimed for another request.
+            StoreFull: It is not claimed, and the store is full.
             StoreUnavailable, OutcomeUnknown: As `RedisConnection.call`. Claiming again
                 is harmless.
 
         """
         if not self.key:
             return
-        before = await redis.call(
-            "SET",
-            redis.keys.request(self.app, self.key),
-            self.digest,
-            "NX",
-            "GET",
-            "PX",
-            ONCE_MS,
-            write=True,
-        )
+        key = redis.keys.request(self.app, self.key)
+        try:
+            before = await redis.call(
+                *("SET", key, self.digest, "NX", "GET", "PX", ONCE_MS), write=True
+            )
+        except StoreFull:
+            before = await redis.call("GET", key)
+            if before is None:
+                raise
         if before is not None and before != self.digest.encode():
             raise Conflict
 

@@ -29,6 +29,7 @@ from ...errors import (
     Invalid,
     NotFound,
     OutcomeUnknown,
+    StoreFull,
     StoreUnavailable,
 )
 from ...model import (
@@ -275,7 +276,21 @@ class Publisher:
     async def _charge_and_append(
         self, request: IdempotentRequest, batches: Batches
     ) -> list[AppendResult]:
-        """Charge the app and append the batches; see `send`."""
+        """
+        Charge the app and append the batches; see `send`.
+
+        A full store may not even charge. It still knows what a repetition has stored.
+        """
+        try:
+            return await self._append_charged(request, batches)
+        except StoreFull:
+            if not await request.is_claimed(self._redis):
+                raise
+            return await self._append(batches, request.once)
+
+    async def _append_charged(
+        self, request: IdempotentRequest, batches: Batches
+    ) -> list[AppendResult]:
         sizes = [len(draft.fragment) for _, batch in batches for draft in batch]
         async with self._quotas.charged(
             request.app,

@@ -21,6 +21,7 @@ from ...errors import (
     Invalid,
     NotFound,
     OutcomeUnknown,
+    StoreFull,
     StoreUnavailable,
     Unavailable,
 )
@@ -244,6 +245,24 @@ class Schedules:
         )
         common = with_notification(common, notification)
         schedules = [common._replace(id=ids[p], player=p) for p in recipients]
+        try:
+            entered = await self._add_charged(request, schedules, recipients)
+        except StoreFull:
+            # A full store may not even charge. It still knows what a repetition has
+            # scheduled.
+            if not await request.is_claimed(self._redis):
+                raise
+            entered = await self._add_all(schedules)
+        if starts_ms <= now_ms:
+            await self._fire_now(schedules)
+        return [ids[player] for player in players], not any(entered)
+
+    async def _add_charged(
+        self,
+        request: IdempotentRequest,
+        schedules: Sequence[Schedule],
+        recipients: Sequence[Player],
+    ) -> list[bool]:
         async with self._charged(schedules, recipients) as charge:
             await request.claim(self._redis)
             entered = await self._add_all(schedules)
@@ -252,9 +271,7 @@ class Schedules:
             ]
             charge.refund(len(earlier) / len(schedules))
             await charge.release_slots(earlier)
-        if starts_ms <= now_ms:
-            await self._fire_now(schedules)
-        return [ids[player] for player in players], not any(entered)
+        return entered
 
     async def get(self, caller: Caller, schedule_id: str) -> Schedule:
         """

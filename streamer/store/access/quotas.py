@@ -33,7 +33,9 @@ SCHEDULE_SLOTS_MS: Final = AHEAD_MAX_MS + DAY_MS
 RETRY_WHEN_FULL_MS: Final = 3_600_000
 """When to retry if waiting does not help: the quota may have been raised by then."""
 
-_QUOTA_PERMITS: Final = Script("quota_permits")
+# One small key for each app and quota: a full store can afford it. Without it, what a
+# full store accepts would be refused to apps with quotas.
+_QUOTA_PERMITS: Final = Script("quota_permits", allow_oom=True)
 _SCHEDULE_SLOTS: Final = Script("schedule_slots", includes=("_whole",))
 
 

@@ -6,6 +6,7 @@ The first text that is registered under an identifier stays.
 
 from __future__ import annotations
 
+from ...errors import StoreFull
 from ...model import App
 from ..client.connection import RedisConnection
 
@@ -29,10 +30,17 @@ class RegisteredTexts:
         Register a text unless there is one; return the registered text. O(1).
 
         Raises:
+            StoreFull: There is none, and the store is full.
             StoreUnavailable: Nothing was registered.
             OutcomeUnknown: The text may have been registered. Idempotent.
 
         """
         key = self._keys.message(app, identifier)
-        before = await self._redis.call("SET", key, text, "NX", "GET", write=True)
+        try:
+            before = await self._redis.call("SET", key, text, "NX", "GET", write=True)
+        except StoreFull:
+            # A full store refuses the command although the text is there.
+            before = await self._redis.call("GET", key)
+            if before is None:
+                raise
         return text if before is None else str(before, "utf-8")
