@@ -118,6 +118,7 @@ def trial_commands(keys: Keys) -> list[Command]:
         # Streams.
         ("XADD", stream, "*", "n", ""),
         ("XLEN", stream),
+        ("XINFO", "STREAM", stream),
         ("XRANGE", stream, "-", "+", "COUNT", 1),
         ("XREVRANGE", stream, "+", "-", "COUNT", 1),
         ("XTRIM", stream, "MAXLEN", 1),

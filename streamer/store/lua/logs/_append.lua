@@ -1,12 +1,12 @@
 -- Appending to a log, for publishes, schedules, recipients of an audience and
--- withdrawals. Include after _announce.lua and _inbox.lua.
+-- withdrawals. Include after _announce.lua, _whole.lua and _inbox.lua.
 --
 -- An entry is a table with `tag`, `fragment` and `type`, and optionally `device`, the only
 -- device it is for; `expires`, in ms; `collapse`, the key by which it replaces an earlier
 -- entry; `withdraws`, an id. Appending adds `offset` and `replaces`.
 --
--- Commands  DEL EXISTS HDEL HGET HGETALL HLEN HSET PEXPIRE SISMEMBER XADD XTRIM ZADD ZCARD
---           ZRANGE ZREM ZSCORE
+-- Commands  DEL EXISTS HDEL HGET HGETALL HLEN HSET PEXPIRE SISMEMBER XADD XINFO XTRIM ZADD
+--           ZCARD ZRANGE ZREM ZSCORE
 
 local OFFSET_MAX = 4294967295
 local HOUR_US = 3600000000
@@ -66,6 +66,20 @@ local function predecessor(inbox, state, entry)
   return tonumber(offset), id_of(tonumber(at_us), tonumber(offset), tonumber(tag))
 end
 
+-- Whether XADD was refused because the stream has had a later id. It has if an append was
+-- undone, because XDEL does not give its id back, and the clock was set back since.
+local function is_before_last(reply)
+  return type(reply) == 'table' and reply.err and string.find(reply.err, 'equal or smaller')
+end
+
+-- The last id that a stream has had.
+local function last_id(log)
+  local info = redis.call('XINFO', 'STREAM', log)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then return info[i + 1] end
+  end
+end
+
 local function store_item(inbox, state, entry)
   local item = { 't', entry.tag, 'n', entry.fragment }
   local function add(name, value)
@@ -76,8 +90,15 @@ local function store_item(inbox, state, entry)
   add('d', entry.device)
   add('r', entry.replaces)
   add('w', entry.withdraws)
-  redis.call(
-    'XADD', inbox.log, int(state.at_us) .. '-' .. int(entry.offset), unpack(item))
+  local id = int(state.at_us) .. '-' .. int(entry.offset)
+  local reply = server.pcall('XADD', inbox.log, id, unpack(item))
+  if is_before_last(reply) then
+    state.at_us = split_id(last_id(inbox.log)) + 1
+    redis.call('XADD', inbox.log, int(state.at_us) .. '-' .. int(entry.offset), unpack(item))
+  else
+    check(reply)
+    undo[#undo + 1] = { 'XDEL', inbox.log, id }
+  end
 end
 
 -- Record how a stored entry will end, and end the entry that it replaces.

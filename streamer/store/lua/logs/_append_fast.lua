@@ -30,13 +30,16 @@ if ARGV[9] == '3' then
       local answer = at .. head + 1 .. ' ' .. table.concat(tags, ',')
 
       -- All of these writes or none, as _whole.lua has it. The first has nothing to undo.
-      local added = 0
+      -- An undone append leaves the stream with a later id than the log. If the clock was
+      -- set back since, the general append has to choose a later time.
+      local added, is_before_last = 0, false
       local function whole(reply)
         if type(reply) ~= 'table' or not reply.err then return end
         for i = 1, added do redis.pcall('XDEL', KEYS[2], at_us .. '-' .. head + i) end
         if digest ~= '' then redis.pcall('DEL', KEYS[8]) end
         redis.pcall('HSET', KEYS[1], 'head', state[2], 'at_us', state[3], 'tag', state[4])
-        error(reply)
+        is_before_last = added == 0 and string.find(reply.err, 'equal or smaller')
+        if not is_before_last then error(reply) end
       end
       redis.call('HSET', KEYS[1], 'head', last, 'at_us', at_us, 'tag', tags[#tags])
       if digest ~= '' then
@@ -45,17 +48,20 @@ if ARGV[9] == '3' then
       for i, tag in ipairs(tags) do
         whole(redis.pcall(
           'XADD', KEYS[2], at_us .. '-' .. head + i, 't', tag, 'n', ARGV[8 + 3 * i]))
+        if is_before_last then break end
         added = i
       end
-      if last > tonumber(ARGV[3]) then
-        whole(redis.pcall('XTRIM', KEYS[2], 'MAXLEN', ARGV[3]))
+      if not is_before_last then
+        if last > tonumber(ARGV[3]) then
+          whole(redis.pcall('XTRIM', KEYS[2], 'MAXLEN', ARGV[3]))
+        end
+        for i, tag in ipairs(tags) do
+          local fragment = ARGV[8 + 3 * i]
+          if #fragment > inline_max then fragment = '' end
+          publish(channel, 'entry ' .. at .. head + i .. ' ' .. tag .. ' ' .. fragment)
+        end
+        return with_refusal('0 ' .. answer)
       end
-      for i, tag in ipairs(tags) do
-        local fragment = ARGV[8 + 3 * i]
-        if #fragment > inline_max then fragment = '' end
-        publish(channel, 'entry ' .. at .. head + i .. ' ' .. tag .. ' ' .. fragment)
-      end
-      return with_refusal('0 ' .. answer)
     end
   end
 end
