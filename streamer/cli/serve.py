@@ -120,7 +120,10 @@ def worker(channel: int, sockets: tuple[int, ...]) -> None:
 
 
 def _run(work: Coroutine[Any, Any, None], config: Config) -> None:
+    from ..transports.server.hangup import ignore_reloads
+
     continue_in_child()
+    ignore_reloads()
     log_to_stderr(config.log_level)
     raise_fd_limit()
     try:
@@ -309,8 +312,9 @@ async def _ignore_signals_after(work: Coroutine[Any, Any, None]) -> None:
     finally:
         # The store closes its log, which takes `STOP_S` at most. A second Ctrl-C would
         # only make its next start slower.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            if number := getattr(signal, name, None):  # Windows has no SIGHUP.
+                signal.signal(number, signal.SIG_IGN)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

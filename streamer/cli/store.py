@@ -2,8 +2,9 @@
 `streamer store`: the embedded store on its own, in the foreground.
 
 For a Procfile, where several processes share the store over loopback TCP. On TCP it
-requires a password, because every local user can connect. Exits without
-a signal only if the store's server does, with a non-zero status.
+requires a password, because every local user can connect. Exits without a signal only
+if the store's server does, with a non-zero status. SIGHUP means what it does to
+`streamer serve`: nothing, unless the terminal was closed.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def store(
     **flags: str | None,
 ) -> None:
     """
-    Run the embedded store on its own, until Ctrl-C or SIGTERM.
+    Run the embedded store on its own, until Ctrl-C or SIGTERM. SIGHUP does not end it.
 
     Several servers can then share it, as in the Procfile. They need the password, by
     --redis-password-file. If the store is empty, the app `demo` is created.
@@ -99,6 +100,26 @@ def store(
 async def _store(
     config: Config, port: int, demo: bool | None, *, fsync: str, memory: int
 ) -> None:
+    # A signal ends the start as well, however large the log is that the store loads.
+    async with _stop_signal() as stop:
+        running = asyncio.create_task(
+            _run_store(config, port, demo, fsync=fsync, memory=memory)
+        )
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait([running, stopped], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not running.done():
+            running.cancel()
+            # Further signals do not shorten this: the store closes its log.
+            await asyncio.wait([running])
+        if not running.cancelled():
+            running.result()
+
+
+async def _run_store(
+    config: Config, port: int, demo: bool | None, *, fsync: str, memory: int
+) -> None:
+    """Start the store and run it until cancelled. Raises if it exits."""
     from ..store.server.directory import socket_path, socket_url
     from ..store.server.embedded import Embedded, StoreFailed
     from ..store.server.password import PASSWORD, make_password
@@ -111,48 +132,55 @@ async def _store(
     password = embedded_password(config)
     # Not the URL of the embedded store, which has the password.
     where = socket_url(socket_path(data_dir))
-    # Before the start: a signal during the start must stop the store, not orphan it.
-    async with _stop_signal() as stop:
-        embedded = await Embedded.start(
-            data_dir, port=port, fsync=fsync, memory=memory, password=password
-        )
-        try:
-            async with open_redis(embedded.url, config) as redis:
-                await enter(redis, config)
-            with recorded_as_running(data_dir, temporary_dir()):
-                made = await prepare(embedded.url, config, demo=demo)
-                if made and made.created:
-                    command = key_command("demo", {"data_dir": str(data_dir)})
-                    click.echo(f"created app demo; to create a key: {command}")
-                if made and made.key:
-                    click.echo(f"backend key of app demo, valid for 24 h: {made.key}")
-                also = f" and redis://127.0.0.1:{port}" if port else ""
-                using = f", with the password in {password_file}" if password else ""
-                click.echo(f"the store is ready at {where}{also}{using}")
-                ended = asyncio.create_task(embedded.wait())
-                stopped = asyncio.create_task(stop.wait())
-                await asyncio.wait(
-                    [ended, stopped], return_when=asyncio.FIRST_COMPLETED
-                )
-                stopped.cancel()
-                if ended.done():
-                    raise StoreFailed(
-                        f"the store exited unexpectedly (status {ended.result()}): "
-                        f"{embedded.log_tail() or 'no output'}"
-                    )
-        finally:
-            await embedded.stop()
+    embedded = await Embedded.start(
+        data_dir, port=port, fsync=fsync, memory=memory, password=password
+    )
+    try:
+        async with open_redis(embedded.url, config) as redis:
+            await enter(redis, config)
+        with recorded_as_running(data_dir, temporary_dir()):
+            made = await prepare(embedded.url, config, demo=demo)
+            if made and made.created:
+                command = key_command("demo", {"data_dir": str(data_dir)})
+                click.echo(f"created app demo; to create a key: {command}")
+            if made and made.key:
+                click.echo(f"backend key of app demo, valid for 24 h: {made.key}")
+            also = f" and redis://127.0.0.1:{port}" if port else ""
+            using = f", with the password in {password_file}" if password else ""
+            click.echo(f"the store is ready at {where}{also}{using}")
+            status = await embedded.wait()
+            raise StoreFailed(
+                f"the store exited unexpectedly (status {status}): "
+                f"{embedded.log_tail() or 'no output'}"
+            )
+    finally:
+        await embedded.stop()
 
 
 @contextlib.asynccontextmanager
 async def _stop_signal() -> AsyncIterator[asyncio.Event]:
+    from ..transports.server.hangup import Hangup, HangupMeaning
+
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    signals = (signal.SIGINT, signal.SIGTERM)
-    for number in signals:
-        loop.add_signal_handler(number, stop.set)
+    hangup = Hangup()
+
+    def on_hangup() -> None:
+        match hangup.meaning():
+            case HangupMeaning.RELOAD:
+                click.echo("SIGHUP: nothing to reload; the store goes on", err=True)
+            case HangupMeaning.STOP:
+                stop.set()
+
+    handlers = {
+        signal.SIGINT: stop.set,
+        signal.SIGTERM: stop.set,
+        signal.SIGHUP: on_hangup,
+    }
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
     try:
         yield stop
     finally:
-        for number in signals:
+        for number in handlers:
             loop.remove_signal_handler(number)

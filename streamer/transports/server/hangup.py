@@ -10,7 +10,7 @@ import enum
 import os
 import signal
 
-__all__ = ["Hangup", "HangupMeaning"]
+__all__ = ["Hangup", "HangupMeaning", "ignore_reloads"]
 
 
 class HangupMeaning(enum.Enum):
@@ -37,6 +37,19 @@ class Hangup:
         if self._outlives_terminal:
             return HangupMeaning.NOTHING
         return HangupMeaning.STOP
+
+
+def ignore_reloads() -> None:
+    """
+    Ignore requests for a reload until the process handles the signal itself.
+
+    Without a terminal the signal is such a request, and would otherwise end the
+    process.
+    """
+    if hasattr(signal, "SIGHUP") and not _has_terminal():
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            # Not SIG_IGN, which would look like `nohup`, and children would inherit it.
+            signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def _has_terminal() -> bool:
