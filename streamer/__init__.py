@@ -117,7 +117,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      player_names, fast_log
     transports/      CARRY
       server/        http_protocol, handshake_protocol and websocket_protocol (under
-                     uvicorn), websocket_input, handle, refusal, sockets, hangup
+                     uvicorn), idle_connections, websocket_input, handle, refusal,
+                     sockets, hangup
       streams/       opening, sse, websocket, longpoll; detached and detached_websocket
                      (streams that have left ASGI), framing, inbound, commands
       web/           requests, callers, routing, access_log, forwarded (by

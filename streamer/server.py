@@ -26,6 +26,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -39,7 +40,11 @@ from .config import Config
 from .metrics.scraping import Collect, scraping
 from .store.client.faults import StoreFaults
 from .transports.server.hangup import Hangup, HangupMeaning
-from .transports.server.http_protocol import HttpProtocol, http_protocol
+from .transports.server.http_protocol import (
+    UNLIMITED_FDS,
+    HttpProtocol,
+    http_protocol,
+)
 from .transports.server.sockets import (
     BACKLOG,
     SocketFiles,
@@ -463,11 +468,17 @@ def _awaits_request(connection: object) -> bool:
     return isinstance(connection, HttpProtocol) and connection.awaits_request
 
 
+def _fds_max() -> int:
+    """Return how many files this process can open."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return UNLIMITED_FDS if limit == resource.RLIM_INFINITY else limit
+
+
 def _uvicorn_config(app: ASGIApp, config: Config) -> uvicorn.Config:
     heartbeat_s = config.heartbeat_s
     return uvicorn.Config(
         app,
-        http=http_protocol(config),
+        http=http_protocol(config, fds_max=_fds_max()),
         ws=WebSocketProtocol,
         ws_max_size=config.message_bytes_max,
         ws_ping_interval=heartbeat_s,

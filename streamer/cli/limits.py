@@ -12,6 +12,8 @@ import logging
 import resource
 from typing import TYPE_CHECKING, Final
 
+from ..transports.server.idle_connections import FDS_BESIDE_CONNECTIONS
+
 if TYPE_CHECKING:
     from ..config import Config
 
@@ -22,9 +24,6 @@ __all__ = [
     "raise_fd_limit",
     "streams_max",
 ]
-
-FDS_BESIDE_CONNECTIONS: Final = 64
-"""Listeners, the store's connections, modules, logs."""
 
 RESERVE_DIVISOR: Final = 4
 """A quarter of the descriptors for connections is for requests, where they are few."""

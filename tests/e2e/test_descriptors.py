@@ -106,6 +106,52 @@ async def test_a_low_limit_is_told_at_the_start_and_by_doctor(
     )
 
 
+SENT = {
+    "silent": b"",
+    "kept alive": b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+    "half a head": b"GET /healthz HTTP/1.1\r\nHost: ",
+    "half a body": (
+        b"POST /v1/notifications HTTP/1.1\r\nHost: x\r\nContent-Type: application/json"
+        b"\r\nContent-Length: 100\r\n\r\n{"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SENT)
+async def test_connections_without_a_request_leave_descriptors_to_publishers(
+    server: LimitedServer, kind: str
+) -> None:
+    """More of them than descriptors, again and again."""
+    key = await server.key()
+    idle: list[socket.socket] = []
+
+    async def flood() -> None:
+        while True:
+            # Connecting does not wait: the system queues connections.
+            one = socket.create_connection(("127.0.0.1", server.port))
+            idle.append(one)
+            one.send(SENT[kind])
+            if len(idle) > 2 * LIMIT:
+                idle.pop(0).close()
+            await asyncio.sleep(0.01)
+
+    flooding = asyncio.create_task(flood())
+    sent = []
+    try:
+        await eventually(lambda: "closing those without a request" in server.logged)
+        for n in range(10):
+            async with Api(server.port, key) as backend:
+                sent += await backend.published("ann", title=str(n))
+    finally:
+        flooding.cancel()
+        await asyncio.wait([flooding])
+        for one in idle:
+            one.close()
+
+    assert len(sent) == 10
+    assert server.logged.count("closing those without a request") == 1
+
+
 async def test_connections_beyond_the_limit_wait_without_work(
     server: LimitedServer,
 ) -> None:

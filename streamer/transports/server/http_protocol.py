@@ -50,9 +50,16 @@ from .handle import (
     Successor,
 )
 from .handshake_protocol import Handshake
+from .idle_connections import (
+    FDS_BESIDE_CONNECTIONS,
+    IdleConnections,
+    MayBeIdle,
+    Waiting,
+    WaitingFor,
+)
 from .refusal import LINGER_S, encode_refusal, log_refusal
 
-__all__ = ["HttpProtocol", "http_protocol"]
+__all__ = ["UNLIMITED_FDS", "HttpProtocol", "http_protocol"]
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +84,8 @@ HEAD_SLACK_BYTES: Final = 1_024
 _HOST: Final = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?"
 )
+
+UNLIMITED_FDS: Final = 1 << 30
 
 _CONTINUE: Final = b"HTTP/1.1 100 "
 
@@ -140,10 +149,11 @@ class _ResponseTransport(asyncio.Transport):
             self._transport.write(head)
 
 
-class HttpProtocol(HttpToolsProtocol, Detachable):
+class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
     """One HTTP connection. `http_protocol` returns a class with limits."""
 
     limits: ClassVar[Config]
+    idle_connections: ClassVar[IdleConnections]
 
     def __init__(
         self,
@@ -186,6 +196,7 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
         self._handle = Handle(transport)
         self._made_at_s = self.loop.time()
         self._set_deadline()
+        self.idle_connections.note_opened(self.connections)
 
     @property
     def awaits_request(self) -> bool:
@@ -215,6 +226,25 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
     def _mark_last(self) -> None:
         if not self.cycle.response_started:
             self.cycle.default_headers = [*self.cycle.default_headers, _CLOSE]
+
+    def waiting(self) -> Waiting | None:
+        deadline, seconds = self._deadline, self._deadline_s()
+        if self._refused or deadline is None or seconds is None:
+            return None
+        if self._stage is _Stage.HEAD:
+            what = WaitingFor.HEAD
+        elif self._stage is _Stage.BODY:
+            what = WaitingFor.BODY
+        elif self._request_count == 0:
+            what = WaitingFor.FIRST_REQUEST
+        else:
+            what = WaitingFor.NEXT_REQUEST
+        return Waiting(what, deadline.when() - seconds)
+
+    def close_idle(self) -> None:
+        self._refused = True
+        self._clear_deadline()
+        self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._clear_deadline()
@@ -484,10 +514,20 @@ def _addresses(
     return local and local[:2], remote and remote[:2]
 
 
-def http_protocol(config: Config) -> type[HttpProtocol]:
-    """Return a protocol class with the limits of `config`."""
+def http_protocol(
+    config: Config, *, fds_max: int = UNLIMITED_FDS
+) -> type[HttpProtocol]:
+    """
+    Return a protocol class with the limits of `config`.
+
+    Args:
+        config: The settings.
+        fds_max: Number of files that the process can open.
+
+    """
 
     class Limited(HttpProtocol):
         limits = config
+        idle_connections = IdleConnections(max(1, fds_max - FDS_BESIDE_CONNECTIONS))
 
     return Limited

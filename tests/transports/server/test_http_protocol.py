@@ -767,7 +767,10 @@ async def test_a_response_without_a_body_is_written(
 
 # Internals of uvicorn and httptools that the protocol relies on.
 
-OURS = {"limits", "awaits_request", "announce_close", "hand_over", "disable_chunking"}
+OURS = {
+    *("limits", "awaits_request", "announce_close", "hand_over", "disable_chunking"),
+    *("idle_connections", "waiting", "close_idle"),
+}
 
 
 def test_uvicorn_has_the_hooks_that_are_overridden() -> None:
