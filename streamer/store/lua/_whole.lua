@@ -48,39 +48,39 @@ local function member_back(key, member)
   return { 'ZREM', key, member }
 end
 
--- One or two commands that undo a write, to be asked for before it.
-local function reverse(command, key, ...)
-  local given = { ... }
+-- One or two commands that undo a write, to be asked for before it. Most calls are reads,
+-- for which there is nothing: they compare a few names and make no table.
+local function reverse(command, key, one, two, ...)
   if command == 'HSET' then
-    local names = {}
+    local given, names = { one, two, ... }, {}
     for i = 1, #given, 2 do names[#names + 1] = given[i] end
     return fields_back(key, names)
   elseif command == 'HSETNX' or command == 'HINCRBY' then
-    return fields_back(key, { given[1] })
+    return fields_back(key, { one })
   elseif command == 'HDEL' then
-    return (fields_back(key, given))
+    return (fields_back(key, { one, two, ... }))
   elseif command == 'XADD' then
-    return { 'XDEL', key, given[1] }
+    return { 'XDEL', key, one }
   elseif command == 'SETBIT' then
     if ask('EXISTS', key) == 0 then return { 'DEL', key } end
-    return { 'SETBIT', key, given[1], ask('GETBIT', key, given[1]) }
-  elseif command == 'SET' or (command == 'DEL' and #given == 0) then
+    return { 'SETBIT', key, one, ask('GETBIT', key, one) }
+  elseif command == 'SET' or (command == 'DEL' and not one) then
     return string_back(key)
   elseif command == 'ZADD' then
-    return member_back(key, given[2])
+    return member_back(key, two)
   elseif command == 'ZREM' then
-    return member_back(key, given[1])
-  elseif command == 'SADD' and ask('SISMEMBER', key, given[1]) == 0 then
-    return { 'SREM', key, given[1] }
-  elseif command == 'SREM' and ask('SISMEMBER', key, given[1]) == 1 then
-    return { 'SADD', key, given[1] }
+    return member_back(key, one)
+  elseif command == 'SADD' and ask('SISMEMBER', key, one) == 0 then
+    return { 'SREM', key, one }
+  elseif command == 'SREM' and ask('SISMEMBER', key, one) == 1 then
+    return { 'SADD', key, one }
   elseif command == 'RPUSH' then
     return { 'RPOP', key }
   elseif command == 'LPUSH' then
     return { 'LPOP', key }
-  elseif command == 'LTRIM' and tonumber(given[1]) > 0 then
+  elseif command == 'LTRIM' and tonumber(one) > 0 then
     local back = { 'LPUSH', key }
-    local removed = ask('LRANGE', key, 0, given[1] - 1)
+    local removed = ask('LRANGE', key, 0, one - 1)
     for i = #removed, 1, -1 do back[#back + 1] = removed[i] end
     if #removed > 0 then return back end
   end
@@ -92,8 +92,8 @@ local redis = {
   call = function(...)
     local first, second = reverse(...)
     local reply = ask(...)
-    undo[#undo + 1] = first
-    undo[#undo + 1] = second
+    if first then undo[#undo + 1] = first end
+    if second then undo[#undo + 1] = second end
     return reply
   end,
 }

@@ -101,7 +101,8 @@ local function store_item(inbox, state, entry)
   end
 end
 
--- Record how a stored entry will end, and end the entry that it replaces.
+-- Record how a stored entry will end, and end the entry that it replaces. The caller stores
+-- the state.
 local function record_ends(inbox, state, entry, replaced)
   if replaced then end_entry(inbox, state, replaced, REPLACED) end
   if entry.collapse then
@@ -115,7 +116,6 @@ local function record_ends(inbox, state, entry, replaced)
   elseif entry.expires then
     redis.call('ZADD', inbox.ends, int(entry.expires), int(entry.offset))
     state.ends_at = math.min(entry.expires, state.ends_at or entry.expires)
-    redis.call('HSET', inbox.state, 'ends_at', int(state.ends_at))
   end
 end
 
@@ -130,10 +130,7 @@ local function append_one(inbox, state, entry)
   local replaced = nil
   if entry.collapse then replaced, entry.replaces = predecessor(inbox, state, entry) end
   store_item(inbox, state, entry)
-  if not state.ended then
-    state.ended = 0
-    redis.call('HSET', inbox.state, 'ended', 0)
-  end
+  state.ended = state.ended or 0
   if state.head - state.base >= BASE_BELOW_MAX then
     local floor = floor_offset(inbox, state)
     if floor - state.base >= BASE_BELOW_MAX then rebase(inbox, state, floor) end
@@ -170,16 +167,25 @@ local function append(inbox, state, batch, new_epoch)
     if redis.call('EXISTS', unpack(rest)) > 0 then redis.call('DEL', unpack(rest)) end
     state.epoch = tonumber(new_epoch)
   end
-  local before_us = state.at_us
+  local before_us, ended, ends_at = state.at_us, state.ended, state.ends_at
   state.at_us = math.max(NOW_US, state.at_us)
-  local hour, ends = math.floor(state.at_us / HOUR_US), false
+  local hour, can_end = math.floor(state.at_us / HOUR_US), false
   for _, entry in ipairs(batch) do
-    if append_one(inbox, state, entry) then ends = true end
+    if append_one(inbox, state, entry) then can_end = true end
   end
-  redis.call('HSET', inbox.state, 'epoch', int(state.epoch), 'head', int(state.head),
-    'at_us', int(state.at_us), 'tag', state.tag)
+  -- In one write: each costs a read of what it replaces.
+  local fields = { 'epoch', int(state.epoch), 'head', int(state.head),
+    'at_us', int(state.at_us), 'tag', state.tag }
+  local function add(name, value, before)
+    if value == before then return end
+    fields[#fields + 1] = name
+    fields[#fields + 1] = int(value)
+  end
+  add('ended', state.ended, ended)
+  add('ends_at', state.ends_at, ends_at)
+  redis.call('HSET', inbox.state, unpack(fields))
   -- An entry that can end has perhaps created keys, which need an expiry.
-  if ends or hour ~= math.floor(before_us / HOUR_US) then trim_and_expire(inbox, state) end
+  if can_end or hour ~= math.floor(before_us / HOUR_US) then trim_and_expire(inbox, state) end
 end
 
 -- Trim the oldest entries over the maximum. That cannot be undone, so it comes last.
