@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from streamer.errors import StoreUnavailable
 from streamer.store.client.address import FixedAddress
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.faults import StoreFaults
 from streamer.store.client.subscriber import Subscriber
-from streamer.store_url import StoreUrl, parse_store_url
+from streamer.store_url import StoreUrl
 
 from ...conftest import Until
 
@@ -23,9 +24,11 @@ class Moving(FixedAddress):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self.now = parse_store_url("unix:///nowhere")
+        self.now: StoreUrl | None = None
 
     async def locate(self) -> StoreUrl:
+        if self.now is None:
+            raise StoreUnavailable("nobody is there")
         return self.now
 
     async def arrive(self) -> None:
@@ -100,7 +103,7 @@ async def test_a_store_that_is_unreachable_is_reported_until_it_is_reached(
     until: Until,
 ) -> None:
     await until(lambda: faults.is_failing("connection for tests"))
-    assert faults.reason == "the store is unavailable: No such file or directory"
+    assert faults.reason == "the store is unavailable: nobody is there"
 
     await address.arrive()
 
