@@ -360,6 +360,8 @@ export class Connection {
     };
     const schedule = () => {
       clearTimeout(timer);
+      // A renewal may take longer than the connection lasts.
+      if (signal.aborted) return;
       const rest = Math.min(
         heartbeatMs ? heartbeatMs / 5 : 5_000,
         Math.max(renewalAt - unixMs(), 0),

@@ -295,6 +295,34 @@ test("the token is renewed before it ends, on the open stream", async () => {
   assert.equal(WebSocket.made.length, 1);
 });
 
+test("a renewal that fails after its connection has ended leaves the next one alone", async () => {
+  /** @type {((error: Error) => void) | undefined} */
+  let fail;
+  await connect({
+    token: undefined,
+    getToken: ({ reason }) =>
+      reason === "expiring" && !fail
+        ? new Promise((_, reject) => {
+            fail = reject;
+          })
+        : token("alice", clock.unixMs() + (fail ? 3_600_000 : 20_000)),
+  });
+  WebSocket.last.hello();
+  await clock.advance(19_000);
+  WebSocket.last.end();
+  await settle();
+  fail?.(new Error("no token now"));
+  await clock.advance(20_000);
+  WebSocket.last.hello();
+  const { length } = WebSocket.made;
+  for (let i = 0; i < 12; i++) {
+    await clock.advance(10_000);
+    WebSocket.last.say({ type: "ping" });
+  }
+  assert.ok(fail);
+  assert.equal(WebSocket.made.length, length);
+});
+
 test("a token that ended during sleep is replaced for the next connection", async () => {
   let calls = 0;
   await connect({
