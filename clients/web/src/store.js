@@ -613,7 +613,7 @@ export class InboxStore {
       for (let i = 0; i < list.length; i += IDS_MAX) {
         const part = list.slice(i, i + IDS_MAX);
         if (kind === "read") result = await this.#client.markRead({ ids: part });
-        else result = await this.#client.inbox.markUnread(part);
+        else result = await this.#client.markUnread(part);
       }
       return result;
     });

@@ -27,8 +27,9 @@ export class FakeClient {
         signal?.addEventListener("abort", () => refuse(signal.reason));
         this.requests.push({ name, args, answer, refuse });
       });
-    this.inbox = { page: ask("page"), delete: ask("delete"), markUnread: ask("markUnread") };
+    this.inbox = { page: ask("page"), delete: ask("delete") };
     this.markRead = ask("markRead");
+    this.markUnread = ask("markUnread");
   }
 
   connect() {

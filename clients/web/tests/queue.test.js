@@ -3,6 +3,7 @@ import { test } from "node:test";
 
 import { StreamerClient } from "../src/index.js";
 import { MarkQueue } from "../src/queue.js";
+import { InboxStore } from "../src/store.js";
 import { FakeClock, settle } from "./helpers.js";
 
 /** A queue in memory, whose server answers as `server.answer` says. */
@@ -54,6 +55,21 @@ test("what cannot be sent is sent later, in order, as few requests", async () =>
   ]);
   await clock.advance(300_000);
   assert.equal(requests.length, 3);
+});
+
+test("marks of a store are sent later in the order in which they were made", async () => {
+  const { client, requests, server, clock } = make();
+  const { answer } = server;
+  server.answer = away;
+  const store = new InboxStore(client);
+  void store.markRead("a");
+  await settle();
+  void store.markUnread("a");
+  await settle();
+  requests.length = 0;
+  server.answer = answer;
+  await clock.advance(30_000);
+  assert.deepEqual(requests, [["read", { ids: ["a"] }], ["unread", { ids: ["a"] }]]);
 });
 
 test("it asks a server that is away with back-off", async () => {
