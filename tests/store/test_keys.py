@@ -52,6 +52,7 @@ BUILT = {
     "apps": NAMES.apps,
     "audiences": NAMES.audiences,
     "keys": NAMES.backend_keys,
+    "key_uses": NAMES.key_uses,
     "nodes": NAMES.nodes,
     "fence": NAMES.fence,
     "deployment": NAMES.deployment,
