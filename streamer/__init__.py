@@ -96,7 +96,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      mutes, trimming, settings
       scheduling/    timetable, notices, firing, recipients, schedule_records,
                      inspection (for doctor), campaigns, registered_texts
-      access/        apps, removal (of an app), tickets, short_lived, quotas, rates
+      access/        apps, removal (of an app), tickets, short_lived, quotas, rates,
+                     sandboxes (what the demo stores)
       presence/      leases, devices
     hub              FANS OUT. A map from log to the readers of this process
     service/         DOES. What a surface can ask for

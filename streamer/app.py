@@ -32,13 +32,14 @@ from .contract.fallbacks import Fallbacks
 from .contract.pages import Pages
 from .metrics.registry import Metrics
 from .openapi import document, surfaces_of
-from .service.access.demo_sessions import DemoSessions
+from .service.access.demo_sessions import DEMO_APP, DemoSessions, demo_logs
 from .service.access.minting import TokenMint
 from .service.inboxes.search import InboxSearch
 from .service.inboxes.topics import TopicOperations
 from .service.node.request_context import request_id
 from .service.scheduling.campaigns import CampaignOperations
 from .store.access.rates import Rates
+from .store.access.sandboxes import Sandboxes
 from .store.client.faults import StoreFaults
 from .store.logs.mutes import Mutes
 from .store.scheduling.campaigns import Campaigns
@@ -282,8 +283,12 @@ def _native(components: Components) -> list[BaseRoute]:
 def _demo(components: Components, client: ClientFiles) -> list[BaseRoute]:
     if not components.config.demo_page:
         return []
+    redis = components.redis
     sessions = DemoSessions(
-        components.apps, components.publisher, Rates(components.redis)
+        components.apps,
+        components.publisher,
+        Rates(redis),
+        Sandboxes(redis, DEMO_APP, demo_logs),
     )
     return Demo(sessions, client).routes()
 

@@ -181,6 +181,9 @@ Apps
 ====
 ``ns:{k}:message:app:identifier`` string
     Text registered under an identifier. No expiry.
+``ns:{k}:sandboxes:app`` zset
+    Sandboxes of the demo that are not removed yet -> when they were opened, Unix time
+    in *seconds*. No expiry.
 ``ns:{k}:rate:app:operation`` list
     Times of the last calls of an operation that were admitted, newest first. Expires
     after 1 s.
@@ -382,6 +385,9 @@ class Keys:
 
     def message(self, app: App, identifier: str) -> str:
         return f"{self._tag(bucket_of(app, identifier))}message:{app}:{identifier}"
+
+    def sandboxes(self, app: App) -> str:
+        return f"{self._tag(bucket_of(app, 'sandboxes'))}sandboxes:{app}"
 
     def rate(self, app: App, operation: str) -> str:
         return f"{self._tag(bucket_of(app, operation))}rate:{app}:{operation}"

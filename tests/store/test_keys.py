@@ -44,6 +44,7 @@ BUILT = {
     "card": NAMES.card(APP, "campaign", "card"),
     "cards": NAMES.cards(7, APP, "campaign"),
     "message": NAMES.message(APP, "identifier"),
+    "sandboxes": NAMES.sandboxes(APP),
     "rate": NAMES.rate(APP, "operation"),
     "publishes": NAMES.quota(APP, "publishes"),
     "bytes": NAMES.quota(APP, "bytes"),

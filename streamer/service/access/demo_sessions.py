@@ -1,14 +1,16 @@
 """
 The sessions of the page ``/demo``: two players, a topic, and what is published to them.
 
-Decides what somebody gets who has no credential. A session is a random name. Who has it
-gets tokens of the session's two players, which read and mark their own inboxes and join
-the session's topic, and may publish to these three, through `publish` alone: short
-texts, a few a second on all nodes together, that expire within the hour. Nobody gets a
+Decides what somebody gets who has no credential. A session is a random name, usable for
+an hour. Who has it gets tokens of the session's two players, which read and mark their
+own inboxes and join the session's topic, and may publish to these three, through
+`publish` alone: short texts, a few a second on all nodes together. Nobody gets a
 backend key, nor anything of another session or app.
 
-So what a stranger can do is bounded: some megabytes that go away by themselves. Knows
-the app ``demo``, the publisher, and the rates in the store.
+What is stored for a session is removed when the last of its tokens has expired: a
+notification that has expired stays in its log, and what a player mutes never expires.
+The opening of a session removes old ones, so nothing grows while nobody opens any.
+Knows the app ``demo``, the publisher, and the rates and the sandboxes in the store.
 """
 
 from __future__ import annotations
@@ -25,11 +27,13 @@ from ...errors import NotFound
 from ...model import App, Log, Notification, Player, Topic, topic_log
 from ...store.access.apps import Apps
 from ...store.access.rates import Rates
+from ...store.access.sandboxes import Sandboxes
 from ..publishing.drafts import Message
 from ..publishing.publisher import Publisher
 
 __all__ = [
     "DEMO_APP",
+    "OPEN_S",
     "PLAYERS",
     "SESSION_CHARS",
     "TOKEN_TTL_S",
@@ -37,6 +41,7 @@ __all__ = [
     "DemoSession",
     "DemoSessions",
     "Recipient",
+    "demo_logs",
 ]
 
 DEMO_APP: Final = App("demo")
@@ -49,6 +54,12 @@ SESSION_CHARS: Final = 24
 
 TOKEN_TTL_S: Final = 900
 """The page gets other tokens while it is open."""
+
+OPEN_S: Final = 3_600
+"""How long a session can be continued and published to."""
+
+_REMOVED_AFTER_S: Final = 2 * OPEN_S
+"""More than `OPEN_S` and `TOKEN_TTL_S`: nobody can use the session any more."""
 
 _LIFETIME_MS: Final = 3_600_000
 _SESSIONS_PER_S: Final = 10
@@ -76,12 +87,13 @@ class DemoSession(NamedTuple):
 
 class DemoSessions:
     """
-    The sessions of the demo. They have no state: a session is its name.
+    The sessions of the demo. Their state is in the store, so any node continues them.
 
     Args:
         apps: The apps in the store.
         publisher: Stores and announces what is published.
         rates: The rates of calls in the store.
+        sandboxes: What is stored for the sessions, by `demo_logs`.
         clock: Returns Unix time in seconds.
 
     """
@@ -91,28 +103,34 @@ class DemoSessions:
         apps: Apps,
         publisher: Publisher,
         rates: Rates,
+        sandboxes: Sandboxes,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._apps = apps
         self._publisher = publisher
         self._rates = rates
+        self._sandboxes = sandboxes
         self._clock = clock
         self._backend = Caller.from_key(DEMO_APP, frozenset({"notifications:send"}))
 
     async def open(self, session: str | None = None) -> DemoSession:
         """
-        Return tokens for a session: of a new one, or fresh ones for one that is open.
+        Return tokens: fresh ones for `session` if it is open, or those of a new one.
 
         Raises:
             NotFound: The store has no app ``demo`` whose tokens this server signs.
             RateLimited: Too many sessions are opened at once.
             StoreUnavailable: The store is unavailable.
+            OutcomeUnknown: A session may have been opened that nobody knows.
 
         """
         record = await self._record()
         await self._rates.count(DEMO_APP, "demo session", per_s=_SESSIONS_PER_S)
-        session = session or secrets.token_hex(SESSION_CHARS // 2)
+        await self._sandboxes.remove(before_s=self._clock() - _REMOVED_AFTER_S)
+        if session is None or not await self._is_open(session):
+            session = secrets.token_hex(SESSION_CHARS // 2)
+            await self._sandboxes.add(session, now_s=self._clock())
         topic = _topic(session)
         players = [_player(name, session) for name in PLAYERS]
         revoked_s = await self._apps.revoked_before_s(
@@ -151,7 +169,7 @@ class DemoSessions:
         an hour.
 
         Raises:
-            NotFound: The store has no app ``demo``.
+            NotFound: The store has no app ``demo``, or the session is not open.
             RateLimited: Too much is published at once.
             Invalid: The notification is invalid.
             OverQuota: A quota of the app is used up.
@@ -161,6 +179,8 @@ class DemoSessions:
         """
         await self._record()
         await self._rates.count(DEMO_APP, "demo publish", per_s=_PUBLISHES_PER_S)
+        if not await self._is_open(session):
+            raise NotFound("the session")
         if to == "topic":
             log = topic_log(DEMO_APP, _topic(session))
         else:
@@ -170,11 +190,21 @@ class DemoSessions:
         ((_, position),) = sent.positions[0]
         return None if position is None else position.id
 
+    async def _is_open(self, session: str) -> bool:
+        opened_s = await self._sandboxes.opened_s(session)
+        return opened_s is not None and self._clock() - opened_s < OPEN_S
+
     async def _record(self) -> AppRecord:
         record = await self._apps.get(DEMO_APP)
         if record is None or record.algorithm != "HS256":
             raise NotFound("the app demo")
         return record
+
+
+def demo_logs(session: str) -> list[Log]:
+    """Return the logs in which something may be stored for a session."""
+    players = [Log(DEMO_APP, _player(name, session)) for name in PLAYERS]
+    return [*players, topic_log(DEMO_APP, _topic(session))]
 
 
 def _player(name: str, session: str) -> Player:

@@ -12,15 +12,19 @@ from streamer.model import App, Log, Notification, topic_log
 from streamer.service.access.authenticator import Authenticator, Credentials
 from streamer.service.access.demo_sessions import (
     DEMO_APP,
+    OPEN_S,
     TOKEN_TTL_S,
     DemoSession,
     DemoSessions,
+    demo_logs,
 )
 from streamer.service.publishing.publisher import Publisher
 from streamer.store.access.apps import Apps
 from streamer.store.access.rates import Rates
+from streamer.store.access.sandboxes import Sandboxes
 from streamer.store.client.connection import RedisConnection
 from streamer.store.logs.inbox import Inbox
+from streamer.store.logs.mutes import Mutes
 
 HELLO = Notification(title="Hello")
 
@@ -30,10 +34,38 @@ def apps(redis: RedisConnection) -> Apps:
     return Apps(redis)
 
 
+class Later:
+    """The time, and `s` seconds more."""
+
+    s = 0
+
+    def __call__(self) -> float:
+        return time.time() + self.s
+
+
 @pytest.fixture
-async def sessions(apps: Apps, inbox: Inbox, redis: RedisConnection) -> DemoSessions:
+def later() -> Later:
+    return Later()
+
+
+def made(
+    apps: Apps, inbox: Inbox, redis: RedisConnection, later: Later
+) -> DemoSessions:
+    return DemoSessions(
+        apps,
+        Publisher(redis, inbox),
+        Rates(redis),
+        Sandboxes(redis, DEMO_APP, demo_logs),
+        clock=later,
+    )
+
+
+@pytest.fixture
+async def sessions(
+    apps: Apps, inbox: Inbox, redis: RedisConnection, later: Later
+) -> DemoSessions:
     await apps.create(DEMO_APP)
-    return DemoSessions(apps, Publisher(redis, inbox), Rates(redis))
+    return made(apps, inbox, redis, later)
 
 
 async def callers(apps: Apps, session: DemoSession) -> list[Caller]:
@@ -101,11 +133,11 @@ async def test_a_token_is_valid_right_after_a_revocation(
 
 @pytest.mark.parametrize("app", [None, "other"])
 async def test_without_the_app_there_is_nothing(
-    apps: Apps, inbox: Inbox, redis: RedisConnection, app: str | None
+    apps: Apps, inbox: Inbox, redis: RedisConnection, later: Later, app: str | None
 ) -> None:
     if app:
         await apps.create(App(app))
-    sessions = DemoSessions(apps, Publisher(redis, inbox), Rates(redis))
+    sessions = made(apps, inbox, redis, later)
 
     with pytest.raises(NotFound):
         await sessions.open()
@@ -134,6 +166,43 @@ async def test_it_publishes_to_the_players_and_the_topic_of_the_session(
         assert entry.entry.id == notification_id
     bob = Log(DEMO_APP, session.players[1].player)
     assert not (await inbox.page(bob, count=10)).entries
+
+
+async def test_after_an_hour_a_session_is_over(
+    sessions: DemoSessions, later: Later
+) -> None:
+    first = await sessions.open()
+    later.s = OPEN_S
+
+    again = await sessions.open(first.session)
+
+    assert again.session != first.session
+    with pytest.raises(NotFound):
+        await sessions.publish(first.session, "alice", HELLO)
+
+
+async def test_a_name_that_was_not_given_out_is_no_session(
+    sessions: DemoSessions,
+) -> None:
+    assert (await sessions.open("0" * 24)).session != "0" * 24
+    with pytest.raises(NotFound):
+        await sessions.publish("0" * 24, "alice", HELLO)
+
+
+async def test_nothing_stays_of_a_session_that_is_over(
+    sessions: DemoSessions, redis: RedisConnection, later: Later
+) -> None:
+    session = await sessions.open()
+    for to in ("alice", "bob", "topic"):
+        await sessions.publish(session.session, to, HELLO)
+    for player in session.players:
+        await Mutes(redis).mute(Log(DEMO_APP, player.player), "a type")
+    later.s = 2 * OPEN_S + 1
+
+    await sessions.open()
+
+    keys = await redis.call("KEYS", f"*{session.session}*")
+    assert keys == []
 
 
 async def test_too_much_at_once_is_refused(sessions: DemoSessions) -> None:

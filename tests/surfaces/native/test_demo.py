@@ -155,9 +155,20 @@ async def test_what_it_publishes_is_bounded(
 
 
 async def test_a_large_body_is_refused(demo: Server) -> None:
-    answer = await demo.client.post("/demo/session", content=b" " * 9_000)
+    answer = await demo.client.post(
+        "/demo/session",
+        content=b" " * 9_000,
+        headers={"Content-Type": "application/json"},
+    )
 
-    assert answer.status_code in (413, 415)
+    assert answer.status_code == 413
+
+
+async def test_a_session_that_was_not_opened_is_unknown(demo: Server) -> None:
+    message = {"session": "0" * 24, "to": "bob", "title": "Hello"}
+    answer = await demo.client.post("/demo/publish", json=message)
+
+    assert answer.status_code == 404
 
 
 async def test_too_many_calls_are_told_to_wait(demo: Server) -> None:

@@ -109,6 +109,24 @@ test("two tabs have one connection for each player, and are in step", async (t) 
   assert.deepEqual(faults, []);
 });
 
+test("a session that is over is replaced by another one", async (t) => {
+  const { page, faults } = await visit(t);
+  await publish(page, "Alice", "in the first session");
+  await page.locator("#alice .message").waitFor(WAIT);
+  await page.evaluate(() => localStorage.setItem("streamer-demo-session", "0".repeat(24)));
+  const loaded = page.waitForEvent("load", WAIT);
+  await page.locator("#alice .break").click();
+  await page.locator("#alice .status.lost").waitFor(WAIT);
+  await page.locator("#alice .break").click();
+  await loaded;
+  await page.locator("#alice .status.open").waitFor(WAIT);
+  await publish(page, "Alice", "in the second one");
+  await page.locator("#alice .message", { hasText: "in the second one" }).waitFor(WAIT);
+
+  assert.deepEqual(await arrived(page, "alice"), ["in the second one"]);
+  assert.deepEqual(faults, []);
+});
+
 test("it works below a prefix of a proxy", async (t) => {
   const prefixed = await Server.start({ demo_page: true, base_path: "/push" });
   t.after(() => prefixed.discard());

@@ -20,7 +20,7 @@ from ....contract.operation import (
     header,
     matching,
 )
-from ....contract.refusals import BODY, QUOTA, RATE_LIMITED, STORE, WRITE, unknown
+from ....contract.refusals import BODY, QUOTA, RATE_LIMITED, WRITE, unknown
 from ....errors import (
     Conflict,
     Draining,
@@ -131,12 +131,13 @@ OPEN: Final = Operation(
     summary="Get the credentials of the demo",
     description=(
         "Opens a session with two players of its own, or returns fresh tokens for a "
-        "session. The name of the session is its secret. The tokens read and mark the "
+        "session that was opened within the last hour. The name of the session is its "
+        "secret. The tokens read and mark the "
         "inboxes of these players and join the topic; they cannot publish."
     ),
     body=SESSION_BODY,
     responses=(ResponseSpec(200, "The session.", SessionResponse, (NO_STORE,)),),
-    refusals=(*BODY, *_ABSENT, *RATE_LIMITED, *STORE),
+    refusals=(*BODY, *_ABSENT, *RATE_LIMITED, *WRITE),
 )
 PUBLISH: Final = Operation(
     method="POST",
@@ -146,7 +147,13 @@ PUBLISH: Final = Operation(
     description="What is published expires within an hour.",
     body=PUBLISH_BODY,
     responses=(ResponseSpec(200, "It is stored.", PublishedResponse, (NO_STORE,)),),
-    refusals=(*BODY, *_ABSENT, *RATE_LIMITED, *QUOTA, *WRITE),
+    refusals=(
+        *BODY,
+        *unknown("the app demo", "the session"),
+        *RATE_LIMITED,
+        *QUOTA,
+        *WRITE,
+    ),
 )
 
 DEMO: Final = Surface(

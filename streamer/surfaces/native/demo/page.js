@@ -31,8 +31,10 @@ async function post(path, body, fetch = globalThis.fetch) {
 async function open(fetch) {
   const session = localStorage.getItem(SESSION) ?? undefined;
   const opened = await post("demo/session", { session }, fetch);
-  // A second tab that was opened at the same moment must not have another one.
-  if (!localStorage.getItem(SESSION)) localStorage.setItem(SESSION, opened.session);
+  // A second tab that opened one at the same moment must not have another one.
+  if ((localStorage.getItem(SESSION) ?? undefined) === session) {
+    localStorage.setItem(SESSION, opened.session);
+  }
   return opened;
 }
 
@@ -45,7 +47,7 @@ class Player {
   #line;
   #lostAt = 0;
 
-  constructor(name, topic) {
+  constructor(name, { session, topic }) {
     this.#name = name;
     this.#topic = topic;
     this.#place = $(`#${name}`);
@@ -58,7 +60,9 @@ class Player {
     this.#client = new StreamerClient({
       url: SERVER,
       getToken: async () => {
-        const { players, expires_at } = await open(this.#line.fetch);
+        const { session: current, players, expires_at } = await open(this.#line.fetch);
+        // The session has ended: show the next one.
+        if (current !== session) location.reload();
         return { token: players.find((it) => it.name === name).token, expires_at };
       },
       fetch: this.#line.fetch,
@@ -225,7 +229,7 @@ try {
   // What is in the browser now is the session of all its tabs.
   if (opened.session !== localStorage.getItem(SESSION)) opened = await open();
   publishing(opened.session);
-  for (const { name } of opened.players) new Player(name, opened.topic);
+  for (const { name } of opened.players) new Player(name, opened);
 } catch (error) {
   const failure = $("#failure");
   failure.hidden = false;
