@@ -13,8 +13,8 @@ const INBOX = `${PLAYER}notifications`;
 /**
  * The inbox of the token's player.
  *
- * All operations are idempotent and are repeated while the server is unavailable, up to
- * six times within a minute. They reject with a `StreamerError` whose `kind` is
+ * All operations are idempotent. While the server is unavailable, each is attempted up
+ * to six times within a minute. They reject with a `StreamerError` whose `kind` is
  * `rejected` or `unavailable`, or with the reason of `signal`.
  */
 export class Inbox {

@@ -5,7 +5,7 @@ import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 
 const { STREAMER_KEY, STREAMER_URL = "http://127.0.0.1:8080", PORT = "3000" } = process.env;
-if (!STREAMER_KEY) throw new Error("set STREAMER_KEY to a backend key, of `streamer key`");
+if (!STREAMER_KEY) throw new Error("set STREAMER_KEY to a backend key, of `streamer key create`");
 
 // Your game knows who is signed in, by its session cookie for example.
 const signedIn = () => "alice";

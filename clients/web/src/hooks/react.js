@@ -20,7 +20,7 @@ const Context = createContext(/** @type {InboxStore | null} */ (null));
  * Gives a store to the hooks below it: the one in `store`, or one of its own for
  * `client`, which lives as long as the component does. It does not close the client.
  *
- * @param {{store?: InboxStore, client?: StoreClient, options?: StoreOptions, children?: any}} props
+ * @param {{store?: InboxStore, client?: StreamerClient, options?: StoreOptions, children?: any}} props
  */
 export function InboxProvider({ store, client, options, children }) {
   const own = useMemo(
@@ -36,8 +36,6 @@ export function InboxProvider({ store, client, options, children }) {
   }, [own, store]);
   return createElement(Context.Provider, { value: own }, children);
 }
-
-/** @typedef {StreamerClient} StoreClient */
 
 /**
  * @returns {InboxStore} The store of the nearest `InboxProvider`: its methods mark, load
