@@ -884,6 +884,23 @@ def test_doctor_warns_of_a_certificate_that_is_not_verified() -> None:
     assert "warning  the certificate of the store is not verified" in result.output
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://app:SECRET@127.0.0.1:1",
+        "redis+sentinel://:SECRET@127.0.0.1:1,127.0.0.1:2/NAME",
+        "redis+sentinel://127.0.0.1:1/NAME?sentinel_password=SECRET&db=1",
+        "redis+sentinel://127.0.0.1:1/NAME?db=1&sentinel%5Fpassword=SECRET",
+        "redis+sentinel://127.0.0.1:1/NAME?sentinel_%70assword=SECRET",
+    ],
+)
+def test_doctor_prints_no_password_of_the_url(url: str) -> None:
+    output = streamer("doctor", "--redis", url).output
+
+    assert "redis = " in output
+    assert "SECRET" not in output
+
+
 def test_doctor_reports_an_unavailable_store_as_a_problem() -> None:
     url = f"redis://user:secret@127.0.0.1:{free_port()}"
 

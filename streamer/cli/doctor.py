@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import sysconfig
 import time
@@ -53,6 +54,9 @@ __all__ = [
 ]
 
 DAMAGED_SHOWN_MAX: Final = 5
+
+# By any spelling that `store_url` decodes: "%" stands for an encoded letter.
+_PASSWORD_OPTION: Final = re.compile(r"((?:^|&)[^=&]*(?:password|%)[^=&]*=)[^&]*")
 
 _COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red"}
 
@@ -185,19 +189,20 @@ def _print_settings(resolved: Resolved) -> None:
     for name, source in sources.items():
         if source != DEFAULT or name in ("host", "port", "data_dir", "redis"):
             value = getattr(config, name)
-            text = _without_password(value) if name == "redis" else value
+            text = _without_passwords(value) if name == "redis" else value
             if name in ("metrics_token", "log_key") and value:
                 text = "***"
             click.echo(f"{name} = {text!r}  ({source})")
     click.echo()
 
 
-def _without_password(url: str) -> str:
+def _without_passwords(url: str) -> str:
     parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+    userinfo, at, host = parts.netloc.rpartition("@")
+    if ":" in userinfo:
+        userinfo = f"{userinfo.partition(':')[0]}:***"
+    query = _PASSWORD_OPTION.sub(r"\1***", parts.query)
+    return urlunsplit(parts._replace(netloc=f"{userinfo}{at}{host}", query=query))
 
 
 async def _examine(config: Config) -> list[Finding]:
