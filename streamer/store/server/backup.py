@@ -30,6 +30,7 @@ import hashlib
 import io
 import os
 import re
+import secrets
 import shutil
 import tarfile
 import time
@@ -91,7 +92,7 @@ def write_backup(data_dir: Path, target: Path) -> Backup:
         raise StoreFailed(f"{data_dir} contains no store")
     if target.exists():
         raise StoreFailed(f"{target} exists; a backup replaces nothing")
-    part = target.with_name(f"{target.name}.part")
+    part = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
         with contextlib.ExitStack() as stack:
             log = _open_log(data_dir, stack)
@@ -128,11 +129,13 @@ def restore_backup(archive: Path, data_dir: Path) -> Backup:
         StoreFailed: The directory has a log, or the archive is not complete or damaged.
 
     """
-    if (data_dir / MANIFEST).exists():
-        raise StoreFailed(
-            f"{data_dir} contains a store; restore into another directory, or move "
-            "this one away"
-        )
+    with contextlib.suppress(FileNotFoundError):
+        # Also parts of a log without a manifest: somebody may need them.
+        if any((data_dir / _LOG_DIR).iterdir()):
+            raise StoreFailed(
+                f"{data_dir} contains a store, or parts of one ({_LOG_DIR}); restore "
+                "into another directory, or move this one away"
+            )
     part = data_dir / _PART
     try:
         shutil.rmtree(part, ignore_errors=True)
@@ -142,7 +145,6 @@ def restore_backup(archive: Path, data_dir: Path) -> Backup:
             # First the marker: with it and without a log a directory is refused.
             (part / MARKER).replace(data_dir / MARKER)
             _sync_dir(data_dir)
-            shutil.rmtree(data_dir / _LOG_DIR, ignore_errors=True)
             (part / _LOG_DIR).replace(data_dir / _LOG_DIR)
             _sync_dir(data_dir)
         finally:
@@ -227,7 +229,8 @@ def _write_archive(
 ) -> Backup:
     digests: dict[str, str] = {}
     total = 0
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    # A file that is there already would keep its mode, and a link would be followed.
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "wb") as raw:
         mode = "w:gz" if compressed else "w"
         with tarfile.open(fileobj=raw, mode=mode, format=tarfile.PAX_FORMAT) as tar:  # type: ignore[call-overload]

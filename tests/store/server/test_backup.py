@@ -66,10 +66,13 @@ async def content(data_dir: Path, binary: Path, key: str) -> int:
     return int(value)
 
 
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
 def modes(folder: Path) -> set[int]:
     """Return the modes of the files in a folder."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {stat.S_IMODE(path.stat().st_mode) for path in files}
+    return {mode(path) for path in folder.rglob("*") if path.is_file()}
 
 
 async def test_a_backup_has_what_was_acknowledged_before(
@@ -158,9 +161,21 @@ async def test_only_the_owner_may_read_a_backup(
 ) -> None:
     await redis.call("SET", "secret", 1)
     about = write_backup(data_dir, tmp_path / name)
-    assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+    assert mode(tmp_path / name) == 0o600
     assert restore_backup(tmp_path / name, empty) == about
     assert modes(empty) == {0o600}
+
+
+async def test_a_backup_is_written_to_no_file_that_others_have_prepared(
+    redis: RedisConnection, data_dir: Path, archive: Path
+) -> None:
+    await redis.call("SET", "secret", 1)
+    prepared = archive.with_name(f"{archive.name}.part")
+    prepared.write_text("readable by all")
+    prepared.chmod(0o644)
+    write_backup(data_dir, archive)
+    assert mode(archive) == 0o600
+    assert prepared.read_text() == "readable by all"
 
 
 def test_a_backup_replaces_nothing(data_dir: Path, archive: Path) -> None:
@@ -186,7 +201,7 @@ async def test_a_backup_that_fails_leaves_nothing(
     monkeypatch.setattr(tarfile.TarFile, "addfile", full)
     with pytest.raises(StoreFailed, match="No space left on device"):
         write_backup(data_dir, archive)
-    assert list(archive.parent.glob("backup*")) == []
+    assert [path for path in archive.parent.iterdir() if "backup" in path.name] == []
 
 
 def test_a_directory_without_a_store_is_refused(data_dir: Path, archive: Path) -> None:
@@ -203,6 +218,19 @@ async def test_a_store_is_never_replaced(
     with pytest.raises(StoreFailed, match="contains a store"):
         restore_backup(archive, data_dir)
     assert await redis.call("GET", "n") == b"7"
+
+
+async def test_what_is_left_of_a_log_is_never_removed(
+    redis: RedisConnection, data_dir: Path, archive: Path, empty: Path
+) -> None:
+    await redis.call("SET", "n", 7)
+    write_backup(data_dir, archive)
+    left = empty / "appendonlydir" / "appendonly.aof.1.incr.aof"
+    left.parent.mkdir()
+    left.write_text("precious")
+    with pytest.raises(StoreFailed, match="parts of one"):
+        restore_backup(archive, empty)
+    assert left.read_text() == "precious"
 
 
 class TestDamage:
