@@ -278,7 +278,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     surfaces: tuple[str, ...] = VENDORS
     """Vendors whose paths answer; the others' are unknown. The native API always is."""
     docs: bool = True
-    """Whether ``/docs`` and ``/openapi.json`` answer."""
+    """Whether ``/docs``, ``/openapi.json`` and ``/asyncapi.json`` answer."""
     base_path: str = ""
     """Prefix of all paths that a proxy passes on: ``/push``."""
     trusted_proxies: tuple[str, ...] = ()
