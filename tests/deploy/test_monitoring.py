@@ -16,6 +16,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from streamer.store.keys import keys_of
 from tests.e2e.processes import GUARD_S, ServerProcess, eventually, free_port
 from tests.e2e.readers import SseStream
 
@@ -28,6 +29,9 @@ TARGET = {"job", "instance", "worker"}
 """Labels that Prometheus or the supervisor adds to every metric."""
 
 VARIABLES = {"$job", "$instance"}
+
+AWAITED = ("closes", "store_damaged")
+"""Counters without samples until something has happened."""
 
 SELECTOR = re.compile(r"\b((?:streamer|process|up)[a-z_]*)\b(?:\{([^}]*)\})?")
 MATCHER = re.compile(r'(\w+)(=~|!=|=)"([^"]*)"')
@@ -64,23 +68,27 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 async def scrape(folder: Path) -> str:
-    """Return the metrics of a server that has answered a 404, and closed a stream."""
+    """
+    Return the metrics of a server that has answered a 404, closed a stream, and met a
+    damaged key.
+    """
     bind = f"127.0.0.1:{free_port()}"
     server = ServerProcess(folder, metrics_bind=bind)
     try:
         await server.start()
         assert await server.probe("/nowhere") == 404
+        await server.ask_store("SET", keys_of().due_apps(7), "damaged")
         stream = await SseStream.open(server.port, await server.token("alice"))
         stream.cut()
         async with httpx2.AsyncClient(trust_env=False, timeout=GUARD_S) as client:
             text = ""
 
-            async def closed() -> bool:
+            async def complete() -> bool:
                 nonlocal text
                 text = (await client.get(f"http://{bind}/metrics")).text
-                return "streamer_closes_total{" in text
+                return all(f"streamer_{name}_total{{" in text for name in AWAITED)
 
-            await eventually(closed)
+            await eventually(complete)
             return text
     finally:
         server.discard()
