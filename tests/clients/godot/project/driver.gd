@@ -178,7 +178,18 @@ func tell(event: String, members: Dictionary) -> void:
 func say(event: String, members: Dictionary) -> void:
 	var line := {"event": event}
 	line.merge(members)
-	print(JSON.stringify(line))
+	print(json_of(line))
+
+
+## Return JSON. [method JSON.stringify] leaves most control characters as they are, and writes
+## "\v", which JSON does not have.
+func json_of(value: Variant) -> String:
+	var text := JSON.stringify(value)
+	for code in range(1, 0x20):
+		text = text.replace(char(code), "\\u%04x" % code)
+	# A "v" after an escaped backslash is a letter. No control character is left to be mistaken.
+	text = text.replace("\\\\", char(1)).replace("\\v", "\\u000b")
+	return text.replace(char(1), "\\\\")
 
 
 func _on_notification(one: StreamerNotification) -> void:
