@@ -13,26 +13,28 @@ from typing import Any, Final
 import pytest
 
 from streamer_conformance import runner
+from streamer_conformance.driver import Driver
 from streamer_conformance.report import table_of, with_table
-from streamer_conformance.runner import Result, run
+from streamer_conformance.runner import Result, play, run
 from streamer_conformance.scenarios import SCENARIOS, Scenario, export
 
 ROOT: Final = Path(__file__).parents[2]
+CONFORMANCE: Final = ROOT / "clients/conformance"
 DRIVER: Final = f"{sys.executable} {ROOT}/clients/python/conformance_driver.py"
 WRONG: Final = f"{sys.executable} {Path(__file__).with_name('wrong_driver.py')}"
 
 FAST: Final = (
-    *("the cursor of hello makes the first reconnect lossless",),
-    *("it resumes from the cursor of the last notification",),
-    *("a notification that an earlier connection has delivered is dropped",),
-    *("text arrives unchanged, whatever is in it",),
-    *("after a gap of the reason trimmed the stream continues at its cursor",),
-    *("bye 4100 (draining): it reconnects and resumes",),
-    *("bye 4201 (forbidden): it stops and says so",),
-    *("it does not hammer a server that greets and drops",),
-    *("401: one new token and one attempt, at once",),
-    *("a proxy without WebSockets (426) leads to another transport",),
-    *("pages give what a stream would give, each once",),
+    "the cursor of hello makes the first reconnect lossless",
+    "it resumes from the cursor of the last notification",
+    "a notification that an earlier connection has delivered is dropped",
+    "text arrives unchanged, whatever is in it",
+    "after a gap of the reason trimmed the stream continues at its cursor",
+    "bye 4100 (draining): it reconnects and resumes",
+    "bye 4201 (forbidden): it stops and says so",
+    "it does not hammer a server that greets and drops",
+    "401: one new token and one attempt, at once",
+    "a proxy without WebSockets (426) leads to another transport",
+    "pages give what a stream would give, each once",
 )
 
 FOUND_BY: Final = {
@@ -154,7 +156,7 @@ async def test_what_a_driver_cannot_do_has_not_passed() -> None:
 def test_a_driver_that_does_not_start_is_an_error(command: str, problem: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "streamer_conformance", "run", "--driver", command],
-        cwd=ROOT / "clients/conformance",
+        cwd=CONFORMANCE,
         capture_output=True,
         text=True,
         check=False,
@@ -164,8 +166,28 @@ def test_a_driver_that_does_not_start_is_an_error(command: str, problem: str) ->
     assert problem in done.stderr
 
 
+async def test_a_failure_is_final_although_the_tests_stood_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outcomes = ["failed", "passed"]
+
+    async def play_once(_: Driver, scenario: Scenario, transport: str) -> Result:
+        return Result(scenario, transport, outcomes.pop(0), "why")
+
+    monkeypatch.setattr(runner, "_play", play_once)
+    monkeypatch.setattr(runner, "STALL_S", -1.0)
+    driver = Driver("not started")
+    driver.ready = {"transports": ["websocket"], "capabilities": []}
+
+    result = await play(driver, SCENARIOS[0], "websocket")
+
+    assert result.outcome == "failed"
+    assert "stood still" in result.detail
+    assert outcomes == ["passed"]
+
+
 def test_the_table_is_that_of_the_results() -> None:
-    files = sorted((ROOT / "clients/conformance/results").glob("*.json"))
+    files = sorted((CONFORMANCE / "results").glob("*.json"))
     documents = [json.loads(path.read_text("utf-8")) for path in files]
     page = (ROOT / "clients/README.md").read_text("utf-8")
 
@@ -173,7 +195,7 @@ def test_the_table_is_that_of_the_results() -> None:
 
 
 def test_no_client_has_failed_a_scenario() -> None:
-    for path in (ROOT / "clients/conformance/results").glob("*.json"):
+    for path in (CONFORMANCE / "results").glob("*.json"):
         rows = json.loads(path.read_text("utf-8"))["results"]
         assert [row for row in rows if row["outcome"] != "passed"] == []
 

@@ -35,17 +35,16 @@ GUARD_S: Final = 20.0
 """How long to wait for a fact."""
 EARLY_S: Final = 0.004
 """How much too early a timer of an operating system may be."""
+EARLY: Final = 0.05
+"""How much too early a client may be, as a part of the duration: clocks differ."""
 PULSE_S: Final = 0.01
 STALL_S: Final = 1.0
-"""Seconds of the protocol that the runner may stand still without a consequence: a
+"""Seconds of the protocol after which the result says that the runner stood still: a
 tenth of what a client waits for a connection."""
-REPETITIONS_MAX: Final = 3
 STUCK_S: Final = 0.5
 """How long a client reads nothing until it counts as one that has stopped reading."""
 FULL_MESSAGES: Final = 1_000
-
-EARLY: Final = 0.05
-"""The same, as a part of the duration."""
+"""Messages of `full` after which a client counts as one that does not stop reading."""
 
 SIGNIFICANT: Final = frozenset(
     {"notification", "withdrawn", "replaced", "gap", "stopped", "failed"}
@@ -145,27 +144,29 @@ async def run(
 
 async def play(driver: Driver, scenario: Scenario, transport: str) -> Result:
     """
-    Play one scenario on one transport.
+    Play one scenario on one transport, once.
 
-    A scenario that failed is played again if this process stood still meanwhile for
-    longer than a client has to wait for an answer: then nothing can be said of the
-    client. This is the fault of a busy machine.
+    The reason of a failure says for how long this process stood still meanwhile, if
+    that is longer than a client has to wait for an answer. It is a failure all the
+    same: a client that fails only on a busy machine has a fault as well.
     """
     missing = scenario.missing(
         transport, driver.ready["transports"], driver.ready["capabilities"]
     )
     if missing:
         return Result(scenario, transport, "unsupported", ", ".join(missing))
-    for repetition in range(REPETITIONS_MAX + 1):
-        async with _Pulse() as pulse:
-            result = await _play(driver, scenario, transport)
-        # The client gives up what is not answered in time, and is right.
-        stood_still = pulse.longest_s > STALL_S * scenario.scale
-        if result.outcome == "passed" or not stood_still:
-            break
-        if repetition == REPETITIONS_MAX or not driver.is_running:
-            break
+    async with _Pulse() as pulse:
+        result = await _play(driver, scenario, transport)
+    if result.outcome == "failed" and pulse.longest_s > STALL_S * scenario.scale:
+        return result._replace(detail=result.detail + _stood_still(pulse.longest_s))
     return result
+
+
+def _stood_still(seconds: float) -> str:
+    return (
+        f"\n     the tests themselves stood still for {seconds:.2f} s meanwhile; "
+        "on a busy machine use fewer --jobs"
+    )
 
 
 async def _play(driver: Driver, scenario: Scenario, transport: str) -> Result:
@@ -192,6 +193,7 @@ class _Pulse:
 
     def __init__(self) -> None:
         self.longest_s = 0.0
+        self._last_s = time.monotonic()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> _Pulse:
@@ -202,14 +204,17 @@ class _Pulse:
         assert self._task is not None
         self._task.cancel()
         await asyncio.wait([self._task])
+        self._beat()
 
     async def _measure(self) -> None:
-        last_s = time.monotonic()
         while True:
             await asyncio.sleep(PULSE_S)
-            now_s = time.monotonic()
-            self.longest_s = max(self.longest_s, now_s - last_s - PULSE_S)
-            last_s = now_s
+            self._beat()
+
+    def _beat(self) -> None:
+        now_s = time.monotonic()
+        self.longest_s = max(self.longest_s, now_s - self._last_s - PULSE_S)
+        self._last_s = now_s
 
 
 class _Stage:
