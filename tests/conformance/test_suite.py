@@ -6,11 +6,12 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from streamer_conformance import runner
 from streamer_conformance.driver import Driver
@@ -35,6 +36,22 @@ FAST: Final = (
     "401: one new token and one attempt, at once",
     "a proxy without WebSockets (426) leads to another transport",
     "pages give what a stream would give, each once",
+)
+
+OF_ALL_MESSAGES: Final = (
+    "a withdrawn notification is told, also one that is unknown",
+    "a replaced notification is told before the one that replaces it",
+    "a gap may be of one topic, or of what was sent to everyone",
+    "marks of other devices are told",
+    "bye 4201 (forbidden): it stops and says so",
+    "401: one new token and one attempt, at once",
+    "a mark is carried out and answered",
+    "an acknowledgement is carried out",
+    "a topic that was added is asked for by the next connection",
+    "a clock that is set ahead or back does no harm",
+    "pages give what a stream would give, each once",
+    "a publish that is wrong is not repeated",
+    "a page is requested again after a 503 and a lost connection",
 )
 
 FOUND_BY: Final = {
@@ -150,6 +167,8 @@ async def test_what_a_driver_cannot_do_has_not_passed() -> None:
         ("no-such-driver", "cannot start the driver"),
         ("echo hello", "the driver wrote b'hello"),
         ("""echo '{"event":"closed"}'""", "first event is not ready"),
+        ("""echo '{"event":7}'""", "not an event"),
+        ("""echo '{"event":"ready","protocol":2}'""", "protocol is 2, not 1"),
         (f"{sys.executable} -c 'raise ValueError(7)'", "ValueError: 7"),
     ],
 )
@@ -184,6 +203,40 @@ async def test_a_failure_is_final_although_the_tests_stood_still(
     assert result.outcome == "failed"
     assert "stood still" in result.detail
     assert outcomes == ["passed"]
+
+
+async def test_messages_follow_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    schema = json.loads((CONFORMANCE / "driver.schema.json").read_text("utf-8"))
+    seen: list[dict[str, Any]] = []
+    driver = Driver(DRIVER)
+
+    def record(function: Callable[[Any], None]) -> Callable[[Any], None]:
+        def recorded(message: Any) -> None:
+            seen.append(message)
+            function(message)
+
+        return recorded
+
+    monkeypatch.setattr(driver.events, "put_nowait", record(driver.events.put_nowait))
+    monkeypatch.setattr(driver, "send", record(driver.send))
+    await driver.start()
+    try:
+        for scenario in named(*OF_ALL_MESSAGES):
+            result = await play(driver, scenario, scenario.transports[0])
+            assert result.outcome == "passed", result.detail
+    finally:
+        await driver.stop()
+
+    # The last one is no message: it says that the driver has ended.
+    wrong = [error.message for it in seen[:-1] for error in errors_of(schema, it)]
+    assert wrong == []
+    kinds = {it.get("event", it.get("cmd")) for it in seen[:-1]}
+    assert kinds >= {"ready", "gap", "replaced", "withdrawn", "stopped", "token_wanted"}
+    assert kinds >= {"connect", "mark", "ack", "subscribe", "publish", "page", "token"}
+
+
+def errors_of(schema: dict[str, Any], message: dict[str, Any]) -> list[Any]:
+    return list(Draft202012Validator(schema).iter_errors(message))
 
 
 def test_the_table_is_that_of_the_results() -> None:

@@ -13,6 +13,8 @@ import shlex
 from collections import deque
 from typing import Any, Final
 
+from . import PROTOCOL
+
 __all__ = ["Driver", "DriverFailed"]
 
 START_S: Final = 30.0
@@ -77,6 +79,9 @@ class Driver:
         if first.get("event") != "ready":
             await self.stop()
             raise DriverFailed(f"the driver's first event is not ready: {first}")
+        if problem := _problem_of_ready(first):
+            await self.stop()
+            raise DriverFailed(f"the driver's event ready: {problem}")
         self.ready = first
 
     async def stop(self) -> None:
@@ -113,7 +118,9 @@ class Driver:
         try:
             while line := await self._process.stdout.readline():
                 event = json.loads(line)
-                if not isinstance(event, dict) or "event" not in event:
+                if not isinstance(event, dict) or not isinstance(
+                    event.get("event"), str
+                ):
                     raise ValueError("not an event")
                 self.events.put_nowait(event)
         except ValueError as error:
@@ -125,3 +132,15 @@ class Driver:
         assert self._process is not None and self._process.stderr is not None
         while line := await self._process.stderr.readline():
             self.errors.append(line.decode("utf-8", "replace").rstrip())
+
+
+def _problem_of_ready(ready: dict[str, Any]) -> str:
+    """Return what is wrong with the members of `ready`, "" if nothing is."""
+    if ready.get("protocol") != PROTOCOL:
+        return f"protocol is {ready.get('protocol')!r}, not {PROTOCOL}"
+    if not isinstance(ready.get("client"), str):
+        return "client is not a string"
+    for name in ("transports", "capabilities"):
+        if not isinstance(ready.get(name), list):
+            return f"{name} is not a list"
+    return ""

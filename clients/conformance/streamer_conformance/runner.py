@@ -637,7 +637,7 @@ class _Stage:
     async def _token_of_first_message(self, exchange: Exchange) -> str | None:
         self._stream = await exchange.accept()
         message = await self._within(self._next_message(), "the message auth")
-        if message.get("type") != "auth":
+        if message["type"] != "auth" or not isinstance(message.get("token"), str):
             raise Failed(f"its first message is {_short(message)} instead of auth")
         return str(message["token"])
 
@@ -718,6 +718,8 @@ class _Stage:
             self._number = event.get("number")
             self._numbers.append(self._number)
         elif kind == "result":
+            if not isinstance(event.get("id"), int):
+                raise Failed(f"a result without the id of its command: {_short(event)}")
             self._results[event["id"]] = event
         elif kind == "token_wanted":
             self._wanted_tokens += 1
