@@ -10,6 +10,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from streamer_client import (
+    BadResponse,
     Client,
     CommandFailed,
     Event,
@@ -19,6 +20,7 @@ from streamer_client import (
     Unread,
 )
 from streamer_client.backoff import SYSTEM_CLOCK, Clock
+from streamer_client.inbox import mark_read
 from streamer_client.transports import Transport
 
 from .conftest import GUARD_S, Running
@@ -121,6 +123,30 @@ async def test_marks_and_acknowledgements_are_sent_over_http(
         await until_unread(stream, 0)
         with pytest.raises(CommandFailed, match="WebSocket"):
             await stream.subscribe("match/1")
+
+
+async def test_a_mark_that_a_captive_portal_answers_is_sent_again(
+    shared_server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [BadResponse("unreadable response")]
+
+    async def mark(*arguments: Any, **options: Any) -> int:
+        if answers:
+            raise answers.pop()
+        return await mark_read(*arguments, **options)
+
+    monkeypatch.setattr("streamer_client.stream.mark_read", mark)
+    async with (
+        Client(shared_server.url, token=shared_server.key) as backend,
+        a_client(shared_server, "portal") as client,
+        client.notifications("earliest", transport="sse") as stream,
+    ):
+        await backend.publish("portal", title="one")
+        await until_note(stream, "one")
+        stream.mark_read_later(all=True)
+        await stream.sent()
+
+        assert (await client.page()).unread == 0
 
 
 async def test_a_cursor_of_another_inbox_is_a_gap_of_a_page(

@@ -10,6 +10,7 @@ import pytest
 
 from streamer_client import (
     AsyncPublisher,
+    BadResponse,
     Client,
     Message,
     Rejected,
@@ -251,6 +252,34 @@ async def test_a_closed_publisher_accepts_nothing(fake: Fake) -> None:
 
     with pytest.raises(ValueError, match="closed"):
         await publisher.publish(message())
+
+
+async def test_a_message_that_is_not_json_takes_no_room(fake: Fake) -> None:
+    async with AsyncPublisher(fake, pending_max=1, flush_s=LONG_S) as publisher:
+        with pytest.raises(TypeError):
+            await publisher.put(message(data=object()))
+        await publisher.put(message())
+
+    assert fake.batches == [["t"]]
+
+
+async def test_too_few_results_are_an_error_of_their_batch(fake: Fake) -> None:
+    async def publish_none(*_: Any, **__: Any) -> tuple[Results, ...]:
+        return ()
+
+    fake.publish_many = publish_none  # type: ignore[method-assign]
+    async with AsyncPublisher(fake) as publisher:
+        with pytest.raises(BadResponse, match="0 results for 1 messages"):
+            await publisher.publish(message())
+
+
+async def test_a_refusal_that_names_no_message_of_the_batch_ends(fake: Fake) -> None:
+    fake.errors = [Rejected(422, "invalid", errors=[FieldProblem("/7", "is wrong")])]
+    async with AsyncPublisher(fake) as publisher:
+        with pytest.raises(Rejected):
+            await publisher.publish(message())
+
+    assert fake.batches == [["t"]]
 
 
 async def test_what_cannot_be_repeated_cannot_be_in_a_batch(fake: Fake) -> None:

@@ -22,7 +22,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from .errors import Rejected, Unavailable
+from .errors import BadResponse, Rejected, Unavailable
 from .model import Audience, FieldProblem, Message, Sent
 
 __all__ = ["AsyncPublisher"]
@@ -133,6 +133,8 @@ class AsyncPublisher:
             Rejected: This message is not allowed or is wrong; nothing was stored of it.
                 The others of its batch are not affected.
             Unavailable: The outcome is unknown, after all attempts.
+            BadResponse: The response does not have the results of this batch.
+            TypeError: `data` cannot be JSON.
             ValueError: The publisher is closed, or the message is not to persist: such
                 a message has no idempotency key and cannot be in a batch.
         """
@@ -143,15 +145,15 @@ class AsyncPublisher:
         """
         Take `message` as soon as there is room, and return the future of its results.
 
-        Raises `ValueError` as `publish` does; the future has the other exceptions. They
-        need not be fetched.
+        Raises `ValueError` as `publish` does, and `TypeError` if `data` cannot be JSON;
+        the future has the other exceptions. They need not be fetched.
         """
         self._check(message)
+        item = _Item(message)
         await self._room.acquire()
         if self._is_closed:
             self._room.release()
             raise ValueError("the publisher is closed")
-        item = _Item(message)
         self._unfinished.add(item.future)
         item.future.add_done_callback(self._finish)
         self._waiting.append(item)
@@ -284,21 +286,18 @@ class AsyncPublisher:
                 _fail(batch, error)
                 return
             else:
-                for item, results in zip(batch, found, strict=True):
-                    if not item.future.done():
-                        item.future.set_result(results)
+                _succeed(batch, found)
                 return
 
     async def _send_the_others(self, batch: Sequence[_Item], error: Rejected) -> None:
         """Refuse what is wrong in a batch of which nothing was stored."""
-        problems = _problems_by_message(error)
+        problems = _problems_by_message(error, len(batch))
         may_be_others = error.status in _ONE_BY_ONE and (len(batch) > 1 or problems)
         if not may_be_others:
             _fail(batch, error)
             return
         for number, found in problems.items():
-            if number < len(batch):
-                _fail([batch[number]], _rejection_of_one(error, found))
+            _fail([batch[number]], _rejection_of_one(error, found))
         others = [it for number, it in enumerate(batch) if number not in problems]
         if len(others) < len(batch):
             if others:
@@ -310,11 +309,14 @@ class AsyncPublisher:
         await self._send(batch[middle:])
 
 
-def _problems_by_message(error: Rejected) -> dict[int, list[FieldProblem]]:
+def _problems_by_message(
+    error: Rejected, message_count: int
+) -> dict[int, list[FieldProblem]]:
     """Return what is wrong in which message of a list, with pointers into it."""
     found: dict[int, list[FieldProblem]] = {}
     for it in error.errors:
-        if match := re.fullmatch(r"/(\d+)(/.*)?", it.where):
+        match = re.fullmatch(r"/(\d{1,9})(/.*)?", it.where, re.ASCII)
+        if match and int(match[1]) < message_count:
             where = match[2] or "the body"
             found.setdefault(int(match[1]), []).append(FieldProblem(where, it.problem))
     return found
@@ -337,6 +339,16 @@ def recipients_of(message: Message) -> int:
     if isinstance(message.to, str | Audience):
         return 1
     return max(1, len(message.to))
+
+
+def _succeed(batch: Sequence[_Item], found: Sequence[Results]) -> None:
+    if len(found) != len(batch):
+        problem = f"{len(found)} results for {len(batch)} messages"
+        _fail(batch, BadResponse(f"unreadable response: {problem}"))
+        return
+    for item, results in zip(batch, found, strict=True):
+        if not item.future.done():
+            item.future.set_result(results)
 
 
 def _fail(batch: Sequence[_Item], error: Exception) -> None:

@@ -51,7 +51,7 @@ from .connection import (
     send_pong,
 )
 from .credential import Credential
-from .errors import CommandFailed, Rejected, Unavailable, public_url
+from .errors import BadResponse, CommandFailed, Rejected, Unavailable, public_url
 from .events import CursorMoved, Event, Gap, Read, Replaced, Unread, Withdrawn
 from .http import Http
 from .inbox import acknowledge, mark_read
@@ -366,7 +366,8 @@ class Stream(AsyncIterator[Event]):
             command = self._outbox.first()
             try:
                 await self._commands.run(command)
-            except Unavailable:
+            # Something else may have answered a request in place of the server.
+            except (BadResponse, Unavailable):
                 if self._ended:
                     raise
                 await self._clock.sleep(OUTBOX_PAUSE_S)
