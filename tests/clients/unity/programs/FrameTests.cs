@@ -49,7 +49,8 @@ internal static class FrameTests
             new byte[] { 0x81, 0x81, 0, 0, 0, 0, 0 }, new byte[] { 0xc1, 0 }, new byte[] { 0x80, 0 },
             new byte[] { 0x09, 0 }, new byte[] { 0x89, 126, 0, 126 },
             new byte[] { 0x82, 127, 0, 0, 0, 0, 0x7f, 0, 0, 0 },
-            new byte[] { 0x82, 127, 0xff, 0, 0, 0, 0, 0, 0, 0 }, new byte[] { 0x01, 0, 0x01, 0 }
+            new byte[] { 0x82, 127, 0xff, 0, 0, 0, 0, 0, 0, 0 }, new byte[] { 0x01, 0, 0x01, 0 },
+            new byte[] { 0x83, 0 }, new byte[] { 0x8b, 0 }
         };
         foreach (byte[] bytes in wrong)
         {

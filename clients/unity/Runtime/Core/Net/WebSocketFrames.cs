@@ -113,6 +113,8 @@ namespace Streamer.Net
                 bool isLast = (first & 0x80) != 0;
                 int code = first & 0x0f;
                 if ((first & 0x70) != 0) throw new WebSocketException("an extension that was not agreed on");
+                if ((code > Binary && code < Close) || code > Pong)
+                    throw new WebSocketException("a frame of an unknown kind");
                 if ((second & 0x80) != 0) throw new WebSocketException("a masked frame of the server");
                 long length = second & 0x7f;
                 if (length == 126) length = ReadNumber(2);
