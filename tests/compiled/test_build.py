@@ -13,6 +13,8 @@ import pytest
 from streamer.compiled import library
 from streamer.compiled.build import Compile, _platform
 
+CLIENT = {"clients/web/src": "streamer/web_client"}
+
 
 class Said:
     """Collects the warnings of a hook."""
@@ -37,7 +39,11 @@ def root(tmp_path: Path) -> Path:
 
 def run(root: Path) -> tuple[dict[str, Any], list[str]]:
     said = Said()
-    build_data: dict[str, Any] = {"artifacts": [], "pure_python": True}
+    build_data: dict[str, Any] = {
+        "artifacts": [],
+        "force_include": {},
+        "pure_python": True,
+    }
     hook = Compile(str(root), {}, None, None, "", "wheel", said)  # type: ignore[arg-type]
     hook.initialize("standard", build_data)
     return build_data, said.warnings
@@ -57,7 +63,11 @@ def test_the_library_is_named_after_its_sources_and_packaged(
 
     name = f"streamer/compiled/{library.LIBRARY.name}"
     tag = build_data.pop("tag")
-    assert build_data == {"artifacts": [name], "pure_python": False}
+    assert build_data == {
+        "artifacts": [name],
+        "force_include": CLIENT,
+        "pure_python": False,
+    }
     assert re.fullmatch(r"py3-none-(many|musl)?(linux|macosx)_\w+", tag)
     assert warnings == []
     assert libraries(root) == [library.LIBRARY.name]
@@ -72,7 +82,11 @@ def test_without_a_compiler_the_build_warns_and_succeeds(
 
     build_data, warnings = run(root)
 
-    assert build_data == {"artifacts": [], "pure_python": True}
+    assert build_data == {
+        "artifacts": [],
+        "force_include": CLIENT,
+        "pure_python": True,
+    }
     assert [text.partition(":")[0] for text in warnings] == [
         "the C sources are not compiled, Python does the same"
     ]

@@ -32,7 +32,7 @@ class SentinelProcess(ChildProcess):
             f"sentinel monitor {NAME} 127.0.0.1 {primary} 2\n"
             f"sentinel auth-pass {NAME} {PASSWORD}\n"
             f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}\n"
-            f"sentinel failover-timeout {NAME} 10000\n"
+            f"sentinel failover-timeout {NAME} 2000\n"
         )
 
     def start(self) -> None:

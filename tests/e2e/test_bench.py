@@ -121,6 +121,8 @@ async def test_a_stopped_run_removes_its_app(
     server: ServerProcess, number: signal.Signals
 ) -> None:
     await server.record("demo")
+    # A shell that runs these tests in the background ignores SIGINT for all of them.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     run = await asyncio.create_subprocess_exec(
         *command("bench", "connect", "--url", server.url, *of_store(server)),
         *("--connections", "4", "--idle", "600"),
@@ -128,6 +130,7 @@ async def test_a_stopped_run_removes_its_app(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
+    signal.signal(signal.SIGINT, before)
 
     async def has_leases() -> bool:
         return bool(await server.ask_store("KEYS", "*:lease:bench-*"))

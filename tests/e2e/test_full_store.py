@@ -313,7 +313,9 @@ async def test_a_full_store_revokes_tokens_and_keys(full: World) -> None:
         "token", "revoke", "--app", "demo", "--player", "mallory", *options
     )
     listed = server.run("key", "list", "--app", "other", *options)
-    ended = server.run("key", "revoke", listed.stdout.split("\t")[0], *options)
+    ended = server.run(
+        "key", "revoke", listed.stdout.splitlines()[1].split()[0], *options
+    )
 
     assert revoked.returncode == 0, revoked.stderr
     assert ended.returncode == 0, ended.stderr

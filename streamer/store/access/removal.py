@@ -48,9 +48,7 @@ async def remove_app(redis: RedisConnection, name: App) -> None:
         )
         # The pattern also matches keys of players that are called like the app.
         own = [key for key in found if redis.keys.app_of(key) == name]
-        for reply in await redis.call_many(
-            [("UNLINK", key) for key in own], write=True
-        ):
+        for reply in await redis.call_many([("DEL", key) for key in own], write=True):
             ok(reply)
         if cursor == b"0":
             return

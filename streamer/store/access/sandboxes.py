@@ -60,7 +60,7 @@ class Sandboxes:
         if not found:
             return
         logs = [log for name in found for log in self._logs_of(name.decode())]
-        commands = [("UNLINK", key) for log in logs for key in self._keys_of(log)]
+        commands = [("DEL", key) for log in logs for key in self._keys_of(log)]
         for reply in await self._redis.call_many(commands, write=True):
             ok(reply)
         # Last, so that a call that fails on the way is made good by the next one.
