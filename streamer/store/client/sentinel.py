@@ -78,11 +78,15 @@ class SentinelAddress:
                     timeout=NEXT_AFTER_S if waiting else None,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
+                # All are looked at: asyncio logs an exception that nobody has seen.
+                named = [task for task in done if task.exception() is None]
+                if named:
+                    return named[0].result()
                 for task in done:
-                    try:
+                    error = task.exception()
+                    if not isinstance(error, StoreUnavailable):
                         return task.result()
-                    except StoreUnavailable as error:
-                        failures.append(f"{asked[task].place}: {error.words}")
+                    failures.append(f"{asked[task].place}: {error.words}")
         finally:
             for task in pending:
                 task.cancel()
