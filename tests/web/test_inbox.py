@@ -8,6 +8,8 @@ import pytest
 
 from .conftest import CHROMIUM, NIGHTLY_S, WEB, node_tests
 
+NAMES = ("element", "demo", "examples", "readme")
+
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="neither chromium nor google-chrome is installed"
 )
@@ -16,7 +18,7 @@ needs_chromium = pytest.mark.skipif(
 @pytest.mark.nightly
 @pytest.mark.timeout(NIGHTLY_S)
 @needs_chromium
-@pytest.mark.parametrize("name", ["element", "demo", "examples"])
+@pytest.mark.parametrize("name", NAMES)
 def test_in_a_browser(name: str) -> None:
     printed = node_tests(f"browser/{name}", timeout_s=NIGHTLY_S)
 
@@ -26,4 +28,4 @@ def test_in_a_browser(name: str) -> None:
 def test_every_test_in_a_browser_runs_here() -> None:
     files = {path.name for path in WEB.glob("tests/browser/*.test.js")}
 
-    assert files == {"element.test.js", "demo.test.js", "examples.test.js"}
+    assert files == {f"{name}.test.js" for name in NAMES}
