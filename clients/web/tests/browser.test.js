@@ -33,6 +33,7 @@ describe("in Chromium", { skip: noBrowser }, () => {
     await context?.close();
     context = undefined;
     server.proxy.isCut = false;
+    server.proxy.isDropping = false;
   });
 
   /** Open a page with a client of a new player. */
@@ -175,6 +176,130 @@ describe("in Chromium", { skip: noBrowser }, () => {
     await eventually(() => page.evaluate(() => globalThis.isOpen));
     await server.publish(player, "a");
     assert.equal(await title, "a");
+  });
+
+  describe("a laptop that was closed for two hours", { skip: nightly }, () => {
+    const SLEEP_MS = 7_200_000;
+
+    /**
+     * Open tabs of a new player, whose clock can jump to the present. `tokens[i]` has the
+     * members of the `i`th token; the page's `reasons` say why each was asked for.
+     */
+    async function open({ count = 1, tokens = [], ...options } = {}) {
+      player = `player${++number}`;
+      context = await browser.newContext();
+      await context.clock.install({ time: Date.now() - SLEEP_MS });
+      let given = 0;
+      await context.exposeFunction("askToken", () => server.token(player, tokens[given++]));
+      const tabs = [];
+      while (tabs.length < count) {
+        const page = await context.newPage();
+        tabs.push(page);
+        await page.goto(`${pages.origin}/`);
+        await page.evaluate(
+          async ([url, options]) => {
+            const { StreamerClient } = await import("/src/index.js");
+            globalThis.titles = [];
+            globalThis.changes = [];
+            globalThis.reasons = [];
+            globalThis.tokens = [];
+            const getToken = async ({ reason }) => {
+              reasons.push(reason);
+              tokens.push(await askToken());
+              return tokens.at(-1);
+            };
+            globalThis.client = new StreamerClient({ url, getToken, ...options });
+            client.on("notification", ({ title }) => titles.push(title));
+            client.on("status", (change) => changes.push(change));
+            void client.connect();
+          },
+          [server.url, options],
+        );
+        await status(page, "open");
+      }
+      return tabs;
+    }
+
+    /** The lid is closed: the lines die, time passes, and no timer of the pages runs. */
+    async function sleep(meanwhile = async () => {}) {
+      await context.clock.pauseAt(Date.now() - SLEEP_MS + 1_000);
+      server.proxy.lose();
+      for (const title of ["b", "c"]) await server.publish(player, title);
+      await meanwhile();
+      await context.clock.fastForward(SLEEP_MS);
+      await context.clock.resume();
+    }
+
+    const streams = () => server.proxy.streams.length;
+
+    for (const transport of ["websocket", "sse", "eventsource"]) {
+      test(`${transport}: resumes once, and nothing is lost`, async () => {
+        const [page] = await open({ transports: [transport] });
+        await server.publish(player, "a");
+        await has(page, ["a"]);
+        const before = streams();
+        await sleep();
+        await has(page, ["a", "b", "c"]);
+        await eventually(async () => (await page.evaluate(() => client.unread)) === 3);
+        await server.publish(player, "d");
+        await has(page, ["a", "b", "c", "d"]);
+        assert.equal(streams() - before, 1);
+      });
+    }
+
+    test("a token that ended meanwhile is renewed before it reconnects", async () => {
+      const [page] = await open({ tokens: [{ ttl_s: 20 }] });
+      const ended = await page.evaluate(() => tokens[0]);
+      await server.publish(player, "a");
+      await has(page, ["a"]);
+      const before = streams();
+      await sleep(async () => {
+        // This takes longer than other facts: servers accept a token for a while longer.
+        while (await server.accepts(ended)) await new Promise((next) => setTimeout(next, 500));
+      });
+      await has(page, ["a", "b", "c"]);
+      assert.equal(streams() - before, 1);
+      // None of them is `refused`: the old token was not tried again.
+      assert.deepEqual(await page.evaluate(() => reasons), ["first", "expiring", "reconnect"]);
+      assert.notEqual(await page.evaluate(() => tokens.at(-1)), ended);
+    });
+
+    test("it does not hammer while there is no server behind the network yet", async () => {
+      const [page] = await open({ transports: ["websocket"] });
+      await page.evaluate(() => {
+        Math.random = () => 0.5;
+      });
+      server.proxy.isDropping = true;
+      const before = streams();
+      await sleep();
+      const delays = () =>
+        page.evaluate(() => changes.map(({ delayMs }) => delayMs).filter((it) => it > 0));
+      for (let count = 1; count <= 8; count++) {
+        await eventually(async () => (await delays()).length === count);
+        await status(page, "waiting");
+        // The first wait is for the line that died, each other one for an attempt.
+        assert.equal(streams() - before, count - 1);
+        await context.clock.fastForward((await delays()).at(-1));
+      }
+      assert.deepEqual(
+        await delays(),
+        [250, 500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000],
+      );
+      server.proxy.isDropping = false;
+      await has(page, ["b", "c"]);
+    });
+
+    test("all tabs get everything over one connection again", async () => {
+      const tabs = await open({ count: 3, tabs: true });
+      await server.publish(player, "a");
+      for (const tab of tabs) await has(tab, ["a"]);
+      const before = streams();
+      await sleep();
+      for (const tab of tabs) await has(tab, ["a", "b", "c"]);
+      await server.publish(player, "d");
+      for (const tab of tabs) await has(tab, ["a", "b", "c", "d"]);
+      assert.equal(streams() - before, 1);
+    });
   });
 
   describe("tabs", () => {

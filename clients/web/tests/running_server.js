@@ -88,6 +88,14 @@ export class Server {
     return token;
   }
 
+  /** Whether a player's token is good. @param {string} token */
+  async accepts(token) {
+    const { status } = await fetch(`http://127.0.0.1:${this.port}/v1/players/me/notifications`, {
+      headers: { Authorization: `Bearer ${token}` },
+    });
+    return status !== 401;
+  }
+
   /** Publish to a player; return the id. */
   async publish(player, title, members = {}) {
     const message = { to: { players: [player] }, title, ...members };
@@ -130,13 +138,19 @@ export class Server {
   }
 }
 
-/** A TCP proxy that counts connections, and can cut or swallow them. */
+const isStream = (head) => /^GET \S*\/v1\/stream\b/.test(head);
+
+/** A TCP proxy that counts requests, and can cut, lose or swallow connections. */
 export class Proxy {
   #sockets = new Set();
   /** Heads of the HTTP requests that came through. @type {string[]} */
   requests = [];
   /** Accept, and cut at once. */
   isCut = false;
+  /** Accept, take one request, and cut without an answer. */
+  isDropping = false;
+  /** Connections that can become dead lines. */
+  #lines = new Set();
 
   static async start(target) {
     const proxy = new Proxy();
@@ -149,27 +163,54 @@ export class Proxy {
 
   #carry(socket, target) {
     if (this.isCut) return socket.destroy();
+    if (this.isDropping) {
+      socket.on("error", () => {});
+      socket.once("data", (data) => {
+        this.#note(data);
+        socket.destroy();
+      });
+      return;
+    }
     const other = connect(target, "127.0.0.1");
+    const line = { socket, other, isStream: false, isDead: false };
+    this.#lines.add(line);
     // The end of one is the end of the other.
     for (const [from, to] of [[socket, other], [other, socket]]) {
       this.#sockets.add(from);
       from.on("data", (data) => {
-        if (from === socket && /^[A-Z]+ \//.test(data)) {
-          this.requests.push(String(data).split("\r\n", 1)[0]);
-        }
-        if (!this.isSilent) to.write(data);
+        if (from === socket && this.#note(data)) line.isStream = isStream(this.requests.at(-1));
+        if (!this.isSilent && !line.isDead) to.write(data);
       });
       from.on("close", () => {
         this.#sockets.delete(from);
-        to.destroy();
+        this.#lines.delete(line);
+        if (!line.isDead || from === socket) to.destroy();
       });
       from.on("error", () => {});
     }
   }
 
+  /** Note the head of a request, if this is one. */
+  #note(data) {
+    const isHead = /^[A-Z]+ \//.test(data);
+    if (isHead) this.requests.push(String(data).split("\r\n", 1)[0]);
+    return isHead;
+  }
+
+  /**
+   * Make dead lines of all streams: the server sees an end, the clients nothing. Idle
+   * connections are cut, as a browser does it itself when it gets another network.
+   */
+  lose() {
+    for (const line of this.#lines) {
+      line.isDead = line.isStream;
+      (line.isStream ? line.other : line.socket).destroy();
+    }
+  }
+
   /** Streams that were opened. */
   get streams() {
-    return this.requests.filter((line) => line.includes("/v1/stream"));
+    return this.requests.filter(isStream);
   }
 
   /** Cut all connections. */
