@@ -49,7 +49,8 @@ def test_it_contains_the_modules_their_types_and_nothing_else(package: Path) -> 
     modules = {str(f.relative_to(WEB)) for f in WEB.glob("src/**/*.js")}
     types = {f"types/{name[4:-3]}.d.ts" for name in modules}
 
-    assert files == {"package.json", "README.md", "LICENSE", *modules, *types}
+    pages = {"README.md", "INBOX.md", "LICENSE"}
+    assert files == {"package.json", *pages, *modules, *types}
 
 
 def test_what_it_exports_exists(package: Path) -> None:
