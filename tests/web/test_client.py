@@ -44,7 +44,7 @@ def test_in_a_browser_it_resumes_and_tabs_share_a_connection() -> None:
 
 @pytest.mark.timeout(2 * GUARD_S)
 def test_the_first_examples_of_its_readme_run_as_printed() -> None:
-    pattern = "^(the table|in Node|in a page)"
+    pattern = "^(the table|the page|in Node|in a page)"
 
     node_tests("readme", pattern=pattern, timeout_s=2 * GUARD_S)
 

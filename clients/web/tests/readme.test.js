@@ -22,8 +22,8 @@ const [page] = BLOCKS.filter(({ name }) => name === "html");
 const [bundled, node, ...others] = BLOCKS.filter(({ name }) => name === "js");
 
 test("the table has the sizes of the files", async () => {
-  const rows = [...README.matchAll(/^\| (core|`(\w+)`.*?) \| ([\d,]+) \| ([\d,]+) \|$/gm)];
-  assert.equal(rows.length, 3);
+  const rows = [...README.matchAll(/^\| (core|`([\w-]+)`.*?) \| ([\d,]+) \| ([\d,]+) \|$/gm)];
+  assert.equal(rows.length, 5);
   for (const [, , name = "index", ...printed] of rows) {
     const { minified, served } = await sizes(`src/${name}.js`, name !== "index");
     for (const [i, size] of [minified, served].entries()) {
@@ -31,6 +31,13 @@ test("the table has the sizes of the files", async () => {
       assert.ok(Math.abs(said - size) <= size * 0.05, `${name}: ${size}, not ${said}`);
     }
   }
+});
+
+test("the page of the inbox has the size of the element", async () => {
+  const inbox = await readFile(`${ROOT}INBOX.md`, "utf-8");
+  const [, printed] = /the\s+element\s+has\s+(\d+)\s+KB/.exec(inbox);
+  const { minified } = await sizes("src/streamer-inbox.js");
+  assert.ok(Math.abs(Number(printed) * 1_000 - minified) <= minified * 0.05, `${minified}`);
 });
 
 describe("the examples of the README", { skip }, () => {
