@@ -1,4 +1,4 @@
-"""The commands in the pages about conformance, run as they are printed."""
+"""What the pages about conformance print: commands that run, and right messages."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from .conftest import CHROMIUM, NIGHTLY_S, ROOT, environment
 
@@ -53,6 +54,20 @@ def shell(script: str, cwd: Path, **variables: str) -> str:
     )
     assert done.returncode == 0, script + done.stdout[-20_000:] + done.stderr
     return done.stdout
+
+
+def test_messages_on_the_page_follow_the_schema() -> None:
+    folder = CLIENTS / "conformance"
+    schema = json.loads((folder / "driver.schema.json").read_text("utf-8"))
+    # One of them is wrapped, after commas.
+    page = re.sub(r",\n {5}", ",", (folder / "README.md").read_text("utf-8"))
+    messages = [json.loads(it) for it in re.findall(r"^    (\{.*\})$", page, re.M)]
+
+    kinds = [it.get("event", it.get("cmd")) for it in messages]
+    assert kinds == ["ready", "connect", "notification", "gap", "unread", "stopped"]
+    for message in messages:
+        errors = Draft202012Validator(schema).iter_errors(message)
+        assert [error.message for error in errors] == []
 
 
 @pytest.mark.nightly
