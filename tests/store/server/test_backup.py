@@ -22,6 +22,8 @@ from streamer.store.server.directory import MANIFEST, MARKER, refuse_unusable
 from streamer.store.server.embedded import Embedded
 from streamer.store.server.server_binary import StoreFailed
 
+from ...e2e.processes import eventually
+
 TWICE = "redis.call('INCR', KEYS[1]) return redis.call('INCR', KEYS[1])"
 
 
@@ -96,6 +98,7 @@ async def test_a_backup_has_what_was_acknowledged_before(
             await asyncio.sleep(0.01)
 
     tasks = [asyncio.create_task(write()), asyncio.create_task(rewrite())]
+    await eventually(lambda: acknowledged)
     floors: list[int] = []
     while len(floors) < 8:
         await asyncio.sleep(0.02)
