@@ -17,15 +17,19 @@ from .sentinels import WatchedStore
 @pytest.fixture
 async def watched(tmp_path: Path) -> AsyncIterator[WatchedStore]:
     store = WatchedStore(tmp_path / "store")
-    yield await store.start()
-    store.discard()
+    try:
+        yield await store.start()
+    finally:
+        store.discard()
 
 
 @pytest.fixture
 async def server(tmp_path: Path, watched: WatchedStore) -> AsyncIterator[ServerProcess]:
     server = ServerProcess(tmp_path, redis=watched.url, durability="replicated")
-    yield await server.start()
-    server.discard()
+    try:
+        yield await server.start()
+    finally:
+        server.discard()
 
 
 @pytest.mark.nightly

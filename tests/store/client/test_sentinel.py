@@ -21,8 +21,10 @@ from ...e2e.sentinels import NAME, SENTINEL_PASSWORD, WatchedStore
 @pytest.fixture
 async def watched(tmp_path: Path) -> AsyncIterator[WatchedStore]:
     store = WatchedStore(tmp_path)
-    yield await store.start()
-    store.discard()
+    try:
+        yield await store.start()
+    finally:
+        store.discard()
 
 
 async def written(redis: RedisConnection) -> None:
