@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -29,53 +30,39 @@ __all__ = [
 ]
 
 
+P = TypeVar("P", Apache, Caddy, HAProxy, Nginx)
+
+
+def running(proxy: P) -> Iterator[Callable[[str], P]]:
+    """Yield a function that runs a proxy with a configuration; end it afterwards."""
+
+    def run(configuration: str) -> P:
+        proxy.run(configuration)
+        return proxy
+
+    yield run
+    proxy.discard()
+
+
 @pytest.fixture
 def run_nginx(tmp_path: Path) -> Iterator[Callable[[str], Nginx]]:
     """Yield a function that runs nginx with the text of an `http` block."""
-    nginx = Nginx(tmp_path / "nginx")
-
-    def run(http: str) -> Nginx:
-        nginx.run(http)
-        return nginx
-
-    yield run
-    nginx.discard()
+    yield from running(Nginx(tmp_path / "nginx"))
 
 
 @pytest.fixture
 def run_haproxy(tmp_path: Path) -> Iterator[Callable[[str], HAProxy]]:
     """Yield a function that runs HAProxy with a configuration."""
-    haproxy = HAProxy(tmp_path / "haproxy")
-
-    def run(configuration: str) -> HAProxy:
-        haproxy.run(configuration)
-        return haproxy
-
-    yield run
-    haproxy.discard()
+    yield from running(HAProxy(tmp_path / "haproxy"))
 
 
 @pytest.fixture
 def run_caddy(tmp_path: Path) -> Iterator[Callable[[str], Caddy]]:
     """Yield a function that runs Caddy with a Caddyfile."""
-    caddy = Caddy(tmp_path / "caddy")
-
-    def run(caddyfile: str) -> Caddy:
-        caddy.run(caddyfile)
-        return caddy
-
-    yield run
-    caddy.discard()
+    yield from running(Caddy(tmp_path / "caddy"))
 
 
 @pytest.fixture
 def run_apache(tmp_path: Path) -> Iterator[Callable[[str], Apache]]:
     """Yield a function that runs Apache with a virtual host."""
-    apache = Apache(tmp_path / "apache")
-
-    def run(virtual_host: str) -> Apache:
-        apache.run(virtual_host)
-        return apache
-
-    yield run
-    apache.discard()
+    yield from running(Apache(tmp_path / "apache"))
