@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import click
 
 from .settings import (
+    config_option,
+    data_dir_option,
     embedded_password,
     locate_store,
     resolve,
@@ -43,13 +45,8 @@ _EXTERNAL = (
     default=True,
     help="Whether to load the backup into a store of its own. Default: yes.",
 )
-@click.option("--data-dir", metavar="PATH", help="Directory of the embedded store.")
-@click.option(
-    "--config",
-    "file",
-    metavar="PATH",
-    help="TOML file with settings. Default: $STREAMER_CONFIG.",
-)
+@data_dir_option
+@config_option
 def backup(target: Path, verify: bool, file: str | None, data_dir: str | None) -> None:
     """
     Write the embedded store to a new FILE, while it runs.
@@ -63,13 +60,8 @@ def backup(target: Path, verify: bool, file: str | None, data_dir: str | None) -
 
 @click.command()
 @click.argument("archive", metavar="FILE", type=_FILE)
-@click.option("--data-dir", metavar="PATH", help="Directory of the embedded store.")
-@click.option(
-    "--config",
-    "file",
-    metavar="PATH",
-    help="TOML file with settings. Default: $STREAMER_CONFIG.",
-)
+@data_dir_option
+@config_option
 def restore(archive: Path, file: str | None, data_dir: str | None) -> None:
     """
     Put a backup into a data directory that has no store.

@@ -35,7 +35,15 @@ from ..core.store_health import (
 )
 from ..store_url import parse_store_url
 from .limits import FDS_BESIDE_CONNECTIONS, fd_limit_max, streams_max
-from .settings import locate_store, open_redis, resolve, run, store_options, store_url
+from .settings import (
+    locate_store,
+    open_redis,
+    password_path,
+    resolve,
+    run,
+    store_options,
+    store_url,
+)
 
 if TYPE_CHECKING:
     from ..config import Config, Resolved
@@ -124,9 +132,9 @@ def judge_data_dir(data_dir: Path) -> Finding:
 
 def judge_password_file(config: Config) -> Iterator[Finding]:
     """Warn of a password file that other users can read, if there is one."""
-    from ..store.server.password import PASSWORD, is_private
+    from ..store.server.password import is_private
 
-    path = Path(config.redis_password_file or Path(config.data_dir, PASSWORD))
+    path = password_path(config)
     with contextlib.suppress(OSError):  # What needs it says why.
         if not is_private(path):
             yield Finding(

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from .settings import resolve
+from .settings import config_option, resolve
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -36,12 +36,7 @@ _ANY: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 @click.option(
     "--live", is_flag=True, help="Ask only whether the process answers (/healthz)."
 )
-@click.option(
-    "--config",
-    "file",
-    metavar="PATH",
-    help="TOML file with settings. Default: $STREAMER_CONFIG.",
-)
+@config_option
 def health(url: str | None, live: bool, file: str | None) -> None:
     """
     Ask a running server whether it is ready.

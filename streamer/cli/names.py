@@ -41,12 +41,12 @@ class Duration(click.ParamType[int, str | int]):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> int:
-        match = _DURATION.fullmatch(str(value))
-        if match is None:
+        seconds = _duration_s(str(value))
+        if seconds is None:
             self.fail(
                 f"{value!r} is not a duration, such as 90, 30m or 24h", param, ctx
             )
-        return int(match[1]) * _UNIT_S[match[2]]
+        return seconds
 
 
 class Lifetime(click.ParamType[int, str | int]):
@@ -60,9 +60,8 @@ class Lifetime(click.ParamType[int, str | int]):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> int:
-        if match := _DURATION.fullmatch(str(value)):
-            seconds = int(match[1]) * _UNIT_S[match[2]]
-        else:
+        seconds = _duration_s(str(value))
+        if seconds is None:
             seconds = self._until(str(value), param, ctx)
         if not 0 < seconds <= LIFETIME_MAX_S:
             limit = f"at most {LIFETIME_MAX_S // 86_400:,} days"
@@ -84,6 +83,12 @@ class Lifetime(click.ParamType[int, str | int]):
                 ctx,
             )
         return int((until - datetime.now(UTC)).total_seconds())
+
+
+def _duration_s(text: str) -> int | None:
+    """Return the seconds of a duration, None if the text is none."""
+    match = _DURATION.fullmatch(text)
+    return int(match[1]) * _UNIT_S[match[2]] if match else None
 
 
 @asynccontextmanager

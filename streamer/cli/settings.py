@@ -22,12 +22,15 @@ if TYPE_CHECKING:
     from ..store.client.connection import RedisConnection
 
 __all__ = [
+    "config_option",
+    "data_dir_option",
     "embedded_password",
     "enter",
     "fsync_policy",
     "locate_store",
     "open_redis",
     "open_store",
+    "password_path",
     "redis_url",
     "resolve",
     "run",
@@ -41,15 +44,21 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 T = TypeVar("T")
 
 
+config_option = click.option(
+    "--config",
+    "file",
+    metavar="PATH",
+    help="TOML file with settings. Default: $STREAMER_CONFIG.",
+)
+data_dir_option = click.option(
+    "--data-dir", metavar="PATH", help="Directory of the embedded store."
+)
+
+
 def store_options(command: Command) -> Command:
     """Add the options that select a store: where it is, and the namespace in it."""
     for option in (
-        click.option(
-            "--config",
-            "file",
-            metavar="PATH",
-            help="TOML file with settings. Default: $STREAMER_CONFIG.",
-        ),
+        config_option,
         click.option(
             "--namespace",
             metavar="NAME",
@@ -70,9 +79,7 @@ def store_options(command: Command) -> Command:
             metavar="PATH",
             help="File with the password of the store.",
         ),
-        click.option(
-            "--data-dir", metavar="PATH", help="Directory of the embedded store."
-        ),
+        data_dir_option,
     ):
         command = option(command)
     return command
@@ -164,11 +171,18 @@ def locate_store(config: Config) -> Config:
     return msgspec.structs.replace(config, data_dir=str(others[0]))
 
 
+def password_path(config: Config) -> Path:
+    """Return the file of the store's password, which need not exist."""
+    from ..store.server.password import PASSWORD
+
+    return Path(config.redis_password_file or Path(config.data_dir, PASSWORD))
+
+
 def embedded_password(config: Config) -> str:
     """Return the password of the embedded store; empty if it has none."""
-    from ..store.server.password import PASSWORD, read_password
+    from ..store.server.password import read_password
 
-    path = Path(config.redis_password_file or Path(config.data_dir, PASSWORD))
+    path = password_path(config)
     if not config.redis_password_file and not path.exists():
         return ""
     return read_password(path)

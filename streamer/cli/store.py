@@ -21,10 +21,12 @@ import click
 from .demo import demo_option, key_command, prepare
 from .init_process import continue_in_child
 from .settings import (
+    config_option,
     embedded_password,
     enter,
     fsync_policy,
     open_redis,
+    password_path,
     resolve,
     run,
     store_memory,
@@ -66,12 +68,7 @@ PROCESSES: Final = 3
     help="File with the password that the store requires. With --port it is made if it "
     "is missing. Default: password in the data directory.",
 )
-@click.option(
-    "--config",
-    "file",
-    metavar="PATH",
-    help="TOML file with settings. Default: $STREAMER_CONFIG.",
-)
+@config_option
 @demo_option
 def store(
     port: int,
@@ -122,11 +119,11 @@ async def _run_store(
     """Start the store and run it until cancelled. Raises if it exits."""
     from ..store.server.directory import socket_path, socket_url
     from ..store.server.embedded import Embedded, StoreFailed
-    from ..store.server.password import PASSWORD, make_password
+    from ..store.server.password import make_password
     from ..store.server.running import recorded_as_running
 
     data_dir = Path(config.data_dir)
-    password_file = Path(config.redis_password_file or data_dir / PASSWORD)
+    password_file = password_path(config)
     if port:
         make_password(password_file)
     password = embedded_password(config)
