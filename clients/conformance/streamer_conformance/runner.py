@@ -783,7 +783,7 @@ class _Stage:
     async def _check_rest(self) -> None:
         """Check that nothing is left that no step has asked for."""
         if self._is_flooded:
-            return  # What has arrived before the client stopped is of no interest.
+            return  # What arrived before the client stopped does not matter.
         await self._do_settled(None)
         while not self._driver.events.empty():
             event = await self._any_event()

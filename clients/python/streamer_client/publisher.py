@@ -59,7 +59,7 @@ class _Item:
         self.future: asyncio.Future[Results] = (
             asyncio.get_running_loop().create_future()
         )
-        # Who does not wait for the results need not look at them either.
+        # A caller that does not await the results does not see their error, either.
         self.future.add_done_callback(_ignore_error)
 
 

@@ -148,7 +148,7 @@ export class StreamerClient {
   }
 
   /**
-   * Connect, and stay connected until `close`. After `stopped` it begins anew.
+   * Connect, and stay connected until `close`. After `stopped` it starts over.
    *
    * The result may be ignored: the client goes on trying anyway.
    *

@@ -226,7 +226,7 @@ export class SharedConnection {
   #lead() {
     this.#isLeader = true;
     this.#isJoined = false;
-    // The numbers begin anew, so they are those of another leader.
+    // Numbering restarts, so this leader needs an id of its own.
     this.#id = `${Math.random()}`;
     this.#kept = [];
     this.#lastNumber = 0;

@@ -17,7 +17,7 @@ test("the wait has full jitter below a limit that doubles up to 20 s", () => {
   assert.equal(jitterMs(3, 0), 0);
 });
 
-test("each attempt doubles the limit, and a connection that lasted starts anew", () => {
+test("each attempt doubles the limit, and a connection that lasted resets it", () => {
   const next = reconnect();
   assert.equal(next.after(LOST, 0).waitMs, 250);
   assert.equal(next.after(LOST, 9_999).waitMs, 500);

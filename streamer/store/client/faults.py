@@ -151,7 +151,7 @@ class StoreFaults:
 
 class Attempts:
     """
-    The attempts of a part that repeats something for ever, made by `StoreFaults`.
+    The attempts of a part that repeats something forever, made by `StoreFaults`.
 
     Each attempt is the body of an ``async with``. An error of `STORE_FAILURES` in it is
     reported and ends there, after a wait. Other errors are raised::
