@@ -61,14 +61,12 @@ class KeyUses:
 
     async def run(self) -> None:
         """Store the uses periodically until cancelled, and once more then."""
+        attempts = self._faults.attempts(PART)
         try:
             while True:
                 await asyncio.sleep(self._interval_s)
-                try:
+                async with attempts:
                     await self.store()
-                    self._faults.passed(PART)
-                except STORE_FAILURES as error:
-                    self._faults.refused(PART, error)
         except asyncio.CancelledError:
             with contextlib.suppress(TimeoutError, *STORE_FAILURES):
                 async with asyncio.timeout(LAST_S):

@@ -215,10 +215,12 @@ class Scheduler:
         try:
             return await self._sender.send(schedule, now_ms)
         except ResponseError as error:
-            where = f"schedule {schedule.id} of {schedule.app}"
-            self._timetable.damage.note(PART, where, error)
+            self._note_damage(schedule, error)
             self._firing.set_aside(ScheduleRef.of(schedule))
             return False
+
+    def _note_damage(self, one: Schedule | ScheduleRef, what: Exception | str) -> None:
+        self._timetable.damage.note(PART, f"schedule {one.id} of {one.app}", what)
 
     async def _repeat(
         self,
@@ -290,8 +292,7 @@ class Scheduler:
             else:
                 if schedule is None:
                     # To begin it removes it from the timetable.
-                    where = f"schedule {due.id} of {due.app}"
-                    self._timetable.damage.note(PART, where, "has no record")
+                    self._note_damage(due, "has no record")
                 audience.append((due, schedule))
         # Several overdue schedules of one player fire in the order of their times.
         single.sort(key=lambda schedule: (schedule.due_ms, schedule.created_ms))
@@ -315,7 +316,6 @@ class Scheduler:
                 schedules.append(schedule)
             else:
                 if schedule is None:
-                    where = f"schedule {due.id} of {due.app}"
-                    self._timetable.damage.note(PART, where, "has no record")
+                    self._note_damage(due, "has no record")
                 self._firing.set_aside(due)
         return schedules
