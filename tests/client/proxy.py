@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from streamer_conformance.listener import Listener
+
 
 class LosingProxy:
     """Passes bytes on, and drops clients without closing to the server."""
 
     def __init__(self, server_url: str) -> None:
         self._server_port = int(server_url.rpartition(":")[2])
-        self._listener: asyncio.Server | None = None
+        self._listener = Listener(self._serve)
         self._clients: list[asyncio.StreamWriter] = []
         self._servers: list[asyncio.StreamWriter] = []
-        self._tasks: list[asyncio.Task[None]] = []
         self._lose_at: bytes | None = None
         self._lost = asyncio.Event()
 
     async def listen(self) -> str:
         """Begin; return its URL."""
-        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return f"http://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
+        await self._listener.open()
+        return f"http://127.0.0.1:{self._listener.port}"
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -29,10 +30,9 @@ class LosingProxy:
         upstream = await asyncio.open_connection("127.0.0.1", self._server_port)
         self._clients.append(writer)
         self._servers.append(upstream[1])
-        self._tasks += [
-            asyncio.create_task(self._pass_on(reader, upstream[1])),
-            asyncio.create_task(self._pass_on(upstream[0], writer)),
-        ]
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._pass_on(reader, upstream[1]))
+            both.create_task(self._pass_on(upstream[0], writer))
 
     async def _pass_on(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter
@@ -60,8 +60,7 @@ class LosingProxy:
         return self._lost
 
     async def close(self) -> None:
-        assert self._listener is not None
-        self._listener.close()
-        for writer in self._clients + self._servers:
+        await self._listener.close()
+        for writer in self._servers:
             writer.transport.abort()
-        await asyncio.gather(*self._tasks)
+        await asyncio.sleep(0)  # They are closed in the next iteration.

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from streamer_conformance.listener import Listener
+
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
     None,
@@ -40,9 +42,8 @@ class Browser:
     def __init__(self, folder: Path, page: Path = PAGE) -> None:
         self._folder = folder
         self._page = page
-        self._server: asyncio.Server | None = None
+        self._listener = Listener(self._answer)
         self._process: subprocess.Popen[bytes] | None = None
-        self._answering: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._cookie = ""
         self.reports: list[PageReport] = []
@@ -50,9 +51,8 @@ class Browser:
 
     async def serve(self) -> None:
         """Serve the page, which determines its origin."""
-        self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self.origin = f"http://127.0.0.1:{port}"
+        await self._listener.open()
+        self.origin = f"http://127.0.0.1:{self._listener.port}"
 
     def visit(self, token: str, streams: Mapping[str, Any]) -> None:
         """Open the page with its arguments; by default it opens the streams."""
@@ -108,40 +108,24 @@ class Browser:
         if self._process is not None:
             self._process.terminate()
             await asyncio.to_thread(self._process.wait, GUARD_S)
-        if self._server is not None:
-            self._server.close()
-        for task in tuple(self._answering):
-            task.cancel()
-        await asyncio.gather(*self._answering, return_exceptions=True)
-        await asyncio.sleep(0)  # Transports are closed in the next iteration.
+        await self._listener.close()
 
     async def _answer(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._answering.add(task)
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-            extra, body = "", b""
-            if head.startswith("post"):
-                length = int(head.split("content-length: ")[1].split("\r\n")[0])
-                for report in json.loads(await reader.readexactly(length)):
-                    self.reports.append(PageReport(**report))
-                self._changed.set()
-            elif head.startswith("get / "):
-                extra = f"Set-Cookie: {self._cookie}; Path=/\r\n"
-                body = self._page.read_bytes()
-            writer.write(
-                f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{extra}"
-                f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
-                + body
-            )
-            await writer.drain()
-            writer.close()
-            await writer.wait_closed()
-        except (OSError, EOFError, asyncio.CancelledError):
-            pass  # The loop would log a cancelled handler as an error.
-        finally:
-            writer.transport.abort()
-            self._answering.discard(task)
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        extra, body = "", b""
+        if head.startswith("post"):
+            length = int(head.split("content-length: ")[1].split("\r\n")[0])
+            for report in json.loads(await reader.readexactly(length)):
+                self.reports.append(PageReport(**report))
+            self._changed.set()
+        elif head.startswith("get / "):
+            extra = f"Set-Cookie: {self._cookie}; Path=/\r\n"
+            body = self._page.read_bytes()
+        writer.write(
+            f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{extra}"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+            + body
+        )
+        await writer.drain()

@@ -11,6 +11,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+from streamer_conformance.listener import Listener
+
 Tamper = Callable[["ProxiedConnection", bytes, bool], bytes | None]
 """Called with the connection, a chunk, and whether it goes to the target."""
 
@@ -33,8 +35,7 @@ class TcpProxy:
 
     def __init__(self, target_port: int, *, port: int = 0) -> None:
         self.target_port = target_port
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener = Listener(self._serve)
         self._flowing = asyncio.Event()
         self._flowing.set()
         self.connections: set[ProxiedConnection] = set()
@@ -49,19 +50,12 @@ class TcpProxy:
         return f"redis://127.0.0.1:{self.port}"
 
     async def start(self) -> TcpProxy:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self._listener.open(self.port)
+        self.port = self._listener.port
         return self
 
     async def close(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        self.cut()
-        self.resume()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # Transports are closed in the next iteration.
+        await self._listener.close()
 
     def cut(self) -> None:
         """Reset every connection, but accept new ones."""
@@ -95,14 +89,12 @@ class TcpProxy:
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         self.accepted += 1
+        if self.refusing:
+            writer.transport.abort()
+            return
         pair = ProxiedConnection(writer)
         try:
-            if self.refusing:
-                return
             target_reader, target_writer = await asyncio.open_connection(
                 "127.0.0.1", self.target_port
             )
@@ -111,15 +103,9 @@ class TcpProxy:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._pump(pair, reader, target_writer, up=True))
                 tasks.create_task(self._pump(pair, target_reader, writer, up=False))
-        except OSError:
-            pass
-        except asyncio.CancelledError:
-            # The loop would log a cancelled handler as an error.
-            pass
         finally:
             pair.cut()
             self.connections.discard(pair)
-            self._tasks.discard(task)
 
     async def _pump(
         self,

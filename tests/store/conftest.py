@@ -15,6 +15,7 @@ from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import LogSettings
 from streamer.store.scheduling.timetable import Timetable
 from streamer.store.server.embedded import Embedded
+from streamer_conformance.listener import Listener
 
 from ..clock import Clock
 
@@ -80,28 +81,17 @@ class Proxy:
         self.flowing.set()
         self.cuts = 0
         self.url = ""
-        self._server: asyncio.Server | None = None
-        self._port = 0
+        self._listener = Listener(self._serve, limit_bytes=2**24)
         self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", self._port, limit=2**24
-        )
-        self._port = self._server.sockets[0].getsockname()[1]
-        self.url = f"redis://127.0.0.1:{self._port}"
+        await self._listener.open(self._listener.port)
+        self.url = f"redis://127.0.0.1:{self._listener.port}"
 
     async def close(self) -> None:
         """Cut all connections and refuse new ones until `open`."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        self.cut_all()
+        await self._listener.close()
         self.flowing.set()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def cut_all(self) -> None:
         for writer in tuple(self._writers):
@@ -110,9 +100,6 @@ class Proxy:
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         upstream = None
         try:
             there, upstream = await asyncio.open_unix_connection(self.target)
@@ -121,14 +108,13 @@ class Proxy:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._ask(reader, upstream, asked))
                 both.create_task(self._reply(there, writer, asked))
-        except* (OSError, asyncio.CancelledError):
+        except* OSError:
             pass
         finally:
             for one in (writer, upstream):
                 if one is not None:
                     one.transport.abort()
                     self._writers.discard(one)
-            self._tasks.discard(task)
 
     async def _ask(
         self,

@@ -23,6 +23,8 @@ from websockets.http11 import Request as HandshakeRequest
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from .listener import Listener
+
 __all__ = ["Exchange", "Server", "Stream"]
 
 HEAD_BYTES_MAX: Final = 64 * 1024
@@ -56,44 +58,25 @@ class Server:
         """All other requests, without those for tickets."""
         self.url = ""
         self._tickets: dict[str, str] = {}
-        self._listener: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._exchanges: set[Exchange] = set()
-        self._handlers: set[asyncio.Task[None]] = set()
+        self._listener = Listener(self._serve, limit_bytes=HEAD_BYTES_MAX)
 
     async def start(self) -> None:
-        self._listener = await asyncio.start_server(
-            self._serve, "127.0.0.1", 0, limit=HEAD_BYTES_MAX
-        )
-        port = self._listener.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
+        await self._listener.open()
+        self.url = f"http://127.0.0.1:{self._listener.port}"
 
     async def stop(self) -> None:
         """Stop listening, and drop all connections."""
-        assert self._listener is not None
-        self._listener.close()
-        for writer in list(self._writers):
-            writer.transport.abort()
-        for exchange in list(self._exchanges):
-            exchange.over.set()
-        if self._handlers:
-            await asyncio.wait(self._handlers)
+        await self._listener.close()
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._handlers.add(task)
-        self._writers.add(writer)
         try:
             while await self._serve_one(reader, writer):
                 pass
         except (OSError, EOFError, asyncio.LimitOverrunError, ValueError):
             pass  # The client has gone, or this was no HTTP.
         finally:
-            self._handlers.discard(task)
-            self._writers.discard(writer)
             writer.transport.abort()
 
     async def _serve_one(
@@ -103,7 +86,6 @@ class Server:
         head = await reader.readuntil(b"\r\n\r\n")
         exchange = Exchange(self, head, reader, writer)
         await exchange.read_body()
-        self._exchanges.add(exchange)
         if exchange.method == "OPTIONS":
             exchange.respond(204)
         elif exchange.path.endswith(TICKET_PATH) and exchange.token is not None:
@@ -115,7 +97,6 @@ class Server:
         else:
             self.requests.put_nowait(exchange)
         await exchange.over.wait()
-        self._exchanges.discard(exchange)
         return exchange.keeps_alive
 
     def put_back(self, exchange: Exchange) -> None:

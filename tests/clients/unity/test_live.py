@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from streamer_client import EVERYONE, Client
+from streamer_conformance.listener import Listener
 
 from ...client.conftest import GUARD_S, Running
 from .conftest import CORE, PROGRAMS, Compile, needs_mono
@@ -205,11 +206,8 @@ async def test_a_certificate_that_nobody_trusts_is_refused(
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         received.append(await reader.read(100))
-        writer.close()
 
-    listener = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    async with listener:
-        port = listener.sockets[0].getsockname()[1]
-        driver.connect(f"https://localhost:{port}", "t0")
+    async with Listener(serve, tls=context) as listener:
+        driver.connect(f"https://localhost:{listener.port}", "t0")
         await driver.event(event="status", status="waiting")
     assert not any(received), "it has sent something"

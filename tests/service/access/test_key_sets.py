@@ -29,6 +29,7 @@ from streamer.service.access.key_sets import (
     KeySetUnavailable,
     fetch_key_set,
 )
+from streamer_conformance.listener import Listener
 
 KEYS = [ECKey.generate_key("P-256").as_dict(private=False) for _ in range(3)]
 NOW_S = 1_800_000_000
@@ -68,27 +69,19 @@ class Issuer:
     async def serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        try:
-            self.requests.append(await reader.readuntil(b"\r\n\r\n"))
-            self.request_count += 1
-            await self.flowing.wait()
-            writer.write(self.answer())
-            await writer.drain()
-        except (OSError, asyncio.IncompleteReadError):
-            pass  # The client closed the connection.
-        finally:
-            writer.close()
+        self.requests.append(await reader.readuntil(b"\r\n\r\n"))
+        self.request_count += 1
+        await self.flowing.wait()
+        writer.write(self.answer())
+        await writer.drain()
 
 
 @pytest.fixture
 async def issuer() -> AsyncIterator[Issuer]:
     issuer = Issuer()
-    server = await asyncio.start_server(issuer.serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    issuer.url = f"http://127.0.0.1:{port}/jwks.json"
-    yield issuer
-    issuer.flowing.set()
-    server.close()
+    async with Listener(issuer.serve) as listener:
+        issuer.url = f"http://127.0.0.1:{listener.port}/jwks.json"
+        yield issuer
 
 
 class World:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime
 import gc
 import hashlib
@@ -42,6 +41,7 @@ from streamer.store.client.replies import StoreConflict
 from streamer.store.logs.inbox import Inbox, Once
 from streamer.store.server.embedded import Embedded
 from streamer.store_url import StoreUrl, parse_store_url
+from streamer_conformance.listener import Listener, Serve
 
 from ...conftest import Until
 from ...e2e.processes import free_port
@@ -789,21 +789,6 @@ async def test_an_address_without_a_server_is_told(url: str, words: str) -> None
     assert await words_of(RedisConnection(url)) == words
 
 
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@contextlib.asynccontextmanager
-async def listening(
-    serve: Serve, *, tls: ssl.SSLContext | None = None
-) -> AsyncIterator[int]:
-    """Yield the port of a server that is no Redis."""
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-
-
 async def answer_as_http(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
@@ -841,16 +826,17 @@ async def be_full(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     ],
 )
 async def test_a_server_that_does_not_greet_is_told(serve: Serve, words: str) -> None:
-    async with listening(serve) as port:
-        assert words in await words_of(RedisConnection(f"redis://127.0.0.1:{port}"))
+    async with Listener(serve) as listener:
+        url = f"redis://127.0.0.1:{listener.port}"
+        assert words in await words_of(RedisConnection(url))
 
 
 async def test_a_certificate_that_is_not_trusted_is_told(tmp_path: Path) -> None:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(write_certificate(tmp_path))
 
-    async with listening(stay_silent, tls=tls) as port:
-        redis = RedisConnection(f"rediss://127.0.0.1:{port}")
+    async with Listener(stay_silent, tls=tls) as listener:
+        redis = RedisConnection(f"rediss://127.0.0.1:{listener.port}")
 
         assert await words_of(redis) == (
             "certificate verify failed: self-signed certificate"

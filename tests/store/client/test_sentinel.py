@@ -13,6 +13,7 @@ from streamer.errors import StoreUnavailable, Unavailable
 from streamer.store.client.address import FixedAddress
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.sentinel import SentinelAddress, address_at
+from streamer_conformance.listener import Listener
 
 from ...e2e.processes import GUARD_S, free_port
 from ...e2e.sentinels import NAME, SENTINEL_PASSWORD, WatchedStore
@@ -104,17 +105,12 @@ async def test_a_sentinel_that_is_silent_holds_nobody_up(
         reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         await reader.read()
-        writer.close()
 
-    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    url = watched.url.replace("@", f"@127.0.0.1:{port},", 1)
-    address = address_at(url)
-    try:
+    async with Listener(say_nothing) as listener:
+        url = watched.url.replace("@", f"@127.0.0.1:{listener.port},", 1)
+        address = address_at(url)
         for _ in range(4):  # each is asked first once
             assert (await address.locate()).port == watched.primary.port
-    finally:
-        server.close()
 
 
 def test_the_url_says_how_a_store_is_found() -> None:
