@@ -78,7 +78,7 @@ async def unwritten_bytes(redis: RedisConnection) -> int:
 @pytest.mark.row("A2")
 @pytest.mark.parametrize(
     "kills",
-    [2, pytest.param(20, marks=[pytest.mark.nightly, pytest.mark.timeout(300)])],
+    [1, pytest.param(20, marks=[pytest.mark.nightly, pytest.mark.timeout(300)])],
 )
 async def test_kills_with_a_slow_disk_lose_nothing(
     make_server: MakeServer, make_store: MakeStore, report: Report, kills: int
@@ -424,7 +424,7 @@ async def kill_store(server: ServerProcess) -> None:
 @pytest.mark.parametrize("kill", [kill_server, kill_store])
 @pytest.mark.parametrize(
     "kills",
-    [3, pytest.param(20, marks=[pytest.mark.nightly, pytest.mark.timeout(300)])],
+    [1, pytest.param(20, marks=[pytest.mark.nightly, pytest.mark.timeout(300)])],
 )
 async def test_a_batch_is_stored_whole_or_not_at_all(
     make_server: MakeServer,

@@ -44,7 +44,9 @@ class Pair(NamedTuple):
     door: TcpProxy
 
 
-@pytest.fixture(params=["chosen", "redis-server"])
+@pytest.fixture(
+    params=["chosen", pytest.param("redis-server", marks=pytest.mark.nightly)]
+)
 async def pair(
     request: pytest.FixtureRequest, make_store: MakeStore
 ) -> AsyncIterator[Pair]:

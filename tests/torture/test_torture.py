@@ -122,7 +122,7 @@ def falsify_pages(pair: ProxiedConnection, chunk: bytes, up: bool) -> bytes:
 @pytest.mark.parametrize(
     ("tamper", "kind"),
     [
-        (swallow, "silent"),
+        pytest.param(swallow, "silent", marks=pytest.mark.nightly),
         pytest.param(double, "doubled", marks=pytest.mark.nightly),
         pytest.param(falsify_streams, "badge", marks=pytest.mark.nightly),
         pytest.param(falsify_pages, "count", marks=pytest.mark.nightly),

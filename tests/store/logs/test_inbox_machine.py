@@ -651,7 +651,7 @@ def guard() -> None:
 
 @pytest.mark.row("C5")
 def test_the_inbox_is_what_the_model_says(any_store: str) -> None:
-    assert check(any_store, examples=40, steps=40) > 4_000
+    assert check(any_store, examples=16, steps=40) > 1_600
 
 
 @pytest.mark.nightly
