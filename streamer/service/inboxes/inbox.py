@@ -110,6 +110,7 @@ class InboxOperations:
         start: Cursor | Start,
         *,
         count: int,
+        up_to: Cursor | None = None,
         reset_audiences: Start | None = None,
     ) -> EntriesAfter:
         """
@@ -122,6 +123,7 @@ class InboxOperations:
             Log(caller.app, player),
             start,
             count=count,
+            up_to=up_to,
             reset_audiences=reset_audiences,
         )
 

@@ -229,14 +229,16 @@ class MergedInbox:
         start: Cursor | Start,
         *,
         count: int,
+        up_to: Cursor | None = None,
         reset_audiences: Start | None = None,
     ) -> EntriesAfter:
         """
         Read up to `count` entries after `start`, oldest first.
 
         At least one, if there are any. With a `gap` there are none, and the cursor must
-        not be used. With `reset_audiences`, audiences whose entries after `start` are
-        not kept are read from there, while the player's own log has no gap.
+        not be used. With `up_to`, the cursor of a page, only entries that each log had
+        then. With `reset_audiences`, audiences whose entries after `start` are not kept
+        are read from there, while the player's own log has no gap.
         """
         all_views = await self._audiences.views_of(log)
         views = _unmuted(all_views)
@@ -248,7 +250,7 @@ class MergedInbox:
             for view in views
         ]
         while True:
-            after = await self._after(views, reads, count)
+            after = await self._after(views, reads, count, up_to)
             if after.gap and reset_audiences is not None and 0 not in after.gaps:
                 for i in after.gaps:
                     reads[i] = reads[i]._replace(read_from=reset_audiences)
@@ -487,7 +489,11 @@ class MergedInbox:
         return later_position(view.joined, before)
 
     async def _after(
-        self, views: Sequence[View], reads: Sequence[ReadAfter], count: int
+        self,
+        views: Sequence[View],
+        reads: Sequence[ReadAfter],
+        count: int,
+        up_to: Cursor | None,
     ) -> EntriesAfter:
         replies = await self._inbox.read_many(reads)
         logs: list[View | None] = [None, *views]
@@ -498,7 +504,7 @@ class MergedInbox:
             history = reply.history
             if history.gap is not None:
                 gaps[i] = history
-            portions.append(_portion(view, history))
+            portions.append(_portion(view, history, up_to))
         if gaps:
             first = next(iter(gaps.values()))
             cursor = Cursor(first.head)
@@ -522,14 +528,25 @@ class MergedInbox:
         )
 
 
-def _portion(view: View | None, history: History) -> _Portion:
+def _portion(
+    view: View | None, history: History, up_to: Cursor | None = None
+) -> _Portion:
+    key = "" if view is None else audience_key(view.log)
     entries = history.entries
+    end = history.head
+    if up_to is not None:
+        # A log that was created, or created again, since then had none of these.
+        end = up_to.own if view is None else up_to.audiences.get(key, ZERO)
+        is_same = end.epoch == history.head.epoch
+        entries = [entry for entry in entries if is_same and entry.offset <= end.offset]
     return _Portion(
-        "" if view is None else audience_key(view.log),
+        key,
         history.start,
         entries,
         [entry for entry in entries if _is_visible(entry, view)],
-        not entries or entries[-1].offset >= history.head.offset,
+        not entries
+        or len(entries) < len(history.entries)
+        or entries[-1].offset >= end.offset,
     )
 
 

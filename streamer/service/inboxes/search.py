@@ -9,7 +9,8 @@ Knows nothing of the filters that a surface offers.
 Newest first, pages are divided by time alone, as all pages are. Oldest first, they are
 divided by cursors, as streams are: no entry that is appended meanwhile, in any of the
 player's logs, is skipped. If a cursor is no longer valid, the page has a gap and
-continues with newer entries.
+continues with newer entries. Such a page shows the inbox as of its cursor: an entry
+that arrives while it is read is left to the page after that cursor.
 """
 
 from __future__ import annotations
@@ -204,7 +205,8 @@ class InboxSearch:
         """
         Read a page of matching entries, or of all, after the cursor `after`.
 
-        Otherwise as `newest_first`.
+        Without a `next` it has all of them up to the cursor of its state. Otherwise as
+        `newest_first`.
         """
         target = _Target(caller, player)
         state = await self._inboxes.page(caller, player, count=1, version=version)
@@ -227,7 +229,10 @@ class InboxSearch:
         portion = count + 1 if matches is None else SCAN_PAGE_ENTRIES
         found = _Found(count, matches, unread if only_unread else None)
         while not found.exhausted:
-            read = await self._inboxes.entries_after(*target, read_from, count=portion)
+            # What arrives after the first read is in neither its cursor nor its count.
+            read = await self._inboxes.entries_after(
+                *target, read_from, count=portion, up_to=state.cursor
+            )
             if read.gap is not None:
                 # The cursor was valid a moment ago.
                 assert isinstance(read_from, Cursor)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from streamer.core.streams.cursor import Cursor
 from streamer.model import Gap, Log, Position
 from streamer.service.inboxes import search as search_module
+from streamer.service.inboxes.inbox import InboxOperations
+from streamer.service.inboxes.merge import EntriesAfter
 from streamer.service.inboxes.search import EntryFilter, InboxSearch, SearchPage
 from streamer.store.client.connection import RedisConnection
 from streamer.store.logs.inbox import Draft, PageEntry
@@ -256,6 +258,72 @@ async def test_a_walk_goes_on_in_each_log_when_one_loses_its_oldest_entries(
 
     assert walk.gaps == [Gap.TRIMMED]
     assert walk.shown == [*own[:2], *news, *own[-3:]]
+
+
+class Racing(InboxOperations):
+    """Inboxes in which entries arrive before entries after a cursor are read."""
+
+    def arrive(self, world: World, *logs: Log) -> None:
+        self._world, self._logs = world, list(logs)
+
+    async def entries_after(self, *args: Any, **kwargs: Any) -> EntriesAfter:
+        while self._logs:
+            self._world.us += 1
+            await self._world.append(self._logs.pop(0))
+        return await super().entries_after(*args, **kwargs)
+
+
+@pytest.mark.parametrize("matches", [None, lambda entry: True])
+async def test_what_arrives_during_the_read_is_left_to_the_next_page(
+    world: World, matches: EntryFilter | None
+) -> None:
+    await world.join(world.news)
+    logs = [world.log, world.news, world.everyone]
+    names = []
+    for log in (*logs, *logs):
+        world.us += 1
+        names += ids(await world.append(log))
+    racing = Racing(world.inbox, world.merged, world.audiences)
+    racing.arrive(world, *reversed(logs))
+    walk = Walk(world, oldest_first=True, count=10, matches=matches)
+    search = InboxSearch(racing)
+    me, player = world.me, world.log.player
+
+    page = await search.oldest_first(me, player, after=None, count=10, matches=matches)
+
+    assert page.entries is not None
+    assert [entry.entry.id for entry in page.entries] == names
+    assert page.next is None
+    assert page.state.unread == 6
+    walk.cursor = Cursor.parse(page.state.cursor.text)
+    await walk.finish()
+    assert len(walk.shown) == 3
+    assert not set(walk.shown) & set(names)
+
+
+async def test_an_audience_that_is_joined_during_the_read_waits_for_the_next_page(
+    world: World,
+) -> None:
+    class Joining(Racing):
+        async def entries_after(self, *args: Any, **kwargs: Any) -> EntriesAfter:
+            if self._logs:
+                await self._world.join(self._world.news)
+            return await super().entries_after(*args, **kwargs)
+
+    names = ids(await world.append(world.log, 2))
+    joining = Joining(world.inbox, world.merged, world.audiences)
+    joining.arrive(world, world.news)
+    search = InboxSearch(joining)
+    me, player = world.me, world.log.player
+
+    page = await search.oldest_first(me, player, after=None, count=2, matches=None)
+
+    assert page.entries is not None
+    assert [entry.entry.id for entry in page.entries] == names
+    assert page.next is None
+    walk = Walk(world, oldest_first=True, count=2)
+    walk.cursor = Cursor.parse(page.state.cursor.text)
+    assert len(await walk.finish()) == 1
 
 
 class Step(NamedTuple):
