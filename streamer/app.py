@@ -263,6 +263,7 @@ def _native(components: Components) -> list[BaseRoute]:
         searching=InboxSearch(components.inboxes),
         receipts=components.receipts,
         in_flight=components.in_flight,
+        admission=components.admission,
         allowed_origins=components.origins,
     )
     topics = NativeTopics(

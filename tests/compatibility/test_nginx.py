@@ -215,6 +215,28 @@ async def test_an_event_stream_passes_a_plain_proxy(
     stream.cut()
 
 
+@pytest.mark.stack("nginx", "long poll on `/v1`; a client that leaves frees its slot")
+async def test_a_long_poll_passes_nginx(proxied: Proxied, player: str) -> None:
+    server, port = proxied
+    path = "/v1/players/me/notifications"
+    query: dict[str, str | int] = {"order": "oldest", "wait_s": 45}
+    async with (
+        Api(port, await server.token(player)) as reader,
+        Api(port, await server.key()) as backend,
+    ):
+        held = asyncio.create_task(reader.http.get(path, params=query))
+        await server.listeners(player, 1)
+        (name,) = await backend.published(player, title="live")
+        page = (await held).json()
+        assert [item["id"] for item in page["notifications"]] == [name]
+
+        query["after"] = page["cursor"]
+        left = asyncio.create_task(reader.http.get(path, params=query))
+        await server.listeners(player, 1)
+        left.cancel()
+        await server.listeners(player, 0)
+
+
 # A pool of connections.
 
 

@@ -13,7 +13,8 @@ import schemathesis
 
 __all__ = ["before_call"]
 
-DEADLINE_S_MAX = 900
+WAITS = {"deadline": 900, "wait_s": 45}
+"""Parameters that make a request wait, and the longest wait of each."""
 
 
 @schemathesis.hook
@@ -22,7 +23,9 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
     if case.path.startswith("/v2/"):
         _authenticate(case.body)
     elif case.path.endswith("/lp"):
-        _do_not_wait(case)
+        _do_not_wait(case, "deadline", 30)
+    elif case.path.endswith("/notifications") and "wait_s" in (case.query or {}):
+        _do_not_wait(case, "wait_s")
     elif case.path == "/v1/stream" and (case.query or {}).get("refusals") == "stream":
         # Errors within a stream are 200 by design, so every invalid request would seem
         # to be accepted.
@@ -41,9 +44,9 @@ def _authenticate(body: Any) -> None:
         given["secret_key"] = os.environ["BACKEND_KEY"]
 
 
-def _do_not_wait(case: Any) -> None:
+def _do_not_wait(case: Any, name: str, default: int = 0) -> None:
     """Let a long poll return at once instead of waiting for its deadline."""
     query = dict(case.query or {})
-    deadline = str(query.get("deadline", 30))
-    if deadline.isdecimal() and int(deadline[:9]) <= DEADLINE_S_MAX:
-        case.query = {**query, "deadline": 0}
+    wait_s = str(query.get(name, default))
+    if wait_s.isdecimal() and int(wait_s[:9]) <= WAITS[name]:
+        case.query = {**query, name: 0}

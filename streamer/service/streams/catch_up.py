@@ -39,6 +39,7 @@ from ...store.logs.inbox import Inbox, Read, ReadAfter
 from ...store_url import NAMESPACE
 from ..inboxes.audiences import PlayerAudiences, inbox_count
 from .expiries import Expiries
+from .poll_waiter import PollWaiter
 from .position_check import PositionCheck
 from .recounts import Recounts
 from .stream_audiences import StreamAudiences
@@ -181,6 +182,7 @@ class CatchUp:
 
     def on_read(self, log: Log, *, marks: int, body: bytes) -> None:
         self.hub.broadcast_mark(log, marks=marks, body=body)
+        self._wake_polls(log)
 
     def on_replaced(self, log: Log, connection: str) -> None:
         self.hub.end_replaced(log, connection)
@@ -194,9 +196,16 @@ class CatchUp:
 
     def on_count_changed(self, log: Log) -> None:
         self.hub.note_needs_count(log, at_once=True)
+        self._wake_polls(log)
 
     def on_subscribed(self, log: Log) -> None:
         self.hub.mark_stale(log)
+
+    def _wake_polls(self, log: Log) -> None:
+        # A poll whose wait begins after the announcement learns of it when it ends.
+        for reader in self.hub.readers(log):
+            if isinstance(reader, PollWaiter):
+                reader.on_mark()
 
     # Reads.
 

@@ -24,7 +24,8 @@ class PollWaiter:
     """
     A reader that sets `woken` when an entry follows its position, or when it ends.
 
-    The poll then reads the log itself, which is the truth.
+    With `wakes_on_marks` also when the read marks may have changed. The poll then reads
+    the log itself, which is the truth.
     """
 
     joining = False
@@ -40,6 +41,8 @@ class PollWaiter:
         read_from: Cursor | ReadFrom,
         connection: str,
         transport: TransportCounters | None = None,
+        *,
+        wakes_on_marks: bool = False,
     ) -> None:
         self.cursor = read_from if isinstance(read_from, Cursor) else None
         own = read_from.own if isinstance(read_from, Cursor) else read_from
@@ -47,6 +50,7 @@ class PollWaiter:
         self.audience_subscriptions: tuple[AudienceSubscription, ...] = ()
         self.connection = connection
         self.transport = transport
+        self._wakes_on_marks = wakes_on_marks
         self.woken = asyncio.Event()
         self.ended: Disconnect | None = None
         """Why it has ended, None while it has not."""
@@ -74,6 +78,11 @@ class PollWaiter:
 
     def on_audience(self, sub: AudienceSubscription, delivery: Delivery) -> None:
         if delivery.gap or any(not entry.ended for entry in delivery.entries):
+            self.woken.set()
+
+    def on_mark(self) -> None:
+        """Note that the read marks, or the count of unread ones, may have changed."""
+        if self._wakes_on_marks:
             self.woken.set()
 
     def set_audiences(

@@ -8,7 +8,6 @@ the player of the caller's token, whose name need not be a UUID.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
 
 from starlette.requests import Request
@@ -19,7 +18,6 @@ from ...contract.binding import Endpoints
 from ...contract.fallbacks import Fallback
 from ...contract.responses import json_response
 from ...core.access.rights import Caller
-from ...core.access.tokens import LEEWAY_S
 from ...core.streams.cursor import Cursor
 from ...core.streams.subscription import Start
 from ...model import Entry, Log, Player
@@ -104,7 +102,7 @@ class RallyHere:
                 self._admission,
                 log,
                 cursor,
-                deadline_s=_wait_s(query, caller),
+                deadline_s=query.deadline_s,
                 request=request,
                 caller=caller,
             )
@@ -166,11 +164,3 @@ def _player_of(request: Request, caller: Caller) -> Player:
     """
     text = request.path_params["player_uuid"]
     return caller.require_player() if text == "me" else wire.parse_player_id(text)
-
-
-def _wait_s(query: PollQuery, caller: Caller) -> float:
-    """Return how long a poll may wait, at most until its credential expires."""
-    if caller.expires_at_s is None:
-        return query.deadline_s
-    left_s = caller.expires_at_s + LEEWAY_S - time.time()
-    return max(0.0, min(query.deadline_s, left_s))

@@ -9,10 +9,13 @@ truth.
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 
 from ...core.access.rights import Caller
+from ...core.access.tokens import LEEWAY_S
 from ...core.streams.cursor import Cursor
 from ...errors import TOKEN_INVALID, Defect, Unauthenticated
 from ...model import Log
@@ -31,11 +34,14 @@ async def wait_for_entry(
     deadline_s: float,
     request: Request,
     caller: Caller | None = None,
-) -> None:
+    wakes_on_marks: bool = False,
+    is_enough: Callable[[], Awaitable[bool]] | None = None,
+) -> bool:
     """
     Wait until entries may follow `cursor`, the deadline passes, or the client is gone.
 
-    While it waits, it counts as a connection of its player and of the node.
+    While it waits, it counts as a connection of its player and of the node. It waits no
+    longer than the caller's credential is valid.
 
     Args:
         admission: Admits the poll.
@@ -44,6 +50,12 @@ async def wait_for_entry(
         deadline_s: How long to wait, in seconds.
         request: The request, whose body must have been read.
         caller: Whose credential ends the wait when it is revoked; None for no one's.
+        wakes_on_marks: Whether a change of the read marks ends the wait, too.
+        is_enough: Called at each change, one call at a time; the wait goes on if it
+            returns false. None ends the wait at the first change. Its errors are
+            raised.
+
+    Returns whether the last call of `is_enough` has ended the wait.
 
     Raises:
         Unauthenticated: REVOKED: the caller's credential was revoked meanwhile.
@@ -52,23 +64,54 @@ async def wait_for_entry(
         StoreUnavailable: The log cannot be subscribed to.
 
     """
-    connection_id = admission.new_connection()
-    waiter = PollWaiter(cursor, connection_id, admission.counters.longpoll)
+    if caller is not None and caller.expires_at_s is not None:
+        deadline_s = min(deadline_s, caller.expires_at_s + LEEWAY_S - time.time())
+    waiter = PollWaiter(
+        cursor,
+        admission.new_connection(),
+        admission.counters.longpoll,
+        wakes_on_marks=wakes_on_marks,
+    )
     with admission.admit():
         async with admission.listen(log, waiter, caller=caller):
-            wake_task = asyncio.create_task(waiter.woken.wait(), name="poll")
             disconnect_task = asyncio.create_task(
                 until_disconnect(request.receive), name="disconnect"
             )
             try:
-                await asyncio.wait(
-                    (wake_task, disconnect_task),
-                    timeout=deadline_s,
-                    return_when=asyncio.FIRST_COMPLETED,
+                is_answered = await _wait(
+                    waiter, disconnect_task, deadline_s, is_enough
                 )
             finally:
-                wake_task.cancel()
                 disconnect_task.cancel()
-                await asyncio.gather(wake_task, disconnect_task, return_exceptions=True)
+                await asyncio.gather(disconnect_task, return_exceptions=True)
     if waiter.ended is TOKEN_INVALID:
         raise Unauthenticated(Defect.REVOKED)
+    return is_answered
+
+
+async def _wait(
+    waiter: PollWaiter,
+    disconnect_task: asyncio.Task[None],
+    deadline_s: float,
+    is_enough: Callable[[], Awaitable[bool]] | None,
+) -> bool:
+    loop = asyncio.get_running_loop()
+    ends_s = loop.time() + deadline_s
+    while True:
+        wake_task = asyncio.create_task(waiter.woken.wait(), name="poll")
+        try:
+            await asyncio.wait(
+                (wake_task, disconnect_task),
+                timeout=max(0.0, ends_s - loop.time()),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            wake_task.cancel()
+            await asyncio.gather(wake_task, return_exceptions=True)
+        is_over = waiter.ended is not None or disconnect_task.done()
+        if is_over or not waiter.woken.is_set() or is_enough is None:
+            return False
+        # What changes during the call wakes the poll once more.
+        waiter.woken.clear()
+        if await is_enough():
+            return True

@@ -15,12 +15,14 @@ from ....contract.operation import (
     Operation,
     ResponseSpec,
     header,
+    integer,
     query,
 )
 from ....contract.refusals import (
     BAD_PATH,
     BAD_QUERY,
     BODY,
+    CONNECTING,
     IN_FLIGHT,
     STORE,
     WRITE,
@@ -50,6 +52,12 @@ from .wire import FILTER_MAX
 
 __all__ = ["INBOX_OPERATIONS"]
 
+WAIT_MAX_S: Final = 45
+"""
+Most proxies give up a response after 50 or 60 s, and a page is read before and after
+the wait.
+"""
+
 Order = Literal["newest", "oldest"]
 Texts = Annotated[
     list[Annotated[str, Meta(min_length=1, max_length=TYPE_CHARS_MAX)]],
@@ -64,8 +72,16 @@ commas. A filtered page may have fewer than `limit` notifications, even none, an
 have a `next`.
 
 With `order=oldest` a page begins after `after`, or with the oldest retained
-notification, and `next` is a cursor for `after`. `gap` reports that notifications after
-`after` are no longer available, and why.
+notification, and `next` is a cursor for `after`. Without a `next` the page has
+everything up to its `cursor`. `gap` reports that notifications after `after` are no
+longer available, and why.
+
+With `wait_s`, which requires `order=oldest`, a request for a page that would be empty
+waits for the first notification (long poll). It is answered with that page, or when the
+time is over, the token expires or the server shuts down; without a filter also when the
+number of unread notifications changes. Repeat it with `after` set to `next`, or to
+`cursor` if `next` is null. With `If-None-Match` a page that the caller has counts as
+empty. While it waits, the request counts as a stream of its player.
 """
 
 MARK_BODY: Final = CheckedBody[wire.MarkBody](
@@ -78,6 +94,14 @@ MARK_BODY: Final = CheckedBody[wire.MarkBody](
 MARK_UNREAD_BODY: Final = CheckedBody[wire.MarkUnreadBody](wire.MarkUnreadBody)
 ACK_BODY: Final = CheckedBody[wire.AckBody](wire.AckBody)
 UNREAD_BODY: Final = CheckedBody[wire.UnreadBody](wire.UnreadBody)
+
+WAIT: Final = integer(
+    "wait_s",
+    "Seconds to wait at most for the first notification.",
+    default=0,
+    least=0,
+    most=WAIT_MAX_S,
+)
 
 GONE: Final = unknown("the notification")
 
@@ -102,6 +126,7 @@ PAGE: Final = Operation(
         query("priority", Priorities, "Only notifications of these priorities."),
         query("topic", TopicName, "Only notifications to this topic."),
         query("unread", Literal["true"], "Only unread notifications."),
+        WAIT,
         header("If-None-Match", str, "ETag of the cached page."),
     ),
     responses=(
@@ -112,7 +137,14 @@ PAGE: Final = Operation(
             headers=CACHED,
         ),
     ),
-    refusals=(*CALLER_ERRORS, *BAD_PATH, *BAD_QUERY, *IN_FLIGHT, *STORE),
+    refusals=(
+        *CALLER_ERRORS,
+        *BAD_PATH,
+        *BAD_QUERY,
+        *IN_FLIGHT,
+        *CONNECTING,
+        *STORE,
+    ),
     security=(BEARER, COOKIE),
 )
 ONE: Final = Operation(

@@ -1,8 +1,8 @@
 """
 The native surface's inboxes: pages, marks, deletion, receipts, unread counts.
 
-Decides only which service an operation calls. Knows Starlette, the services, and the
-wire.
+Decides which service an operation calls, and which change answers a page that waits.
+Knows Starlette, the services, and the wire.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from ....service.inboxes.inbox import InboxOperations, parse_cursor
 from ....service.inboxes.receipts import ReceiptOperations
 from ....service.inboxes.search import EntryFilter, InboxSearch, SearchPage
 from ....service.node.in_flight import InFlight
+from ....service.streams.admission import Admission
+from ....transports.streams.longpoll import wait_for_entry
 from ....transports.web.callers import Callers
 from ....transports.web.requests import RawResponse, list_header_of, tag_matches
 from ..common.endpoints import cursor_in, endpoints, player_of
@@ -47,6 +49,10 @@ class _PageRequest(NamedTuple):
     limit: int
     before: Cursor | None
     after: Cursor | None
+    wait_s: int
+
+    def etag(self, page: SearchPage) -> str:
+        return f'"{page.state.version}{self.etag_suffix}"'
 
 
 class NativeInboxes:
@@ -60,6 +66,7 @@ class NativeInboxes:
         searching: InboxSearch,
         receipts: ReceiptOperations,
         in_flight: InFlight,
+        admission: Admission,
         allowed_origins: Collection[str],
     ) -> None:
         self._callers = Callers(authenticator, allowed_origins)
@@ -67,6 +74,7 @@ class NativeInboxes:
         self._searching = searching
         self._receipts = receipts
         self._in_flight = in_flight
+        self._admission = admission
 
     def routes(self) -> list[BaseRoute]:
         return endpoints(self._callers).bind(
@@ -85,17 +93,67 @@ class NativeInboxes:
         player = player_of(request, caller)
         query = _page_request(request.scope["query_string"])
         if_none_match = list_header_of(request, b"if-none-match") or ""
-        version = ""
-        if if_none_match:
+        if query.wait_s:
+            page = await self._poll(request, caller, player, query, if_none_match)
+        else:
             version = _known_version(if_none_match, query.etag_suffix)
-        with self._in_flight.track(Log(caller.app, player)):
-            page = await self._search(caller, player, query, version)
-        etag = f'"{page.state.version}{query.etag_suffix}"'
-        if page.entries is None or (if_none_match and tag_matches(if_none_match, etag)):
+            page = await self._read(caller, player, query, version)
+        etag = query.etag(page)
+        if page.entries is None or tag_matches(if_none_match, etag):
             return RawResponse(304, [(b"etag", etag.encode()), _REVALIDATED])
         response = json_response(wire.encode_page(page))
         response.raw_headers += [(b"etag", etag.encode()), _REVALIDATED]
         return response
+
+    async def _poll(
+        self,
+        request: Request,
+        caller: Caller,
+        player: Player,
+        query: _PageRequest,
+        if_none_match: str,
+    ) -> SearchPage:
+        """
+        Read a page; if it has no news for the caller, wait until there is some.
+
+        News is what the page shows, unless the caller has its ETag. Without a filter a
+        change of the number of unread notifications is news, too.
+        """
+        page = await self._read(caller, player, query)
+        unread = page.state.unread
+
+        def is_news(*, has_changed: bool) -> bool:
+            if tag_matches(if_none_match, query.etag(page)):
+                return False
+            is_shown = bool(page.entries or page.gap or page.next)
+            return is_shown or (has_changed and query.matches is None)
+
+        async def reads_news() -> bool:
+            nonlocal page
+            page = await self._read(caller, player, query)
+            return is_news(has_changed=page.state.unread != unread)
+
+        if not is_news(has_changed=bool(if_none_match)):
+            is_answered = await wait_for_entry(
+                self._admission,
+                Log(caller.app, player),
+                page.state.cursor,
+                deadline_s=query.wait_s,
+                request=request,
+                caller=caller,
+                wakes_on_marks=True,
+                is_enough=reads_news,
+            )
+            if not is_answered:
+                # Whatever ended the wait, the log has what arrived.
+                await reads_news()
+        return page
+
+    async def _read(
+        self, caller: Caller, player: Player, query: _PageRequest, version: str = ""
+    ) -> SearchPage:
+        with self._in_flight.track(Log(caller.app, player)):
+            return await self._search(caller, player, query, version)
 
     async def _search(
         self, caller: Caller, player: Player, query: _PageRequest, version: str
@@ -182,10 +240,13 @@ def _page_request(query_string: bytes) -> _PageRequest:
     oldest_first = wire.read_order(query)
     limit = LIMIT.read(query)
     before, after = cursor_in(query, "before"), cursor_in(query, "after")
+    wait_s = contract.WAIT.read(query)
     if oldest_first and before is not None:
         raise Invalid(
             FieldError(("query", "before"), "cannot be combined with order=oldest")
         )
+    if wait_s and not oldest_first:
+        raise Invalid(FieldError(("query", "wait_s"), "requires order=oldest"))
     return _PageRequest(
         oldest_first=oldest_first,
         matches=None if filter_.matches_all else filter_.matches,
@@ -194,6 +255,7 @@ def _page_request(query_string: bytes) -> _PageRequest:
         limit=limit,
         before=before,
         after=after,
+        wait_s=wait_s,
     )
 
 
