@@ -563,6 +563,8 @@ class _Stage:
             "token": request.token,
         }
         self._check(found, expected)
+        if expected.get("waits") and not int(request.query.get("wait_s", ["0"])[0]):
+            raise Failed("it does not permit the server to wait (wait_s)")
         if expected.get("same_key"):
             key = request.headers.get("idempotency-key")
             if not key:
@@ -765,7 +767,7 @@ class _Stage:
         """Check that `found` has everything that is expected; it may have more."""
         if isinstance(expected, dict) and isinstance(found, dict):
             for name, value in expected.items():
-                if name in ("same_key", "after_s", "backoff"):
+                if name in ("same_key", "after_s", "backoff", "waits"):
                     continue
                 if value == ABSENT:
                     if name in found:

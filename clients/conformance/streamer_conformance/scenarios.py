@@ -1405,7 +1405,16 @@ def asked(after: str, **expected: Any) -> Step:
     return {"request": {"method": "GET", "path": PAGE_PATH, "query": query, **expected}}
 
 
+def held(after: str, **expected: Any) -> Step:
+    """Expect a request for a page that permits the server to wait."""
+    return asked(after, waits=True, **expected)
+
+
 POLL: Final = ("poll",)
+NOTHING: Final = page(next=None)
+WAITING: Final = [connect(cursor="c0"), asked("c0"), NOTHING]
+"""A client whose first page was empty: its next request may wait."""
+
 scenario(
     "pages give what a stream would give, each once",
     "4",
@@ -1468,6 +1477,208 @@ scenario(
     asked("c0"),
     {"answer": {"status": 403}},
     expect("stopped", code=4201),
+    transports=POLL,
+    scale=0.04,
+)
+scenario(
+    "a poll waits for the first notification and continues after it",
+    "4",
+    WAITING,
+    held("c0"),
+    {"wait": 10},
+    page(1, 2, next=None, unread=2),
+    gets(1, 2),
+    stored("c2"),
+    shows(2),
+    held("c2"),
+    page(3, next=None, unread=3),
+    gets(3),
+    shows(3),
+    held("c3"),
+    transports=POLL,
+    scale=0.04,
+)
+scenario(
+    "a poll continues at the cursor of the page, also of an empty one",
+    "4",
+    WAITING,
+    held("c0"),
+    {"wait": 20},
+    page(next=None, cursor="c5"),
+    stored("c5"),
+    held("c5"),
+    page(6, next=None, cursor="c7"),
+    gets(6),
+    stored("c7"),
+    held("c7"),
+    transports=POLL,
+    scale=0.04,
+)
+scenario(
+    "a wait that has brought nothing is followed by the next",
+    "4",
+    WAITING,
+    held("c0"),
+    {"wait": 20},
+    NOTHING,
+    held("c0"),
+    {"wait": 20},
+    NOTHING,
+    held("c0"),
+    page(1, next=None),
+    gets(1),
+    transports=POLL,
+    scale=0.04,
+)
+scenario(
+    "a number of unread that changes during a wait is told",
+    "4",
+    connect(cursor="c0"),
+    asked("c0"),
+    page(next=None, unread=3),
+    shows(3),
+    held("c0"),
+    page(next=None, unread=2),
+    shows(2),
+    asked("c0"),
+    transports=POLL,
+    scale=0.04,
+)
+scenario(
+    "a poll that is answered at once, and empty, is not repeated at once",
+    "4",
+    WAITING,
+    asked("c0"),
+    NOTHING,
+    asked("c0", after_s=2.0),
+    NOTHING,
+    asked("c0", after_s=2.0),
+    page(1, next=None),
+    gets(1),
+    transports=POLL,
+    scale=0.04,
+)
+scenario(
+    "it does not hammer a server that answers each poll with the same page",
+    "4",
+    connect(cursor="c0"),
+    [
+        step
+        for _ in range(8)
+        for step in (
+            {"request": {"method": "GET", "path": "/v1/players/me/notifications"}},
+            page(1, next=None, unread=1),
+        )
+    ],
+    {"elapsed": 10},
+    gets(1),
+    transports=POLL,
+    scale=0.04,
+)
+scenario(
+    "it does not hammer a server that counts anew in each poll",
+    "4",
+    connect(cursor="c0"),
+    [
+        step
+        for number in range(8)
+        for step in (asked("c0"), page(next=None, unread=number))
+    ],
+    {"elapsed": 10},
+    transports=POLL,
+    scale=0.04,
+)
+scenario(
+    "a gap ends a wait, and the poll continues behind it",
+    "4",
+    WAITING,
+    held("c0"),
+    {"wait": 5},
+    page(8, next=None, gap="trimmed", unread=1),
+    expect("gap", reason="trimmed"),
+    gets(8),
+    stored("c8"),
+    held("c8"),
+    transports=POLL,
+    scale=0.04,
+)
+scenario(
+    "401 to a poll that waits: one new token, and the poll continues",
+    "4",
+    connect(cursor="c0", token_source=True),
+    asked("c0", token="t0"),
+    NOTHING,
+    held("c0", token="t0"),
+    {"answer": {"status": 401}},
+    {"token_wanted": "t1"},
+    asked("c0", token="t1"),
+    page(1, next=None),
+    gets(1),
+    transports=POLL,
+    needs=("token_source",),
+    scale=0.04,
+)
+for status, name in ((409, "too many listeners"), (503, "a node that is full")):
+    scenario(
+        f"{status} to a poll that waits ({name}): it waits for Retry-After",
+        "4",
+        WAITING,
+        held("c0"),
+        {"answer": {"status": status, "headers": {"Retry-After": "5"}}},
+        asked("c0", after_s=5.0),
+        page(1, next=None),
+        gets(1),
+        transports=POLL,
+        scale=0.04,
+    )
+scenario(
+    "a node that drains answers a poll, and the next one continues",
+    "4",
+    WAITING,
+    held("c0"),
+    {"wait": 5},
+    NOTHING,
+    asked("c0"),
+    {"answer": {"status": 503, "headers": {"Retry-After": "2"}}},
+    asked("c0", after_s=2.0),
+    page(1, next=None),
+    gets(1),
+    transports=POLL,
+    scale=0.04,
+)
+scenario(
+    "a proxy that gives up a poll does no harm",
+    "4",
+    WAITING,
+    held("c0"),
+    {"wait": 10},
+    {"answer": {"status": 504, "body": "<html>too late</html>"}},
+    asked("c0"),
+    page(1, next=None),
+    gets(1),
+    transports=POLL,
+    scale=0.04,
+)
+scenario(
+    "a poll whose connection is lost continues at its cursor",
+    "4",
+    WAITING,
+    held("c0"),
+    {"answer": {"drop": True}},
+    asked("c0"),
+    page(1, next=None),
+    gets(1),
+    transports=POLL,
+    scale=0.04,
+)
+scenario(
+    "a poll that is never answered is left after a while",
+    "4",
+    WAITING,
+    held("c0"),
+    asked("c0", after_s=20.0),
+    page(1, next=None),
+    gets(1),
     transports=POLL,
     scale=0.04,
 )

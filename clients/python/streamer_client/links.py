@@ -38,8 +38,14 @@ QUEUED_MESSAGES_MAX: Final = 16
 """Messages that the WebSocket library reads ahead of this module."""
 MESSAGE_BYTES_MAX: Final = 4 * 2**20
 """Above any notification of a server; limits the memory a hostile one can use."""
+WAIT_S: Final = 25
+"""How long the server may hold a request for a page; proxies permit 30 to 60 s."""
+WAIT_MIN_S: Final = 5
+"""A wait that is given up even earlier is of no use."""
+GIVEN_UP: Final = frozenset({408, 502, 504})
+"""What a proxy answers when it has given up a request."""
 POLL_S: Final = 5.0
-"""Between two requests for a page, with jitter of a fourth."""
+"""Between two requests that the server does not hold, with jitter of a fourth."""
 PAGE_LIMIT: Final = 100
 
 
@@ -221,7 +227,12 @@ async def _open_events(path: str, token: str, http: Http) -> _EventLink:
 
 
 class _PageLink:
-    """Requests what is after the cursor, again and again."""
+    """
+    Requests what is after the cursor, again and again.
+
+    The server holds a request until there is something; where it answers at once, or
+    where a proxy does not wait for the answer, there are pauses.
+    """
 
     can_send = False
     has_heartbeat = False
@@ -237,14 +248,18 @@ class _PageLink:
         self._was_greeted = False
         self._unread: int | None = None
         self._etag: str | None = None
+        self._last_ids: frozenset[str] = frozenset()
+        """Those of the last page: that of an older server may go beyond its cursor."""
+        self._wait_s = WAIT_S
+        self._early_count = 0
+        """Answers in a row that came early and brought no notification."""
+        self._is_pausing = False
 
     async def receive(self) -> tuple[Message | None, int]:
         if not self._was_greeted:
             await self._greet()
         while not self._messages:
-            if not await self._fetch():
-                jitter = 0.75 + 0.5 * self._clock.random()
-                await self._clock.sleep(POLL_S * jitter)
+            await self._await_page()
         return self._messages.popleft(), 0
 
     async def send(self, text: str) -> None:
@@ -268,30 +283,58 @@ class _PageLink:
         self._messages.appendleft(Hello(self._cursor))
         self._was_greeted = True
 
-    async def _fetch(self) -> bool:
-        """Request what is after the cursor; return whether there was something."""
+    async def _await_page(self) -> None:
+        """Request a page that the server may hold, after a pause if one is due."""
+        if self._is_pausing:
+            jitter = 0.75 + 0.5 * self._clock.random()
+            await self._clock.sleep(POLL_S * jitter)
+        wait_s, begun_s = self._wait_s, self._clock.now_s()
+        place = self._cursor, self._unread
+        try:
+            is_end = await self._fetch(wait_s)
+        except LinkEnded as error:
+            if not wait_s or not _is_given_up(error.ending):
+                raise
+            self._wait_s = wait_s // 2 if wait_s // 2 >= WAIT_MIN_S else 0
+            self._is_pausing = True
+            return
+        is_early = self._clock.now_s() - begun_s < wait_s / 2
+        self._early_count = self._early_count + 1 if is_early and is_end else 0
+        # A mark ends a wait, but an older server answers each time at once.
+        is_changed = (self._cursor, self._unread) != place
+        self._is_pausing = (is_end and not wait_s) or self._early_count > is_changed
+
+    async def _fetch(self, wait_s: int = 0) -> bool:
+        """
+        Request what is after the cursor.
+
+        Return whether there was no new notification, and there is no next page.
+        """
         query = {"order": "oldest", "limit": str(PAGE_LIMIT)}
         if self._cursor != "earliest":
             query["after"] = self._cursor or ""
-        page = await self._page(query)
+        if wait_s:
+            query["wait_s"] = str(wait_s)
+        page = await self._page(query, wait_s)
         if page is None:
-            return False
+            return True
         if page.gap is not None:
             self._messages.append(Gap(page.gap, "earliest"))
-        *others, last = page.notifications or (None,)
-        for notification in others:
-            assert notification is not None
-            self._messages.append(NotificationMessage(notification, notification.id))
-        if last is not None:
-            cursor = page.next or last.id
-            self._messages.append(NotificationMessage(last, cursor))
-            self._cursor, self._etag = cursor, None
-        elif page.next not in (None, self._cursor):
-            assert page.next is not None
-            self._messages.append(CursorMoved(page.next))
-            self._cursor, self._etag = page.next, None
-        self._count(page)
-        return last is not None
+        fresh = [it for it in page.notifications if it.id not in self._last_ids]
+        self._last_ids = frozenset(it.id for it in page.notifications)
+        end = page.next or page.cursor or (fresh[-1].id if fresh else self._cursor)
+        for notification in fresh:
+            is_last = notification is fresh[-1]
+            cursor = end if is_last else notification.id
+            self._messages.append(NotificationMessage(notification, cursor))
+        if end != self._cursor:
+            assert end is not None
+            if not fresh:
+                self._messages.append(CursorMoved(end))
+            self._cursor, self._etag = end, None
+        if page.next is None or not fresh:
+            self._count(page)
+        return not fresh and page.next is None
 
     def _count(self, page: Page) -> None:
         # Notifications count by themselves, and the page knows better.
@@ -299,12 +342,12 @@ class _PageLink:
             self._messages.append(Unread(page.unread))
         self._unread = page.unread
 
-    async def _page(self, query: Mapping[str, str]) -> Page | None:
+    async def _page(self, query: Mapping[str, str], wait_s: int = 0) -> Page | None:
         """Return a page, None if it has not changed."""
         headers = {} if self._etag is None else {"If-None-Match": self._etag}
         path = f"players/me/notifications?{urllib.parse.urlencode(query)}"
         try:
-            async with self._clock.timeout(OPEN_TIMEOUT_S):
+            async with self._clock.timeout(OPEN_TIMEOUT_S + wait_s):
                 response = await _open_response(path, self._token, self._http, headers)
                 if response.status_code == 304:
                     await response.aclose()
@@ -320,6 +363,13 @@ class _PageLink:
             raise Unreadable(str(error)) from error
         self._etag = response.headers.get("ETag")
         return page
+
+
+def _is_given_up(ending: Ending) -> bool:
+    """Return whether something between client and server has given up a request."""
+    if ending.status is None:
+        return not ending.is_unreachable
+    return ending.status in GIVEN_UP
 
 
 async def _open_response(

@@ -47,6 +47,7 @@
  * @property {unknown} [body] Sent as JSON.
  * @property {AbortSignal} [signal]
  * @property {boolean} [once] Do not repeat it while the server is unavailable.
+ * @property {number} [heldMs] How long the server may hold it before it answers.
  */
 
 /**

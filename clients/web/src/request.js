@@ -31,7 +31,8 @@ const PERMANENT_LIMITS = ["topics_per_player", "mutes_per_player"];
  * @param {RequestOptions} options
  * @returns {Promise<any>}
  */
-export async function request(http, method, path, { query = {}, body, signal, once }) {
+export async function request(http, method, path, options) {
+  const { query = {}, body, signal, once, heldMs = 0 } = options;
   const url = new URL(path, http.base);
   for (const [name, value] of Object.entries(query)) {
     for (const one of [value].flat()) {
@@ -52,7 +53,7 @@ export async function request(http, method, path, { query = {}, body, signal, on
     let delayMs = jitterMs(attempt, random());
     let error;
     try {
-      const response = await authorized(http, url, init, signal);
+      const response = await authorized(http, url, init, REQUEST_MS + heldMs, signal);
       if (response.ok) return await decoded(http, response);
       const { status, headers } = response;
       const askedMs = retryAfterMs(headers, unixMs());
@@ -80,17 +81,18 @@ export async function request(http, method, path, { query = {}, body, signal, on
  * @param {Http} http
  * @param {URL} url
  * @param {RequestInit} init
+ * @param {number} limitMs Of each attempt.
  * @param {AbortSignal} [signal]
  */
-async function authorized(http, url, init, signal) {
+async function authorized(http, url, init, limitMs, signal) {
   const { credential } = http;
   const token = await credential.current();
-  const response = await send(http, url, init, token, signal);
+  const response = await send(http, url, init, token, limitMs, signal);
   if (response.status !== 401 || !credential.canRenew) return response;
   // Another request may have renewed it meanwhile.
   const isOld = credential.token === token;
   const renewed = await (isOld ? credential.renew("refused") : credential.current());
-  return renewed ? send(http, url, init, renewed, signal) : response;
+  return renewed ? send(http, url, init, renewed, limitMs, signal) : response;
 }
 
 /**
@@ -98,15 +100,16 @@ async function authorized(http, url, init, signal) {
  * @param {URL} url
  * @param {RequestInit} init
  * @param {string | null} token
+ * @param {number} limitMs
  * @param {AbortSignal} [signal]
  */
-async function send({ clock, fetch, headers }, url, init, token, signal) {
+async function send({ clock, fetch, headers }, url, init, token, limitMs, signal) {
   const limit = new AbortController();
   const abort = () => limit.abort(signal?.reason);
   signal?.addEventListener("abort", abort);
   const timer = clock.setTimeout(
-    () => limit.abort(new Error(`no response within ${REQUEST_MS} ms`)),
-    REQUEST_MS,
+    () => limit.abort(new Error(`no response within ${limitMs} ms`)),
+    limitMs,
   );
   try {
     const response = await fetch(url, {

@@ -258,7 +258,8 @@
  *   `streamer-client/json`.
  * @property {number} [bufferMax] Events that an iterator may be behind before the client
  *   disconnects until it has caught up. 4,096 by default.
- * @property {number} [pollMs] How often the transport `poll` asks. 5,000 by default.
+ * @property {number} [pollMs] How often the transport `poll` asks where no request can be
+ *   held. 5,000 by default.
  * @property {Clock} [clock]
  */
 
