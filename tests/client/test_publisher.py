@@ -102,6 +102,43 @@ async def test_recipients_and_bytes_fill_a_batch_as_well(fake: Fake) -> None:
     assert fake.batches == [["0"], ["1", "2"], ["3"]]
 
 
+async def test_a_cancelled_future_does_not_withdraw_its_message(fake: Fake) -> None:
+    async with AsyncPublisher(fake, flush_s=LONG_S) as publisher:
+        future = await publisher.put(message())
+        future.cancel()
+        await asyncio.sleep(0)
+
+        assert publisher.pending_count == 1
+
+    assert fake.batches == [["t"]]
+
+
+async def test_a_cancelled_future_makes_no_room(fake: Fake) -> None:
+    fake.may_answer.clear()
+    async with AsyncPublisher(fake, flush_s=0, pending_max=1) as publisher:
+        (await publisher.put(message(title="0"))).cancel()
+        await fake.called.wait()
+        second = asyncio.create_task(publisher.put(message(title="1")))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+        is_waiting = not second.done()
+        fake.may_answer.set()
+        await second
+
+    assert is_waiting
+    assert fake.batches == [["0"], ["1"]]
+
+
+async def test_a_cancelled_future_of_a_wrong_message_is_no_error(fake: Fake) -> None:
+    async with AsyncPublisher(fake) as publisher:
+        (await publisher.put(message(title="wrong"))).cancel()
+        other = await publisher.put(message(title="right"))
+
+    assert ids([await other]) == ["right"]
+    assert publisher.pending_count == 0
+
+
 async def test_leaving_the_block_publishes_what_waits(fake: Fake) -> None:
     async with AsyncPublisher(fake, flush_s=LONG_S) as publisher:
         await publisher.put(message())

@@ -56,11 +56,28 @@ class _Item:
         self.message = message
         self.size = recipients_of(message)
         self.byte_count = len(msgspec.json.encode(message))
-        self.future: asyncio.Future[Results] = (
-            asyncio.get_running_loop().create_future()
-        )
+        loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Results] = loop.create_future()
+        """The caller's, who may cancel it."""
         # A caller that does not await the results does not see their error, either.
         self.future.add_done_callback(_ignore_error)
+        self.finished: asyncio.Future[None] = loop.create_future()
+
+    def succeed(self, results: Results) -> None:
+        """Set the results, unless it is finished."""
+        if not self.future.done():
+            self.future.set_result(results)
+        self._finish()
+
+    def fail(self, error: Exception) -> None:
+        """Set the error, unless it is finished."""
+        if not self.future.done():
+            self.future.set_exception(error)
+        self._finish()
+
+    def _finish(self) -> None:
+        if not self.finished.done():
+            self.finished.set_result(None)
 
 
 class AsyncPublisher:
@@ -113,7 +130,7 @@ class AsyncPublisher:
         self._has_work = asyncio.Event()
         self._hurry = asyncio.Event()
         """Set when there is a reason not to wait for more messages."""
-        self._unfinished: set[asyncio.Future[Results]] = set()
+        self._unfinished: dict[asyncio.Future[None], _Item] = {}
         self._in_flight: set[asyncio.Task[None]] = set()
         self._collecting: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -146,7 +163,8 @@ class AsyncPublisher:
         Take `message` as soon as there is room, and return the future of its results.
 
         Raises `ValueError` as `publish` does, and `TypeError` if `data` cannot be JSON;
-        the future has the other exceptions. They need not be fetched.
+        the future has the other exceptions. They need not be fetched. Cancelling the
+        future does not withdraw the message, which keeps its place in the queue.
         """
         self._check(message)
         item = _Item(message)
@@ -154,8 +172,8 @@ class AsyncPublisher:
         if self._is_closed:
             self._room.release()
             raise ValueError("the publisher is closed")
-        self._unfinished.add(item.future)
-        item.future.add_done_callback(self._finish)
+        self._unfinished[item.finished] = item
+        item.finished.add_done_callback(self._finish)
         self._waiting.append(item)
         self._recipients += item.size
         self._bytes += item.byte_count
@@ -171,7 +189,7 @@ class AsyncPublisher:
         if self._waiting:
             self._hurry.set()
         if self._unfinished:
-            await asyncio.wait(set(self._unfinished))
+            await asyncio.wait(list(self._unfinished))
 
     async def aclose(self) -> None:
         """
@@ -190,9 +208,7 @@ class AsyncPublisher:
                     with contextlib.suppress(asyncio.CancelledError):
                         await task
             closed = Unavailable("the publisher was closed", attempt_count=0)
-            for future in list(self._unfinished):
-                if not future.done():
-                    future.set_exception(closed)
+            _fail(list(self._unfinished.values()), closed)
 
     async def __aenter__(self) -> AsyncPublisher:
         return self
@@ -209,8 +225,8 @@ class AsyncPublisher:
                 "use Client.publish"
             )
 
-    def _finish(self, future: asyncio.Future[Results]) -> None:
-        self._unfinished.discard(future)
+    def _finish(self, finished: asyncio.Future[None]) -> None:
+        del self._unfinished[finished]
         self._room.release()
 
     async def _collect(self) -> None:
@@ -347,14 +363,12 @@ def _succeed(batch: Sequence[_Item], found: Sequence[Results]) -> None:
         _fail(batch, BadResponse(f"unreadable response: {problem}"))
         return
     for item, results in zip(batch, found, strict=True):
-        if not item.future.done():
-            item.future.set_result(results)
+        item.succeed(results)
 
 
 def _fail(batch: Sequence[_Item], error: Exception) -> None:
     for item in batch:
-        if not item.future.done():
-            item.future.set_exception(error)
+        item.fail(error)
 
 
 def _ignore_error(future: asyncio.Future[Results]) -> None:
