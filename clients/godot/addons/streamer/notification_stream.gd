@@ -87,6 +87,8 @@ var _last_unix_s := 0.0
 var _silence_s := 0.0
 var _heartbeat_s := 25.0
 var _has_network := true
+var _unfilled: Array[StreamerGap] = []
+var _is_commit_due := false
 var _has_pinged := false
 var _is_probing := false
 var _attempt_at_s := 0.0
@@ -142,6 +144,7 @@ func start() -> void:
 
 
 func stop() -> void:
+	_commit_what_is_filled()
 	if _phase == Phase.IDLE:
 		return
 	_leave(false)
@@ -174,7 +177,28 @@ func commit(of: String) -> void:
 		_store.save_value(_cursor_name(), of)
 
 
+## The application is about to fill a gap. Until it has succeeded no cursor is stored by
+## itself, so that the next run of the game is told of the gap again.
+func begin_fill(gap: StreamerGap) -> void:
+	if not _unfilled.has(gap):
+		_unfilled.append(gap)
+
+
+## The gap is filled: store the cursor in the next tick, after the caller's work.
+func end_fill(gap: StreamerGap) -> void:
+	if _unfilled.has(gap):
+		_unfilled.erase(gap)
+		_is_commit_due = _unfilled.is_empty()
+
+
+func _commit_what_is_filled() -> void:
+	if _is_commit_due:
+		_is_commit_due = false
+		_move_to(cursor)
+
+
 func tick() -> void:
+	_commit_what_is_filled()
 	var now_s := _clock.now_s()
 	var unix_s := _clock.unix_s()
 	var passed_s := now_s - _last_tick_s
@@ -238,6 +262,8 @@ func _set_player() -> void:
 	if cursor == "":
 		cursor = _options.get("start_cursor", "")
 	seen.clear()
+	_unfilled.clear()
+	_is_commit_due = false
 	_unread.value = Wire.NONE
 	_shown_unread = Wire.NONE
 	_marks_version = Wire.NONE
@@ -314,8 +340,11 @@ func _take(message: Wire) -> void:
 			_move_to(message.cursor)
 		"gap":
 			message.gap.from = cursor
-			_move_to(message.cursor)
+			# A connection that begins in the handlers continues behind the gap.
+			cursor = message.cursor
 			gap_found.emit(message.gap)
+			if cursor == message.cursor:
+				_move_to(cursor)
 		"read":
 			if message.marks_version != Wire.NONE:
 				_marks_version = message.marks_version
@@ -356,7 +385,7 @@ func _move_to(to: String) -> void:
 	if to == "":
 		return
 	cursor = to
-	if _options.get("auto_commit", true):
+	if _options.get("auto_commit", true) and _unfilled.is_empty():
 		commit(to)
 
 

@@ -181,7 +181,7 @@ func mark_read_up_to(to: String) -> StreamerResult:
 ## Mark everything as read; offline, everything that has arrived.
 func mark_all_read() -> StreamerResult:
 	# What arrives before the server can be reached has not been seen.
-	if state() == Stream.State.OPEN or cursor() == "":
+	if state() == Stream.State.OPEN or not _has_arrived():
 		return await _confirmed(func() -> RefCounted: return _marks.read_all(), true)
 	return await mark_read_up_to(cursor())
 
@@ -189,7 +189,9 @@ func mark_all_read() -> StreamerResult:
 ## Confirm everything up to a cursor or an id, by default that of the stream, for the
 ## receipts of the sender. Otherwise as [method mark_read].
 func ack(to := "") -> StreamerResult:
-	var point := to if to != "" else cursor()
+	var point := to
+	if to == "" and _has_arrived():
+		point = cursor()
 	return await _confirmed(func() -> RefCounted: return _marks.ack(point), point != "")
 
 
@@ -226,7 +228,13 @@ func leave_topic(topic: String) -> StreamerResult:
 ## Return the notifications that a gap has left out and that are still kept, as an array in
 ## the value of the result, oldest first: without those that the stream has delivered, and
 ## at most [param max_count], the newest ones. The stream does not deliver them again.
+##
+## Until it has succeeded no cursor is stored by itself: after a restart of the game the gap
+## is told again. If it fails, call it again with the same gap.
 func fill_gap(gap: StreamerGap, max_count := 1000) -> StreamerResult:
+	if _stream == null:
+		return StreamerResult.failed("the client is closed")
+	_stream.begin_fill(gap)
 	var found: Array[StreamerNotification] = []
 	var query := {"limit": 100}
 	if gap.topic != "":
@@ -246,6 +254,7 @@ func fill_gap(gap: StreamerGap, max_count := 1000) -> StreamerResult:
 		query["before"] = page.next
 		if page.next == "" or found.size() >= max_count:
 			found.reverse()
+			_stream.end_fill(gap)
 			result.value = found
 			return result
 	return null
@@ -304,6 +313,11 @@ func _confirmed(queue: Callable, is_valid: bool) -> StreamerResult:
 	if not is_valid:
 		return StreamerResult.failed("there is nothing to mark")
 	return await queue.call().finished
+
+
+## Whether the cursor is a point in the inbox, and not only where to begin.
+func _has_arrived() -> bool:
+	return not cursor() in ["", "earliest"]
 
 
 static func _readable(result: StreamerResult, read: Callable) -> StreamerResult:

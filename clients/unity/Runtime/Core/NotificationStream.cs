@@ -95,6 +95,7 @@ namespace Streamer
         private readonly UnreadNumber _unread;
         private readonly string _instance;
         private readonly List<string> _topics;
+        private readonly List<Gap> _unfilled = new List<Gap>();
 
         private Phase _phase = Phase.Idle;
         private ISocket _socket;
@@ -108,6 +109,7 @@ namespace Streamer
         private double _silenceS;
         private double _heartbeatS;
         private bool _hasNetwork = true;
+        private bool _isCommitDue;
         private bool _hasPinged;
         private bool _isProbing;
         private double _attemptAtS;
@@ -172,6 +174,7 @@ namespace Streamer
 
         internal void Stop()
         {
+            CommitWhatIsFilled();
             if (_phase == Phase.Idle) return;
             if (_socket != null) _socket.Close();
             _socket = null;
@@ -207,6 +210,7 @@ namespace Streamer
 
         internal void Tick()
         {
+            CommitWhatIsFilled();
             double nowS = _clock.NowS;
             double unixS = _clock.UnixS;
             double passedS = nowS - _lastTickS;
@@ -253,6 +257,8 @@ namespace Streamer
             _player = player;
             Cursor = _options.CursorStore.Load(CursorName) ?? _options.StartCursor;
             Seen.Clear();
+            _unfilled.Clear();
+            _isCommitDue = false;
             _unread.Forget();
             _shownUnread = null;
             _marksVersion = null;
@@ -265,6 +271,30 @@ namespace Streamer
         internal void Commit(string cursor)
         {
             if (_player != null) _options.CursorStore.Save(CursorName, cursor);
+        }
+
+        /// <summary>
+        /// Whether the application is about to fill a gap, or has failed to. What a later
+        /// run of the game would not know of is then not behind a stored cursor.
+        /// </summary>
+        internal bool HasUnfilledGap { get { return _unfilled.Count > 0; } }
+
+        internal void BeginFill(Gap gap)
+        {
+            if (!_unfilled.Contains(gap)) _unfilled.Add(gap);
+        }
+
+        /// <summary>The gap is filled: store the cursor in the next tick, after the caller's work.</summary>
+        internal void EndFill(Gap gap)
+        {
+            _isCommitDue |= _unfilled.Remove(gap) && _unfilled.Count == 0;
+        }
+
+        private void CommitWhatIsFilled()
+        {
+            if (!_isCommitDue) return;
+            _isCommitDue = false;
+            if (Cursor != null) _listener.OnCursor(Cursor);
         }
 
         private string Address()
@@ -356,8 +386,10 @@ namespace Streamer
                     break;
                 case MessageKind.Gap:
                     message.Gap.From = Cursor;
-                    MoveTo(message.Cursor);
+                    // A connection that begins in the handlers continues behind the gap.
+                    Cursor = message.Cursor;
                     _listener.OnGap(message.Gap);
+                    if (Cursor == message.Cursor) MoveTo(Cursor);
                     break;
                 case MessageKind.Read:
                     _marksVersion = message.MarksVersion ?? _marksVersion;

@@ -226,7 +226,7 @@ namespace Streamer
         public Task<int> MarkAllRead()
         {
             // What arrives before the server can be reached has not been seen.
-            if (State == StreamerState.Open || Cursor == null) return _marks.ReadAll();
+            if (State == StreamerState.Open || !HasArrived) return _marks.ReadAll();
             return _marks.ReadUpTo(Cursor);
         }
 
@@ -236,10 +236,13 @@ namespace Streamer
         /// </summary>
         public Task Ack(string cursor = null)
         {
-            cursor = cursor ?? Cursor;
+            if (cursor == null && HasArrived) cursor = Cursor;
             if (cursor == null) throw new InvalidOperationException("nothing has arrived yet");
             return _marks.Ack(cursor);
         }
+
+        /// <summary>Whether the cursor is a point in the inbox, and not only where to begin.</summary>
+        private bool HasArrived { get { return Cursor != null && Cursor != "earliest"; } }
 
         /// <summary>Return a page. The task fails with a <see cref="StreamerException"/>.</summary>
         public async Task<Page> ReadPageAsync(PageQuery query = null)
@@ -279,9 +282,12 @@ namespace Streamer
         /// Return the notifications that a gap has left out and that are still kept, oldest
         /// first: without those that the stream has delivered, and at most
         /// <paramref name="max"/>, the newest ones. The stream does not deliver them again.
+        /// Until it has succeeded no cursor is stored by itself: after a restart of the game
+        /// the gap is told again. If it fails, call it again with the same gap.
         /// </summary>
         public async Task<IList<Notification>> FillGapAsync(Gap gap, int max = 1000)
         {
+            _stream.BeginFill(gap);
             var found = new List<Notification>();
             var query = new PageQuery { Limit = 100, Topic = gap.Topic };
             // In another inbox than before, the old cursor means nothing.
@@ -300,6 +306,7 @@ namespace Streamer
             }
             while (query.Before != null && found.Count < max);
             found.Reverse();
+            _stream.EndFill(gap);
             return found;
         }
 
@@ -401,7 +408,7 @@ namespace Streamer
 
         void IStreamListener.OnCursor(string cursor)
         {
-            if (_options.AutoCommit) _stream.Commit(cursor);
+            if (_options.AutoCommit && !_stream.HasUnfilledGap) _stream.Commit(cursor);
         }
 
         void IStreamListener.OnRemoval(Removal removal) { Raise(Removed, removal); }

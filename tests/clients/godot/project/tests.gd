@@ -483,6 +483,56 @@ func test_a_gap_is_filled_from_pages_without_repeats() -> void:
 	equal(got.size(), 2)
 
 
+func test_the_cursor_of_a_gap_is_stored_when_the_gap_is_filled() -> void:
+	begin()
+	var gaps := []
+	var stored_in_handler := []
+	var found := []
+	client.gap_found.connect(
+		func(gap: StreamerGap) -> void:
+			gaps.append(gap)
+			stored_in_handler.append(stored())
+			fill(gap, found)
+	)
+	hello()
+	say('{"type":"gap","reason":"too_far","cursor":"c9"}')
+	say(note(10, "c10"))
+	equal(client.cursor(), "c10")
+	equal(stored_in_handler, ["c0"])
+	equal(stored(), "c0")
+	http.last().answer(403, '{"detail":"no"}')
+	frames(2)
+	equal(stored(), "c0", "it was refused")
+	var stored_after := []
+	fill(gaps[0], found, stored_after)
+	frames(1)
+	http.last().answer(200, page("null", [8]))
+	frames(2)
+	equal(found, [id(8)])
+	equal(stored_after, ["c0"], "while the caller works")
+	equal(stored(), "c10")
+
+
+func test_the_cursor_of_a_gap_is_stored_after_the_handlers() -> void:
+	begin()
+	var during := []
+	client.gap_found.connect(func(_gap: StreamerGap) -> void: during.append(stored()))
+	hello()
+	say('{"type":"gap","reason":"too_far","cursor":"c9"}')
+	equal(during, ["c0"])
+	equal(stored(), "c9")
+
+
+func test_marking_all_before_anything_has_arrived_is_no_mark_up_to_a_point() -> void:
+	begin("t0", Callable(), {"start_cursor": "earliest"})
+	client.mark_all_read()
+	frames(1)
+	equal(http.last().request_body, '{"all":true}')
+	equal(client.pending_marks(), 1)
+	client.ack()
+	equal(client.pending_marks(), 1, "there is nothing to acknowledge")
+
+
 func test_a_page_is_asked_for_with_all_its_filters() -> void:
 	var query := {
 		"limit": 5,
@@ -552,7 +602,7 @@ func test_examples_of_the_readme_and_the_sample_scene_compile() -> void:
 	inbox.free()
 
 
-func begin(token := "t0", source := Callable()) -> void:
+func begin(token := "t0", source := Callable(), more := {}) -> void:
 	http = Fakes.FakeHttp.new()
 	sockets.clear()
 	got.clear()
@@ -562,6 +612,7 @@ func begin(token := "t0", source := Callable()) -> void:
 	# The test calls it in its own time.
 	client.set_process(false)
 	var options := {"clock": clock, "http": http, "store": store, "open_socket": open_socket}
+	options.merge(more)
 	if token != "":
 		options["token"] = token
 	equal(client.open("https://push.example/", source, options), OK)
@@ -609,8 +660,16 @@ func mark(ids: Array, results: Array) -> void:
 	results.append(result.value)
 
 
-func fill(gap: StreamerGap, found: Array) -> void:
+## Return the cursor that the next run of the game would begin with.
+func stored() -> String:
+	return store.load_value("cursor wss://push.example/v1/stream ")
+
+
+func fill(gap: StreamerGap, found: Array, stored_after := []) -> void:
 	var result := await client.fill_gap(gap)
+	stored_after.append(stored())
+	if not result.ok:
+		return
 	for one: StreamerNotification in result.value:
 		found.append(one.id)
 

@@ -717,6 +717,56 @@ internal static class RequestTests
         Check.Equal(2, world.Notifications.Count);
     }
 
+    public static void The_cursor_of_a_gap_is_stored_when_the_gap_is_filled()
+    {
+        var world = new World();
+        Task<IList<Notification>> fill = null;
+        Gap gap = null;
+        world.Client.GapFound += delegate (Gap one) { gap = one; fill = world.Client.FillGapAsync(one); };
+        world.Hello();
+        world.Say("{\"type\":\"gap\",\"reason\":\"too_far\",\"cursor\":\"c9\"}");
+        world.Say(World.Note(World.Id(10), "c10"));
+        Check.Equal("c10", world.Client.Cursor);
+        Check.Equal("c0", world.Stored);
+        world.Pass(0.1);
+        world.Http.Last.Answer(403, "{\"detail\":\"no\"}");
+        world.Pass(0.3);
+        Check.True(fill.IsFaulted, "refused");
+        Check.Equal("c0", world.Stored);
+        fill = world.Client.FillGapAsync(gap);
+        world.Pass(0.1);
+        string during = null;
+        fill.ContinueWith(
+            delegate { during = world.Stored; }, TaskContinuationOptions.ExecuteSynchronously);
+        world.Http.Last.Answer(200, Page("null", 8));
+        world.Pass(0.3);
+        Check.Equal(1, fill.Result.Count);
+        Check.Equal("c0", during);
+        Check.Equal("c10", world.Stored);
+    }
+
+    public static void The_cursor_of_a_gap_is_stored_after_the_handlers()
+    {
+        var world = new World();
+        string during = null;
+        world.Client.GapFound += delegate { during = world.Stored; };
+        world.Hello();
+        world.Say("{\"type\":\"gap\",\"reason\":\"too_far\",\"cursor\":\"c9\"}");
+
+        Check.Equal("c0", during);
+        Check.Equal("c9", world.Stored);
+    }
+
+    public static void Marking_all_before_anything_has_arrived_is_no_mark_up_to_a_point()
+    {
+        var world = new World(delegate (StreamerOptions options) { options.StartCursor = "earliest"; });
+        world.Client.MarkAllRead();
+        world.Pass(0.1);
+
+        Check.Equal("{\"all\":true}", world.Http.Last.Request.Body);
+        Check.Throws<InvalidOperationException>(delegate { world.Client.Ack(); });
+    }
+
     public static void In_another_inbox_the_old_cursor_is_not_used()
     {
         foreach (string reason in new[] { "epoch", "ahead", "diverged", "new" })

@@ -193,6 +193,12 @@ internal sealed class World : ISocketFactory
 
     internal FakeSocket Socket { get { return Sockets[Sockets.Count - 1]; } }
 
+    /// <summary>The cursor that the next run of the game would begin with.</summary>
+    internal string Stored
+    {
+        get { return Options.CursorStore.Load("streamer.cursor wss://push.example/v1/stream "); }
+    }
+
     /// <summary>Begin with a client, as the next run of a game does.</summary>
     internal void Begin()
     {
