@@ -81,6 +81,8 @@ export class StreamerClient {
   /** Cursors that wait for iterators, with the number of their event. */
   #uncommitted = /** @type {{number: number, cursor: string}[]} */ ([]);
   #eventNumber = 0;
+  /** While there is one, no later cursor is stored. @type {Set<Gap>} */
+  #unfilled = new Set();
   /** @type {Promise<void> | undefined} */
   #loading;
   /** @type {CursorStore | undefined} */
@@ -194,8 +196,10 @@ export class StreamerClient {
   async logout() {
     await this.close();
     this.#forget();
-    await this.#store?.clear();
-    await (await this.#queue)?.clear();
+    await (await this.#cursorStore())?.clear();
+    const queue = await this.#marks();
+    queue?.close();
+    await queue?.clear();
   }
 
   /**
@@ -310,7 +314,8 @@ export class StreamerClient {
 
   /**
    * Iterate over the notifications that a gap has left out and that are still kept,
-   * newest first.
+   * newest first. Until the iteration ends no cursor is stored; after an error call it
+   * again with the same gap.
    *
    * @param {Gap} gap
    * @param {{max?: number, signal?: AbortSignal}} [options] At most `max` notifications,
@@ -318,8 +323,12 @@ export class StreamerClient {
    * @returns {AsyncGenerator<Notification, void, void>}
    */
   async *fillGap(gap, options = {}) {
+    this.#unfilled.add(gap);
     const { fillGap } = await import("./gap.js");
-    yield* fillGap(this.inbox, this.#seen, gap, options);
+    yield* fillGap(this.inbox, this.#seen, gap, options, () => {
+      this.#unfilled.delete(gap);
+      this.#commit();
+    });
   }
 
   /**
@@ -478,6 +487,7 @@ export class StreamerClient {
    */
   #reach(cursor) {
     this.#received = cursor;
+    if (this.#unfilled.size) this.#uncommitted = [];
     this.#uncommitted.push({ number: this.#eventNumber + 1, cursor });
   }
 
@@ -525,7 +535,7 @@ export class StreamerClient {
       isSlow ||= iterator.length > 0;
     }
     const before = this.#cursor;
-    while (this.#uncommitted[0]?.number <= done) {
+    while (!this.#unfilled.size && this.#uncommitted[0]?.number <= done) {
       this.#cursor = /** @type {{cursor: string}} */ (this.#uncommitted.shift()).cursor;
     }
     if (!isSlow && this.#wanted && this.#status !== "stopped") this.#feed?.start();
@@ -578,14 +588,17 @@ export class StreamerClient {
     return storageKey ?? `streamer:${this.#http.base.href}`;
   }
 
-  async #load() {
+  async #cursorStore() {
     const { storage } = this.#options;
-    if (!storage) return;
+    if (!storage) return undefined;
     const { CursorStore } = await import("./cursor_store.js");
     const { credential } = this.#http;
-    this.#store = new CursorStore(storage, this.#storageKey, credential, this.#clock);
+    return (this.#store ??= new CursorStore(storage, this.#storageKey, credential, this.#clock));
+  }
+
+  async #load() {
     try {
-      const cursor = await this.#store.load();
+      const cursor = await (await this.#cursorStore())?.load();
       if (cursor) this.#received = this.#cursor = cursor;
     } catch (error) {
       // A storage that cannot be read is an empty one.
@@ -599,6 +612,7 @@ export class StreamerClient {
     const { cursor } = this.#options;
     this.#received = this.#cursor = cursor === "earliest" ? cursor : null;
     this.#uncommitted = [];
+    this.#unfilled.clear();
     this.#seen.clear();
     this.#count.number = this.#toldUnread = null;
     this.#marksVersion = undefined;

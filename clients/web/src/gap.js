@@ -11,6 +11,7 @@ const FILL_MAX = 1_000;
  * @param {SeenIds} seen
  * @param {Gap} gap
  * @param {{max?: number, signal?: AbortSignal}} options
+ * @param {() => void} onFilled Called when the iteration ends, but not after an error.
  * @returns {AsyncGenerator<Notification, void, void>}
  */
 export async function* fillGap(
@@ -18,15 +19,24 @@ export async function* fillGap(
   seen,
   { reason, before, topic },
   { max = FILL_MAX, signal },
+  onFilled,
 ) {
   // After these the old cursor means nothing, so a known id ends the reading.
   const isLost = ["epoch", "ahead", "diverged"].includes(reason);
   const after = before && before !== "earliest" && !isLost ? before : undefined;
-  const found = inbox.notifications({ limit: 100, topic, after, signal });
-  for await (const notification of found) {
-    if (!seen.isKnown(notification.id)) {
-      if (max-- <= 0) return;
-      yield notification;
-    } else if (!after && !topic) return;
+  let hasFailed = false;
+  try {
+    const found = inbox.notifications({ limit: 100, topic, after, signal });
+    for await (const notification of found) {
+      if (!seen.isKnown(notification.id)) {
+        if (max-- <= 0) return;
+        yield notification;
+      } else if (!after && !topic) return;
+    }
+  } catch (error) {
+    hasFailed = true;
+    throw error;
+  } finally {
+    if (!hasFailed) onFilled();
   }
 }

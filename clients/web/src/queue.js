@@ -84,7 +84,9 @@ export class MarkQueue {
    */
   async add(change, cursor) {
     if (change.mark) markBody(change.mark);
-    const later = change.mark?.all && cursor ? { mark: { upTo: cursor } } : change;
+    // "earliest" is no point of the inbox: nothing has been received yet.
+    const isPoint = cursor && cursor !== "earliest";
+    const later = change.mark?.all && isPoint ? { mark: { upTo: cursor } } : change;
     const store = await this.#store;
     const id = await store.add({ scope: this.#scope(), change: later });
     const result = new Promise((resolve, reject) => {

@@ -233,6 +233,61 @@ test("the cursor is stored, and another client continues from it", async () => {
   assert.equal(stored.size, 0);
 });
 
+test("the cursor of a gap is stored when the gap is filled", async () => {
+  let answer = () => new Response("{}", { status: 403 });
+  const client = await opened({ fetch: /** @type {any} */ (async () => answer()) });
+  /** @type {import("../src/index.js").Gap[]} */
+  const gaps = [];
+  /** @type {unknown[]} */
+  const told = [];
+  const fill = async (gap) => {
+    for await (const { id } of client.fillGap(gap)) told.push(id, client.cursor);
+  };
+  client.on("gap", (gap) => {
+    gaps.push(gap);
+    void fill(gap).catch(({ status }) => told.push(status));
+  });
+  WebSocket.last.say({ type: "gap", reason: "too_far", cursor: "c9" }, notification("c10"));
+  await settle();
+  assert.deepEqual(told, [403]);
+  assert.equal(client.cursor, "c0");
+
+  const page = { notifications: [{ id: "a" }], next: null, unread: 1, cursor: "c10" };
+  answer = () => Response.json(page);
+  await fill(gaps[0]);
+  assert.deepEqual(told, [403, "a", "c0"]);
+  assert.equal(client.cursor, "c10");
+});
+
+test("a gap whose filling is ended is filled", async () => {
+  const page = { notifications: [{ id: "a" }, { id: "b" }], next: null, cursor: "c9" };
+  const client = await opened({ fetch: /** @type {any} */ (async () => Response.json(page)) });
+  const filled = new Promise((resolve) => {
+    client.on("gap", async (gap) => {
+      for await (const { id } of client.fillGap(gap)) {
+        resolve(id);
+        break;
+      }
+    });
+  });
+  WebSocket.last.say({ type: "gap", reason: "too_far", cursor: "c9" });
+  assert.equal(await filled, "a");
+  await settle();
+  assert.equal(client.cursor, "c9");
+});
+
+test("who signs out before connecting leaves nothing behind", async () => {
+  const kept = new Map([["streamer:http://push.example/", JSON.stringify({ cursor: "c5" })]]);
+  const storage = {
+    getItem: (/** @type {string} */ key) => kept.get(key) ?? null,
+    setItem: (/** @type {string} */ key, /** @type {string} */ value) => void kept.set(key, value),
+    removeItem: (/** @type {string} */ key) => void kept.delete(key),
+  };
+  const client = new StreamerClient({ url: "http://push.example", token: "t", clock, storage });
+  await client.logout();
+  assert.equal(kept.size, 0);
+});
+
 test("a storage that fails is told, and nothing else happens", async (context) => {
   context.mock.method(console, "error", () => {});
   context.mock.method(console, "warn", () => {});

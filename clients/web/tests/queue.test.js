@@ -36,6 +36,24 @@ test("what can be sent is sent at once", async () => {
   assert.deepEqual(requests, [["read", { ids: ["a"] }], ["unread", { ids: ["a"] }]]);
 });
 
+test("a mark of everything before anything has arrived is one of everything", async () => {
+  const { requests, server, clock } = make();
+  const { answer } = server;
+  const client = new StreamerClient({
+    ...{ url: "http://push.example", token: "t", clock, queue: true, cursor: "earliest" },
+    fetch: /** @type {any} */ (async (/** @type {URL} */ url, /** @type {RequestInit} */ init) => {
+      requests.push(JSON.parse(String(init.body)));
+      return server.answer();
+    }),
+  });
+  server.answer = away;
+  assert.equal(await client.markRead({ all: true }), undefined);
+  requests.length = 0;
+  server.answer = answer;
+  await clock.advance(30_000);
+  assert.deepEqual(requests, [{ all: true }]);
+});
+
 test("what cannot be sent is sent later, in order, as few requests", async () => {
   const { client, requests, server, clock } = make();
   const { answer } = server;
