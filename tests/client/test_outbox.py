@@ -121,6 +121,24 @@ async def test_a_mark_without_a_connection_is_sent_on_the_next_one(
     await stream.aclose()
 
 
+@pytest.mark.parametrize(
+    ("cursor", "mark"),
+    [("c0", {"up_to": "c0"}), ("earliest", {"all": True}), (None, {"all": True})],
+)
+async def test_all_without_a_connection_is_all_that_has_arrived(
+    server: ScriptedServer, client: Client, cursor: str | None, mark: dict[str, Any]
+) -> None:
+    listener = Listener(replies=True)
+    server.script = [cut, listener]
+    stream = client.notifications(cursor)
+
+    stream.mark_read_later(all=True)
+    await stream.sent()
+
+    assert listener.commands == [{"type": "read", **mark}]
+    await stream.aclose()
+
+
 async def test_marks_end_with_their_stream(
     server: ScriptedServer, client: Client
 ) -> None:

@@ -47,6 +47,11 @@ class Commands:
         self._in_flight = asyncio.Semaphore(IN_FLIGHT_MAX)
         self._free_at_s = -float(BURST)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection to send on."""
+        return self._send is not None
+
     def on_open(self, send: Send) -> None:
         """Send on this connection from now on."""
         self._send = send

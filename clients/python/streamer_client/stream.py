@@ -263,7 +263,8 @@ class Stream(AsyncIterator[Event]):
 
         For an application that goes on without one. Up to 1,000 marks wait, in this
         process only; they are sent again until the server has answered. A mark that
-        the server does not carry out is logged.
+        the server does not carry out is logged. Without a connection `all` is what the
+        application has taken from the stream: what arrives later has not been seen.
 
         Raises:
             OverflowError: 1,000 marks are waiting.
@@ -275,6 +276,9 @@ class Stream(AsyncIterator[Event]):
         if ids is not None and len(ids) > IDS_MAX:
             raise ValueError(f"{len(ids)} ids, allowed are {IDS_MAX}")
         id_list = None if ids is None else tuple(ids)
+        is_point = self._cursor not in (None, "earliest")
+        if all and is_point and not self._commands.is_open:
+            all, up_to = False, self._cursor
         self._put_later(ReadCommand(ids=id_list, up_to=up_to, all=all))
 
     def ack_later(self, cursor: str | None = None) -> None:
