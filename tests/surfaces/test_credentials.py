@@ -460,9 +460,14 @@ async def test_a_ticket_is_in_no_log(
 # Revoked credentials.
 
 
+RALLYHERE_POLL = "/notification/v1/player/me/stream/notification/lp?deadline=30"
+NATIVE_POLL = "/v1/players/me/notifications?order=oldest&wait_s=30"
+
+
 @asynccontextmanager
-async def held_poll(site: Site, token: str) -> AsyncIterator[asyncio.Task[Any]]:
-    path = "/notification/v1/player/me/stream/notification/lp?deadline=30"
+async def held_poll(
+    site: Site, token: str, path: str
+) -> AsyncIterator[asyncio.Task[Any]]:
     polling = asyncio.create_task(site.http.get(path, headers=site.bearer(token)))
     yield polling
     polling.cancel()
@@ -480,10 +485,13 @@ async def test_streams_and_polls_end_when_a_players_tokens_are_revoked(
     for stream in (sse, by_ticket, other):
         await stream.until("hello")
     await hello(websocket)
-    async with held_poll(site, alice) as polling:
-        await until(lambda: site.server.readers("alice") == 4)
+    async with (
+        held_poll(site, alice, RALLYHERE_POLL) as polling,
+        held_poll(site, alice, NATIVE_POLL) as native,
+    ):
+        await until(lambda: site.server.readers("alice") == 5)
         await site.revocation_check()
-        assert site.server.readers("alice") == 4
+        assert site.server.readers("alice") == 5
 
         await site.apps.revoke_tokens(mint.name(), Player("alice"))
         await site.revocation_check()
@@ -494,6 +502,7 @@ async def test_streams_and_polls_end_when_a_players_tokens_are_revoked(
         assert await close_code(websocket) == 4200
         async with asyncio.timeout(GUARD_S):
             assert (await polling).status_code == 403
+            assert (await native).status_code == 401
     await until(lambda: not site.server.readers("alice"))
     assert site.server.readers("bob") == 1
 

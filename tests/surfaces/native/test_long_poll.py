@@ -10,7 +10,10 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
+from redis.exceptions import ResponseError
 from starlette.types import Message
+
+from streamer.store.keys import keys_of
 
 from ..conftest import Mint, Server, Start, Until
 
@@ -380,6 +383,37 @@ async def test_a_player_may_not_wait_for_another(world: World, mint: Mint) -> No
     answer = await world.page(headers=mint.bearer("bob"), wait_s=HELD_S)
 
     assert answer.status_code == 403
+
+
+# What fails.
+
+
+async def test_a_damaged_log_fails_as_for_a_page(world: World) -> None:
+    await world.say("a")
+    key = keys_of().state(world.server.log("alice"))
+    await world.server.redis.call("SET", key, "damaged")
+
+    for wait_s in (0, HELD_S):
+        with pytest.raises(ResponseError):
+            await world.page(wait_s=wait_s)
+
+    assert await world.leases() == 0
+
+
+async def test_damage_that_is_met_during_the_wait_ends_it(
+    world: World, until: Until
+) -> None:
+    held = world.hold(after=await world.cursor())
+    await until(world.leases)
+    log = world.server.log("alice")
+    await world.server.redis.call("SET", keys_of().state(log), "damaged")
+
+    world.server.app.admission._catch_up.on_read(log, marks=1, body=b"")
+    with pytest.raises(ResponseError):
+        await held
+
+    assert await world.leases() == 0
+    assert world.server.app.admission.open == 0
 
 
 # Slots.
