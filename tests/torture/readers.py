@@ -176,7 +176,7 @@ class StreamReader(Reader):
 
 
 class PollReader(Reader):
-    """A chain of long polls, on the surface that has them; it has no badge."""
+    """A chain of long polls on the surface of RallyHere; it has no badge."""
 
     PATH = "/notification/v1/player/me/stream/notification/lp"
 
