@@ -18,6 +18,7 @@ from streamer_client import (
     Notification,
     Stream,
     Unread,
+    links,
 )
 from streamer_client.backoff import SYSTEM_CLOCK, Clock
 from streamer_client.inbox import mark_read
@@ -166,6 +167,25 @@ async def test_a_cursor_of_another_inbox_is_a_gap_of_a_page(
         assert isinstance(events[0], Gap)
         titles = [it.title for it in events if isinstance(it, Notification)]
         assert titles[-1] == "two"
+
+
+async def test_the_server_holds_a_page_until_there_is_something(
+    shared_server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "POLL_S", 3_600.0)
+    async with (
+        Client(shared_server.url, token=shared_server.key) as backend,
+        a_client(shared_server, "held") as client,
+        client.notifications(transport="poll") as stream,
+    ):
+        assert await anext(stream) == Unread(0)
+        for title in ("one", "two"):
+            await backend.publish("held", title=title)
+            await until_note(stream, title)
+        # A mark of another device ends the wait, too.
+        await client.mark_read(all=True)
+        while stream.unread:
+            await anext(stream)
 
 
 async def test_a_proxy_without_websockets_leads_to_server_sent_events(

@@ -1515,6 +1515,22 @@ scenario(
     scale=0.04,
 )
 scenario(
+    "pages repeat nothing that an earlier connection has delivered",
+    "7",
+    connect(cursor="c0"),
+    asked("c0"),
+    page(1, next=None),
+    gets(1),
+    held("c1"),
+    {"answer": {"status": 503, "headers": {"Retry-After": "1"}}},
+    asked("c1"),
+    page(1, 2, next=None),
+    gets(2),
+    stored("c2"),
+    transports=POLL,
+    scale=0.04,
+)
+scenario(
     "a wait that has brought nothing is followed by the next",
     "4",
     WAITING,

@@ -276,7 +276,8 @@ class _PageLink:
         if self._cursor is None:
             page = await self._page({"limit": "1"})
             assert page is not None
-            self._cursor = page.cursor or "earliest"
+            # The tag is that of another page.
+            self._cursor, self._etag = page.cursor or "earliest", None
             self._count(page)
         else:
             await self._fetch()

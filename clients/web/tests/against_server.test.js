@@ -69,6 +69,21 @@ describe("against a server", { skip }, () => {
     });
   }
 
+  test("poll: the server holds the request until there is something", async () => {
+    const { client, player, titles } = await open("poll", { pollMs: 3_600_000 });
+    for (const title of ["a", "b"]) {
+      await server.publish(player, title);
+      await eventually(() => titles.at(-1) === title);
+    }
+    await server.publish(player, "c");
+    await eventually(() => titles.length === 3);
+    assert.deepEqual(titles, ["a", "b", "c"]);
+    assert.equal(client.unread, 3);
+    // A mark of another device ends the wait, too.
+    await client.inbox.markRead({ all: true });
+    await eventually(() => client.unread === 0);
+  });
+
   for (const transport of ["websocket", "sse"]) {
     const seldom = { skip: transport !== "websocket" && nightly };
     test(`${transport}: a token that ends is replaced`, seldom, async () => {
