@@ -118,14 +118,15 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      player_names, fast_log
     transports/      CARRY
       server/        http_protocol, handshake_protocol and websocket_protocol (under
-                     uvicorn), idle_connections, websocket_input, handle, refusal,
-                     sockets, hangup
+                     uvicorn), direct (requests answered beneath ASGI),
+                     idle_connections, websocket_input, handle, refusal, sockets, hangup
       streams/       opening, sse, websocket, longpoll; detached and detached_websocket
                      (streams that have left ASGI), framing, inbound, commands
       web/           requests, callers, routing, access_log, forwarded (by
                      proxies), base_path
     contract/        DECLARES. operation (how a surface declares one), binding (routes
-                     from declarations), document and pages (OpenAPI, /docs),
+                     from declarations), direct (those answered beneath ASGI),
+                     document and pages (OpenAPI, /docs),
                      static_file, client_files (/client: the web client), fallbacks,
                      responses, refusals, query_fields, schemas
     metrics/         registry (every metric), exposition, scraping

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from starlette.applications import Starlette
 from starlette.convertors import register_url_convertor
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -28,6 +27,7 @@ from .asyncapi import stream_document
 from .components import Components
 from .config import VENDORS, Config
 from .contract.client_files import ClientFiles, client_folder
+from .contract.direct import DirectOperations
 from .contract.fallbacks import Fallbacks
 from .contract.pages import Pages
 from .metrics.registry import Metrics
@@ -85,29 +85,42 @@ class App:
     """
     A built server.
 
-    `asgi` answers requests while `run` runs. `drain` disconnects the readers. `metrics`
-    are those of this process.
+    `asgi` answers requests while `run` runs, and `direct` some of them beneath ASGI.
+    `drain` disconnects the readers. `metrics` are those of this process.
     """
 
     asgi: ASGIApp
+    direct: DirectOperations
     metrics: Metrics
 
     def __init__(self, components: Components) -> None:
         self.admission = components.admission
         self._components = components
         self.metrics = _metrics(self, components)
-        self.asgi = AccessLog(
-            _asgi(self, components),
+        application = _asgi(self, components)
+        log = AccessLog(
+            application,
             components.counters,
             lines=components.config.access_log,
             probes=components.config.access_log_probes,
             players=components.player_names,
             failures=components.failures,
         )
+        self.asgi = log
+        proxies = None
         if components.config.base_path:
             self.asgi = BasePath(self.asgi, components.config.base_path)
         if components.config.trusted_proxies:
-            self.asgi = TrustedProxies(self.asgi, components.config.trusted_proxies)
+            proxies = TrustedProxies(self.asgi, components.config.trusted_proxies)
+            self.asgi = proxies
+        self.direct = DirectOperations(
+            application.routes,
+            log,
+            fail=application.failed,
+            proxies=proxies,
+            prefix=components.config.base_path,
+            allows_origins=bool(components.origins),
+        )
 
     async def run(self) -> None:
         """Run the tasks of a node until cancelled. Raises if one of them fails."""
@@ -200,7 +213,7 @@ def _metrics(app: App, components: Components) -> Metrics:
     )
 
 
-def _asgi(app: App, components: Components) -> Starlette:
+def _asgi(app: App, components: Components) -> Application:
     operations = Operations(
         app.unready,
         app.facts,

@@ -39,6 +39,7 @@ from .app import build
 from .config import Config
 from .metrics.scraping import Collect, scraping
 from .store.client.faults import StoreFaults
+from .transports.server.direct import DirectApp
 from .transports.server.hangup import Hangup, HangupMeaning
 from .transports.server.http_protocol import (
     UNLIMITED_FDS,
@@ -93,6 +94,10 @@ class App(Protocol):
     def asgi(self) -> ASGIApp:
         """The routes."""
 
+    @property
+    def direct(self) -> DirectApp | None:
+        """What answers some requests beneath ASGI."""
+
     async def run(self) -> None:
         """Run the background tasks until cancelled; raise if one of them fails."""
 
@@ -113,6 +118,7 @@ class Host:
         drain: Closes streams before the host stops.
         sockets: Listening sockets; None opens the configured host and port. Another
             process may hold the same sockets and continue to listen on them.
+        direct: Answers some requests beneath ASGI, as `app` would.
 
     """
 
@@ -123,10 +129,12 @@ class Host:
         *,
         drain: Callable[[], Awaitable[None]],
         sockets: list[socket.socket] | None = None,
+        direct: DirectApp | None = None,
     ) -> None:
         self._config = config
         self._sockets = sockets
-        self._server = _Server(_uvicorn_config(app, config), drain, config.drain_s)
+        uvicorn_config = _uvicorn_config(app, config, direct)
+        self._server = _Server(uvicorn_config, drain, config.drain_s)
 
     async def run(self, *, started: Callable[[str], None]) -> None:
         """
@@ -229,7 +237,7 @@ async def run_app(
     sockets: list[socket.socket] | None = None,
 ) -> None:
     """Run the app's background tasks and its host; see `run`."""
-    host = Host(app.asgi, config, drain=app.drain, sockets=sockets)
+    host = Host(app.asgi, config, drain=app.drain, sockets=sockets, direct=app.direct)
 
     def stop() -> None:
         stopping()
@@ -474,11 +482,13 @@ def _fds_max() -> int:
     return UNLIMITED_FDS if limit == resource.RLIM_INFINITY else limit
 
 
-def _uvicorn_config(app: ASGIApp, config: Config) -> uvicorn.Config:
+def _uvicorn_config(
+    app: ASGIApp, config: Config, direct: DirectApp | None
+) -> uvicorn.Config:
     heartbeat_s = config.heartbeat_s
     return uvicorn.Config(
         app,
-        http=http_protocol(config, fds_max=_fds_max()),
+        http=http_protocol(config, fds_max=_fds_max(), direct=direct),
         ws=WebSocketProtocol,
         ws_max_size=config.message_bytes_max,
         ws_ping_interval=heartbeat_s,

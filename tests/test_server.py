@@ -31,6 +31,8 @@ class FakeApp:
     not, ``/slow`` responds when `release` is set, any other path at once.
     """
 
+    direct = None
+
     def __init__(self) -> None:
         self.log: list[str] = []
         self.release = asyncio.Event()

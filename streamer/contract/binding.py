@@ -121,16 +121,24 @@ class Endpoint(Generic[C]):
         self._known = known
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
+        response = await self.respond(Request(scope, receive))
+        await response(scope, receive, send)
+
+    async def respond(self, request: Request, *, knows_query: bool = False) -> Response:
+        """
+        Return the response to a request.
+
+        With `knows_query` every parameter of the query is known to be one of the
+        operation's.
+        """
         try:
             caller = await self._identify(request)
-            if self._known and scope["query_string"]:
+            if self._known and not knows_query and request.scope["query_string"]:
                 refuse_misspelled(request.query_params, self._known)
-            response = await self._handler(request, caller)
+            return await self._handler(request, caller)
         except Error as error:
             note_refusal(error)
-            response = self._refuse(error, request)
-        await response(scope, receive, send)
+            return self._refuse(error, request)
 
 
 class Methods:
@@ -156,6 +164,10 @@ class Methods:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         return self._apps[scope["method"]](scope, receive, send)
+
+    def app(self, operation: Operation) -> ASGIApp:
+        """Return the application that answers one of `operations`."""
+        return self._apps[operation.method]
 
 
 def bind(bound: Iterable[tuple[Operation, ASGIApp]]) -> list[BaseRoute]:

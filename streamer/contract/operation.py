@@ -337,6 +337,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         security: Alternative credentials. Empty if the operation needs none.
         other_paths: Other paths at which the same operation is available.
         websocket: The protocol of a WebSocket on the same path, as Markdown.
+        direct: Whether plain requests are answered beneath ASGI: those whose query has
+            only parameters of these names. None if no request is. See `direct`.
 
     """
 
@@ -352,6 +354,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     security: tuple[Scheme, ...] = ()
     other_paths: tuple[str, ...] = ()
     websocket: str = ""
+    direct: tuple[str, ...] | None = None
 
     @property
     def only_reads(self) -> bool:

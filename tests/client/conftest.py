@@ -75,7 +75,9 @@ class Running:
     async def start(self) -> None:
         started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._app = build(self._config, self._store_url)
-        self._host = Host(self._app.asgi, self._config, drain=self._app.drain)
+        self._host = Host(
+            self._app.asgi, self._config, drain=self._app.drain, direct=self._app.direct
+        )
         self._tasks = [
             asyncio.create_task(self._app.run()),
             asyncio.create_task(self._host.run(started=started.set_result)),

@@ -41,6 +41,7 @@ from streamer.store.keys import keys_of
 from ..conftest import empty
 from .conformance import STREAM, Conformance
 from .event_stream import EventStream
+from .in_memory import WAYS, HttpTransport, Way
 
 GUARD_S = 20
 FACT_POLL_S = 0.002
@@ -54,6 +55,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE) and pytest_asyncio.is_async_test(item):
             item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+
+
+BOTH_WAYS = {
+    HERE / "native" / "test_publishing.py",
+    HERE / "native" / "test_inboxes.py",
+    HERE / "test_quotas.py",
+}
+"""Modules whose tests run over HTTP, too, with operations answered beneath ASGI."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    path = Path(metafunc.module.__file__ or "")
+    if "way" in metafunc.fixturenames and path in BOTH_WAYS:
+        metafunc.parametrize("way", WAYS)
+
+
+@pytest.fixture
+def way() -> Way:
+    """Return the way of a client's requests: as ASGI, without the server, or direct."""
+    return "asgi"
 
 
 class Mint:
@@ -119,7 +140,9 @@ class Server:
         if self._host is None:
             started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
             config = msgspec.structs.replace(self._config, host="127.0.0.1", port=0)
-            self._host = Host(self.app.asgi, config, drain=self.app.drain)
+            self._host = Host(
+                self.app.asgi, config, drain=self.app.drain, direct=self.app.direct
+            )
             serving = self._host.run(started=started.set_result)
             self._serving = asyncio.create_task(serving)
             async with asyncio.timeout(GUARD_S):
@@ -244,9 +267,18 @@ async def running(store_url: str, config: Config) -> AsyncIterator[App]:
 
 @asynccontextmanager
 async def client_of(
-    app: App, conformance: Conformance, *, raises: bool = True
+    app: App, conformance: Conformance, way: Way = "asgi", *, raises: bool = True
 ) -> AsyncIterator[httpx2.AsyncClient]:
-    """Yield a client for the block. With `raises` it raises exceptions of the app."""
+    """
+    Yield a client for the block.
+
+    With `raises` it raises exceptions of the app, unless it is direct.
+    """
+    transport: httpx2.AsyncBaseTransport = httpx2.ASGITransport(
+        app.asgi, raise_app_exceptions=raises
+    )
+    if way == "direct":
+        transport = HttpTransport(app, Config(), way)
 
     async def conforms(response: httpx2.Response) -> None:
         """Check every response that a test gets against the contract."""
@@ -262,7 +294,7 @@ async def client_of(
             )
 
     async with httpx2.AsyncClient(
-        transport=httpx2.ASGITransport(app.asgi, raise_app_exceptions=raises),
+        transport=transport,
         base_url="http://here",
         event_hooks={"response": [conforms]},
     ) as client:
@@ -271,7 +303,11 @@ async def client_of(
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def start(
-    store_url: str, redis: RedisConnection, mint: Mint, conformance: Conformance
+    store_url: str,
+    redis: RedisConnection,
+    mint: Mint,
+    conformance: Conformance,
+    way: Way,
 ) -> AsyncIterator[Start]:
     """Return a function that starts a server of the test's own, settings by name."""
     async with AsyncExitStack() as stack:
@@ -279,7 +315,7 @@ async def start(
         async def start(**settings: Any) -> Server:
             config = msgspec.structs.replace(Config(), **settings)
             app = await stack.enter_async_context(running(store_url, config))
-            client = await stack.enter_async_context(client_of(app, conformance))
+            client = await stack.enter_async_context(client_of(app, conformance, way))
             server = Server(app, client, redis, mint, config)
             stack.push_async_callback(server.close)
             return server
@@ -296,10 +332,14 @@ async def shared_app(store_url: str) -> AsyncIterator[App]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def server(
-    shared_app: App, redis: RedisConnection, mint: Mint, conformance: Conformance
+    shared_app: App,
+    redis: RedisConnection,
+    mint: Mint,
+    conformance: Conformance,
+    way: Way,
 ) -> AsyncIterator[Server]:
     """Yield the server of the module, with a client of the test's own."""
-    async with client_of(shared_app, conformance) as client:
+    async with client_of(shared_app, conformance, way) as client:
         server = Server(shared_app, client, redis, mint, Config())
         yield server
         await server.close()
@@ -317,10 +357,10 @@ def client(server: Server) -> httpx2.AsyncClient:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def answered_client(
-    server: Server, conformance: Conformance
+    server: Server, conformance: Conformance, way: Way
 ) -> AsyncIterator[httpx2.AsyncClient]:
     """Yield a client that gets the response to a failed request, not the exception."""
-    async with client_of(server.app, conformance, raises=False) as client:
+    async with client_of(server.app, conformance, way, raises=False) as client:
         yield client
 
 

@@ -190,7 +190,9 @@ checks.ignored_auth.enabled = false
 async def site(start: Start, mint: Mint, add_key: AddKey) -> Any:
     server = await start(metrics_token=SCRAPER, demo_page=True)
     config = Config(host="127.0.0.1", port=0, drain_s=1)
-    host = Host(server.app.asgi, config, drain=server.app.drain)
+    host = Host(
+        server.app.asgi, config, drain=server.app.drain, direct=server.app.direct
+    )
     url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(host.run(started=url.set_result))
     own, every = "notification:player:self:*", "notification:player:*"

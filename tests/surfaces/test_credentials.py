@@ -116,7 +116,7 @@ Open = Callable[..., Awaitable[Site]]
 async def hosted(app: Any) -> AsyncIterator[str]:
     """Serve an app on a port for the block; yield the URL."""
     config = Config(host="127.0.0.1", port=0, drain_s=1)
-    host = Host(app.asgi, config, drain=app.drain)
+    host = Host(app.asgi, config, drain=app.drain, direct=app.direct)
     url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(host.run(started=url.set_result))
     async with asyncio.timeout(GUARD_S):

@@ -26,6 +26,7 @@ from streamer.store.server.embedded import Embedded
 
 from .conformance import Conformance
 from .conftest import Mint, Server, client_of
+from .in_memory import WAYS
 
 PLAYER = "01563e3a-b5d3-d676-4c61-efb99302bd5b"
 ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -78,8 +79,9 @@ class Outage(NamedTuple):
         return answer
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=WAYS)
 async def outage(
+    request: pytest.FixtureRequest,
     store_binary: Path,
     tmp_path_factory: pytest.TempPathFactory,
     conformance: Conformance,
@@ -99,7 +101,7 @@ async def outage(
         ttl_s=3_600,
         now_s=int(time.time()),
     )
-    async with client_of(app, conformance) as client:
+    async with client_of(app, conformance, request.param) as client:
         server = Server(app, client, redis, Mint({}), Config())
         outage = Outage(server, key, token)
         for kind in ("key", "player"):

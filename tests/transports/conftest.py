@@ -21,7 +21,7 @@ import msgspec
 import pytest
 import uvloop
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamer.components import Components
 from streamer.config import Config
@@ -32,6 +32,7 @@ from streamer.server import Host
 from streamer.service.access.authenticator import Credentials
 from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Inbox
+from streamer.transports.server.direct import Answer, Respond
 from streamer.transports.server.handle import Handle, find_handle
 from streamer.transports.streams.sse import SseStream
 from streamer.transports.streams.websocket import WebSocketStream
@@ -182,11 +183,44 @@ class RecordingApp:
         self.endings.put_nowait((message["code"], message.get("reason", "")))
 
 
+class Direct:
+    """Answers requests for an app beneath ASGI, except for ``/stream``."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    def find(self, scope: Scope, target: bytes) -> Answer | None:
+        path, _, query = target.partition(b"?")
+        if path == b"/stream":
+            return None
+        scope.update(path=path.decode(), raw_path=path, query_string=query)
+        return self._answer
+
+    async def _answer(self, scope: Scope, receive: Receive, respond: Respond) -> None:
+        begun: Message = {}
+
+        async def send(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = message
+            else:
+                assert not message.get("more_body", False)
+                await respond(begun["status"], begun["headers"], message["body"])
+
+        await self._app(scope, receive, send)
+
+
 Serve = Callable[..., Awaitable[Served]]
 
 
 @pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
+def is_direct() -> bool:
+    """Whether requests are answered beneath ASGI."""
+    return False
+
+
+@pytest.fixture
+async def serve(is_direct: bool) -> AsyncIterator[Serve]:
     """Give a function that starts a host for an app, with settings by name."""
     running: list[tuple[Served, asyncio.Task[None]]] = []
 
@@ -197,7 +231,8 @@ async def serve() -> AsyncIterator[Serve]:
         async def drain() -> None:
             pass
 
-        host = Host(app, config, drain=drain)
+        direct = Direct(app) if is_direct else None
+        host = Host(app, config, drain=drain, direct=direct)
         url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(host.run(started=url.set_result))
         async with asyncio.timeout(GUARD_S):

@@ -36,11 +36,15 @@ from typing import Any, ClassVar, Final
 import httptools
 from uvicorn import Config as UvicornConfig
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from ...config import Config
+from .direct import DirectApp, DirectCycle
 from .handle import (
     EXTENSION,
     WRITE_BUFFER_HIGH_BYTES,
@@ -154,6 +158,7 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
 
     limits: ClassVar[Config]
     idle_connections: ClassVar[IdleConnections]
+    direct: ClassVar[DirectApp | None]
 
     def __init__(
         self,
@@ -338,14 +343,50 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
         if version == "1.0":
             # RFC 9110 section 10.1.1: the client could not read a 100.
             self.expect_100_continue = False
-        super().on_headers_complete()
+        before = self.cycle
+        if not self._begin_direct(version):
+            super().on_headers_complete()
         # After an upgrade request `cycle` still belongs to the request before, if any.
-        if self.cycle is not None and self.cycle.transport is self.transport:
-            self.cycle.transport = _ResponseTransport(self.transport)
+        if self.cycle is not before:
+            if isinstance(self.cycle, RequestResponseCycle):
+                self.cycle.transport = _ResponseTransport(self.transport)
             if self._is_last:
                 self._mark_last()
         self._stage = _Stage.BODY
         self._raw_bytes = 0
+
+    def _begin_direct(self, version: str) -> bool:
+        """Begin to answer a request beneath ASGI; return whether it is one of those."""
+        is_unusual = (
+            version != "1.1"
+            or self._chunked
+            or self.expect_100_continue
+            or self.parser.should_upgrade()
+        )
+        if self.direct is None or is_unusual:
+            return False
+        self.scope["method"] = self.parser.get_method().decode("ascii")
+        answer = self.direct.find(self.scope, self.url)  # type: ignore[arg-type]  # a TypedDict
+        if answer is None:
+            return False
+        # From here on as in uvicorn.
+        before = self.cycle
+        cycle: Any = DirectCycle(
+            self.scope,  # type: ignore[arg-type]  # a TypedDict
+            self.transport,
+            self.flow,
+            self.server_state.default_headers,
+            keep_alive=self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        self.cycle = cycle
+        app: Any = answer
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, app))
+        return True
 
     def on_body(self, body: bytes) -> None:
         self._raw_bytes = 0
@@ -515,7 +556,10 @@ def _addresses(
 
 
 def http_protocol(
-    config: Config, *, fds_max: int = UNLIMITED_FDS
+    config: Config,
+    *,
+    fds_max: int = UNLIMITED_FDS,
+    direct: DirectApp | None = None,
 ) -> type[HttpProtocol]:
     """
     Return a protocol class with the limits of `config`.
@@ -523,11 +567,14 @@ def http_protocol(
     Args:
         config: The settings.
         fds_max: Number of files that the process can open.
+        direct: Answers some requests beneath ASGI.
 
     """
+    direct_app = direct
 
     class Limited(HttpProtocol):
         limits = config
+        direct = direct_app
         idle_connections = IdleConnections(max(1, fds_max - FDS_BESIDE_CONNECTIONS))
 
     return Limited

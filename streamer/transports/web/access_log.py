@@ -26,7 +26,7 @@ from ...service.node.fast_log import emit
 from ...service.node.player_names import PlayerNames
 from ...service.node.request_context import RequestContext, current_request
 
-__all__ = ["AccessLog"]
+__all__ = ["AccessLog", "Exchange"]
 
 HEADER: Final = b"x-request-id"
 
@@ -85,18 +85,28 @@ class AccessLog:
         self.players = players or PlayerNames("none", "")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = _Exchange(self, scope, send)
-        # It is not reset: the call has a context of its own, and what the server logs
-        # of a failed call is to carry the request id, too.
-        current_request.set(exchange.serving)
+        exchange = Exchange(self, scope, send)
         try:
             await self._app(scope, receive, exchange.send)
         finally:
             exchange.record()
 
 
-class _Exchange:
-    """A request and its response."""
+class Exchange:
+    """
+    A request and its response.
+
+    Its creation makes it the request that is being served. That is not reset: the call
+    has a context of its own, and what the server logs of a failed call is to carry the
+    request id, too.
+
+    Args:
+        log: Where it is recorded.
+        scope: The scope of the request.
+        send: Sends messages of the response. None if the response is sent at once;
+            then `begin` is called instead of `send`.
+
+    """
 
     __slots__ = (
         "_bytes",
@@ -108,7 +118,7 @@ class _Exchange:
         "serving",
     )
 
-    def __init__(self, log: AccessLog, scope: Scope, send: Send) -> None:
+    def __init__(self, log: AccessLog, scope: Scope, send: Send | None = None) -> None:
         request_id = b""
         for name, value in scope["headers"]:
             if name == HEADER:
@@ -118,6 +128,7 @@ class _Exchange:
         self.serving = RequestContext(
             request_id.decode("latin-1"), client[0] if client else "", log.failures
         )
+        current_request.set(self.serving)
         self._log: AccessLog | None = log
         self._scope = scope
         self._send = send
@@ -134,7 +145,14 @@ class _Exchange:
             message = self._begin_response(message)
         elif kind == "websocket.close" and self._status == CLIENT_CLOSED_REQUEST:
             self._status = 403  # What the server sends for a declined handshake.
+        assert self._send is not None
         return self._send(message)
+
+    def begin(self, status: int, size: int) -> tuple[bytes, bytes]:
+        """Note a complete response; return the header that is to be added to it."""
+        self._status = status
+        self._bytes = size
+        return HEADER, self.serving.id.encode()
 
     def _begin_response(self, message: Message) -> Message:
         kind = message["type"]

@@ -51,10 +51,14 @@ class TrustedProxies:
         self._networks = [ipaddress.ip_network(it) for it in names if it != UNIX]
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        self.apply(scope)
+        return self._app(scope, receive, send)
+
+    def apply(self, scope: Scope) -> None:
+        """Replace what a trusted proxy says of a request, in its scope."""
         client = scope.get("client")
         if self._trusts(client[0] if client else None):
             scope.update(self._forwarded(scope))
-        return self._app(scope, receive, send)
 
     def _trusts(self, address: str | None) -> bool:
         if address is None:

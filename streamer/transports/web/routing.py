@@ -55,14 +55,14 @@ class Application(Starlette):
     ) -> None:
         super().__init__(middleware=middleware)
         self.router = Routing(routes, refuse=refuse)
-        self._fail = fail
+        self.failed = fail
 
     def build_middleware_stack(self) -> ASGIApp:
         """Return the application that handles requests; Starlette calls this once."""
         asgi: ASGIApp = self.router
         for kind, args, kwargs in reversed(self.user_middleware):
             asgi = kind(asgi, *args, **kwargs)
-        return ErrorResponder(asgi, self._fail)
+        return ErrorResponder(asgi, self.failed)
 
 
 class Routing(Router):

@@ -29,6 +29,12 @@ GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 MIB = 1_048_576
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests with requests answered through ASGI, and beneath it."""
+    if "is_direct" in metafunc.fixturenames:
+        metafunc.parametrize("is_direct", [False, True], ids=["asgi", "direct"])
+
+
 def get(path: str = "/", *fields: bytes) -> bytes:
     """Return a request whose connection is closed after the response."""
     lines = [b"GET %b HTTP/1.1" % path.encode(), b"Host: here", b"Connection: close"]
@@ -728,7 +734,7 @@ async def test_a_head_is_written_before_a_late_body(
         await send({"type": "http.response.body", "body": b"at last"})
 
     client = await (await serve(slow)).connect()
-    client.send(get())
+    client.send(get("/stream"))
 
     assert await client.status() == 200
     assert len(writes) == 1

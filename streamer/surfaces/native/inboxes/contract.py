@@ -146,6 +146,7 @@ PAGE: Final = Operation(
         *STORE,
     ),
     security=(BEARER, COOKIE),
+    direct=("limit",),
 )
 ONE: Final = Operation(
     method="GET",
@@ -207,6 +208,7 @@ MARK_READ: Final = Operation(
     ),
     refusals=(*CALLER_ERRORS, *BAD_PATH, *BODY, *WRITE),
     security=(BEARER, COOKIE),
+    direct=(),
 )
 MARK_UNREAD: Final = Operation(
     method="POST",
@@ -226,6 +228,7 @@ MARK_UNREAD: Final = Operation(
     ),
     refusals=(*CALLER_ERRORS, *BAD_PATH, *BODY, *WRITE),
     security=(BEARER, COOKIE),
+    direct=(),
 )
 ACKNOWLEDGE: Final = Operation(
     method="POST",
@@ -241,6 +244,7 @@ ACKNOWLEDGE: Final = Operation(
     responses=(ResponseSpec(204, "Acknowledged."),),
     refusals=(*CALLER_ERRORS, *BAD_PATH, *BODY, *WRITE),
     security=(BEARER, COOKIE),
+    direct=(),
 )
 COUNT_UNREAD: Final = Operation(
     method="POST",

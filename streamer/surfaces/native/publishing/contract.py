@@ -140,6 +140,7 @@ PUBLISH: Final = Operation(
     ),
     refusals=(*CALLER_ERRORS, *BODY, *KEY, *IN_FLIGHT, *QUOTA, *WRITE),
     security=(BEARER, COOKIE),
+    direct=(),
 )
 WITHDRAW_FROM_TOPIC: Final = Operation(
     method="DELETE",
