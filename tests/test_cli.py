@@ -786,6 +786,33 @@ def test_a_log_line_has_the_id_of_its_request() -> None:
     assert "request_id" not in after
 
 
+def test_a_line_without_a_record_is_the_line_of_the_record() -> None:
+    hostile = "".join(map(chr, [*range(32), 127, 0x85, 0x2028, 0x1F600]))
+    script = (
+        "import logging\n"
+        "from streamer.cli.logs import log_to_stderr\n"
+        "from streamer.service.node.fast_log import emit\n"
+        "from streamer.service.node.request_context import (\n"
+        "    RequestContext, current_request\n"
+        ")\n"
+        "log_to_stderr('info')\n"
+        "log = logging.getLogger('x')\n"
+        f"hostile = {hostile!a}\n"
+        "for fields in ({}, {'a': 1, 'b': hostile}, {'c': hostile + chr(0xD800)}):\n"
+        "    for id in ('', 'the-id'):\n"
+        "        current_request.set(RequestContext(id) if id else None)\n"
+        "        for level in (logging.INFO, logging.WARNING):\n"
+        "            log.log(level, hostile, extra={'fields': fields})\n"
+        "            emit(log, hostile, fields, level)\n"
+    )
+
+    lines = run_python(script).stderr.splitlines()
+
+    stripped = [re.sub(r'^{"at": ?"[^"]*"', "", line) for line in lines]
+    assert len(stripped) == 24
+    assert stripped[::2] == stripped[1::2]
+
+
 def test_records_of_one_loop_iteration_are_written_together() -> None:
     script = """
 import asyncio, logging, sys

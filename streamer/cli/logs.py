@@ -16,11 +16,13 @@ import asyncio
 import json
 import logging
 import sys
+from time import time
 from typing import Any, Final, TextIO
 
 import msgspec
 
 from ..model import iso_time
+from ..service.node.fast_log import LineHandler
 from ..service.node.request_context import request_id
 
 __all__ = ["log_to_stderr"]
@@ -43,9 +45,9 @@ def log_to_stderr(level: str) -> None:
     root.setLevel(level.upper())
 
 
-class _BatchingHandler(logging.StreamHandler[TextIO]):
+class _BatchingHandler(logging.StreamHandler[TextIO], LineHandler):
     """
-    Writes the records of the event loop's thread once per iteration.
+    Writes the lines of the event loop's thread once per iteration.
 
     A write costs as much as everything else about a line, and when thousands connect
     there are dozens of lines per iteration (bench.connect).
@@ -54,18 +56,34 @@ class _BatchingHandler(logging.StreamHandler[TextIO]):
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self._lines: list[str] = []
+        assert self.lock is not None
+        self._locked = self.lock
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._lines.append(self.format(record))
-            # None in other threads, and before and after the loop.
-            loop = asyncio._get_running_loop()
-            if loop is None or record.levelno >= logging.WARNING:
-                self.flush()
-            elif len(self._lines) == 1:
-                loop.call_soon(self.flush)
+            self._add(self.format(record), record.levelno)
         except Exception:
             self.handleError(record)
+
+    def write_line(
+        self, name: str, level: int, message: str, fields: dict[str, Any]
+    ) -> None:
+        try:
+            line = _line(time(), logging.getLevelName(level), name, message, fields)
+            with self._locked:
+                self._add(_encode_line(line), level)
+        except Exception:
+            record = logging.LogRecord(name, level, "", 0, "%s", (message,), None)
+            self.handleError(record)
+
+    def _add(self, line: str, level: int) -> None:
+        self._lines.append(line)
+        # None in other threads, and before and after the loop.
+        loop = asyncio._get_running_loop()
+        if loop is None or level >= logging.WARNING:
+            self.flush()
+        elif len(self._lines) == 1:
+            loop.call_soon(self.flush)
 
     def flush(self) -> None:
         self.acquire()
@@ -80,19 +98,36 @@ class _BatchingHandler(logging.StreamHandler[TextIO]):
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "at": iso_time(int(record.created * 1000)),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if serving_id := request_id():
-            line["request_id"] = serving_id
-        line.update(getattr(record, "fields", {}))
+        line = _line(
+            record.created,
+            record.levelname,
+            record.name,
+            record.getMessage(),
+            getattr(record, "fields", {}),
+        )
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        # DEL is ASCII, and the one control character that JSON lets through.
-        return _ascii(line).replace("\x7f", "\\u007f")
+        return _encode_line(line)
+
+
+def _line(
+    created_s: float, level: str, name: str, message: str, fields: dict[str, Any]
+) -> dict[str, Any]:
+    line = {
+        "at": iso_time(int(created_s * 1000)),
+        "level": level.lower(),
+        "logger": name,
+        "message": message,
+    }
+    if serving_id := request_id():
+        line["request_id"] = serving_id
+    line.update(fields)
+    return line
+
+
+def _encode_line(line: dict[str, Any]) -> str:
+    # DEL is ASCII, and the one control character that JSON lets through.
+    return _ascii(line).replace("\x7f", "\\u007f")
 
 
 def _ascii(line: dict[str, Any]) -> str:

@@ -89,6 +89,8 @@ _HOST: Final = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?"
 )
 
+_CHECKED_FIELDS: Final = frozenset({b"expect", b"host", b"transfer-encoding"})
+
 UNLIMITED_FDS: Final = 1 << 30
 
 _CONTINUE: Final = b"HTTP/1.1 100 "
@@ -290,7 +292,6 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
 
     def hand_over(self, successor: Successor) -> None:
         self._clear_deadline()
-        self._unset_keepalive_if_required()
         self.connections.discard(self)
         # The app returns with an incomplete response.
         self.cycle.disconnected = True
@@ -334,8 +335,11 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
             # A trailer. Among the headers, which the app is already reading, it could
             # be a second Authorization or Content-Type.
             return
-        super().on_header(name, value)
-        self._check_framing(*self.headers[-1])
+        # As in uvicorn, whose method would be a second call for each field.
+        name = name.lower()
+        if name in _CHECKED_FIELDS:
+            self._check_field(name, value)
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         version = self.parser.get_http_version()
@@ -398,12 +402,15 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
-        # uvicorn starts its keep-alive timeout here even if part of the next request
-        # was read; `_set_deadline` takes that into account.
-        self._unset_keepalive_if_required()
-        if not self.transport.is_closing():
-            self._set_deadline()
+        # As in uvicorn, except for its keep-alive timeout, which it would start even if
+        # part of the next request was read; `_set_deadline` takes that into account.
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        self._set_deadline()
 
     # Upgrades.
 
@@ -467,7 +474,7 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
 
     # Refusals.
 
-    def _check_framing(self, name: bytes, value: bytes) -> None:
+    def _check_field(self, name: bytes, value: bytes) -> None:
         """Refuse fields that a proxy might have interpreted differently."""
         if name == b"host":
             self._host_count += 1
@@ -477,6 +484,8 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
             self._chunked = True
             if value.lower() != b"chunked":
                 raise _Refused(http.HTTPStatus.BAD_REQUEST)
+        elif value.lower() == b"100-continue":
+            self.expect_100_continue = True
 
     def _check_version(self, version: str) -> None:
         """Refuse a head that its HTTP version does not allow."""
