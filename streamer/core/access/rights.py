@@ -21,6 +21,7 @@ wildcards other than those above. An unknown string grants nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, Literal, get_args
 
 import msgspec
@@ -81,6 +82,13 @@ _SCOPE_GIVES: Final = {
 }
 
 
+@lru_cache(maxsize=256)
+def _rights_of(scopes: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the permissions that scopes give, and those of the scopes that exist."""
+    permissions = {_SCOPE_GIVES[scope] for scope in scopes & _SCOPE_GIVES.keys()}
+    return frozenset(permissions), scopes & SCOPES
+
+
 class TokenProof(msgspec.Struct, frozen=True, tag="token"):
     """
     The claims and the key for which a token was accepted.
@@ -131,15 +139,8 @@ class Caller(msgspec.Struct, frozen=True):
         proof: KeyProof | None = None,
     ) -> Caller:
         """Return the caller of a backend key with these scopes."""
-        permissions = {_SCOPE_GIVES[scope] for scope in scopes & _SCOPE_GIVES.keys()}
-        return cls(
-            app,
-            None,
-            frozenset(permissions),
-            expires_at_s=expires_at_s,
-            scopes=scopes & SCOPES,
-            proof=proof,
-        )
+        permissions, known = _rights_of(scopes)
+        return cls(app, None, permissions, expires_at_s, known, proof)
 
     @property
     def as_ticket(self) -> Caller:

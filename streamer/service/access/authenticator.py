@@ -209,11 +209,12 @@ class Authenticator:
     async def app_record(self, name: App) -> AppRecord | None:
         """Return an app's record, `RECORD_TTL_S` old at most. Raises
         StoreUnavailable."""
-        return await self._record(name)
+        return self._app_records.cached(name) or await self._record(name)
 
     async def _key_caller(self, text: bytes) -> Caller:
-        record = await self._key_records.find(
-            key_digest(text), lambda: self._apps.find_key(text)
+        digest = key_digest(text)
+        record = self._key_records.cached(digest) or await self._key_records.find(
+            digest, lambda: self._apps.find_key(text)
         )
         if record is None:
             raise Unauthenticated(Defect.UNKNOWN_KEY)
@@ -282,7 +283,9 @@ class Authenticator:
         return named
 
     async def _record(self, name: App) -> AppRecord | None:
-        return await self._app_records.find(name, lambda: self._apps.get(name))
+        return self._app_records.cached(name) or await self._app_records.find(
+            name, lambda: self._apps.get(name)
+        )
 
     async def _require_current(self, caller: Caller) -> None:
         log = Log(caller.app, caller.require_player())
@@ -326,7 +329,7 @@ class _RecordCache(Generic[_Key, _Record]):
 
         Cancelling one caller does not cancel the read for others.
         """
-        record = self._cached(key)
+        record = self.cached(key)
         if record is not None:
             return record
         # A read that began before this call may have missed a record stored since. A
@@ -334,10 +337,11 @@ class _RecordCache(Generic[_Key, _Record]):
         was_loading = key in self._loading
         record = await self._load_once(key, load)
         if record is None and was_loading:
-            record = self._cached(key) or await self._load_once(key, load)
+            record = self.cached(key) or await self._load_once(key, load)
         return record
 
-    def _cached(self, key: _Key) -> _Record | None:
+    def cached(self, key: _Key) -> _Record | None:
+        """Return the record of `key` if it is cached."""
         entry = self._entries.get(key)
         if entry is None or self._monotonic() - entry[1] >= RECORD_TTL_S:
             return None

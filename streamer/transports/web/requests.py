@@ -116,8 +116,8 @@ async def read_body(
     """
     if media_type_of(request) not in media_types:
         raise Unsupported("Content-Type", " or ".join(media_types))
-    encodings = list_header_of(request, b"content-encoding") or "identity"
-    if set(map(str.strip, encodings.lower().split(","))) != {"identity"}:
+    encodings = list_header_of(request, b"content-encoding")
+    if encodings and set(map(str.strip, encodings.lower().split(","))) != {"identity"}:
         raise Unsupported("Content-Encoding", "identity")
     declared = header_of(request, b"content-length", "")
     if declared.isdecimal() and int(declared) > limit_bytes:
@@ -176,6 +176,8 @@ def media_type_of(request: Request) -> str:
     """Return the media type of a request's body, JSON if it has no Content-Type."""
     # Of two, which is not allowed, the result is no type.
     media_type = list_header_of(request, b"content-type") or JSON
+    if media_type == JSON:
+        return JSON
     return media_type.partition(";")[0].strip().lower()
 
 
