@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from redis.exceptions import ResponseError
@@ -266,8 +266,15 @@ class CatchUp:
             for read in reads
         ]
         players = [read.log for read in reads if not read.log.is_audience]
-        replies, (views, audiences) = await asyncio.gather(
-            self._inbox.read_many(requests), self._read_audiences(players)
+        # One packet, executed in this order. The audiences are those that the readers
+        # follow already; the views tell whether there are others.
+        replies, views_of_players, states = await asyncio.gather(
+            self._inbox.read_many(requests),
+            self._audiences.views_of_many(players),
+            self._audiences.read_each(self._followed_audiences(players)),
+        )
+        views, audiences = await self._views_and_audiences(
+            dict(zip(players, views_of_players, strict=True)), states
         )
         # Looked up once: a log may have as many positions as followers.
         readers = {
@@ -296,20 +303,29 @@ class CatchUp:
                     )
                 self._deliver(followers, read_from, reply, count)
 
-    async def _read_audiences(
-        self, logs: list[Log]
+    def _followed_audiences(self, players: Iterable[Log]) -> list[Log]:
+        """Return the logs of the audiences that readers of these players follow."""
+        return [
+            sub.log
+            for log in players
+            for reader in self.hub.readers(log)
+            for sub in reader.audience_subscriptions
+        ]
+
+    async def _views_and_audiences(
+        self,
+        replies: dict[Log, list[View] | Exception],
+        states: dict[Log, Audience | Exception],
     ) -> tuple[dict[Log, list[View]], dict[Log, Audience]]:
         """
         Return the views of players, and the state of the audiences in them.
 
-        Subscribes their readers to audiences that the players have joined since, and
-        unsubscribes them from those they have left.
+        `states` has those that are known; others are read. Subscribes the players'
+        readers to audiences that the players have joined since, and unsubscribes them
+        from those they have left.
         """
-        if not logs:
+        if not replies:
             return {}, {}
-        replies = dict(
-            zip(logs, await self._audiences.views_of_many(logs), strict=True)
-        )
         views: dict[Log, list[View]] = {}
         for log, of_player in replies.items():
             if isinstance(of_player, Unavailable):
@@ -325,11 +341,12 @@ class CatchUp:
                 except ResponseError as error:
                     self._inbox.damage.note(PART, f"audiences of {log.app}", error)
                     reader.end(RESYNC)
-        read = await self._audiences.read_each(
-            view.log for of in views.values() for view in of
-        )
+        named = {view.log for of in views.values() for view in of}
+        if missing := named - states.keys():
+            states = states | await self._audiences.read_each(missing)
         audiences: dict[Log, Audience] = {}
-        for audience_log, audience in read.items():
+        for audience_log in named:
+            audience = states[audience_log]
             if isinstance(audience, Audience):
                 audiences[audience_log] = audience
                 continue

@@ -21,11 +21,13 @@ from streamer.model import (
     Log,
     Player,
     Position,
+    Topic,
     everyone_log,
+    topic_log,
 )
 from streamer.service.inboxes.audiences import PlayerAudiences
 from streamer.service.streams.catch_up import BATCH, CatchUp
-from streamer.store.client.connection import RedisConnection
+from streamer.store.client.connection import RedisConnection, RespConnection
 from streamer.store.client.pubsub import PubSub
 from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Inbox, Read, ReadAfter
@@ -630,6 +632,57 @@ async def test_more_logs_than_fit_a_packet_are_all_read(
             )
 
         await until(lambda: all(client.has(1) for client in clients))
+
+
+async def test_a_log_its_views_and_their_audiences_are_read_in_one_packet(
+    catch_up: CatchUp,
+    inbox: Inbox,
+    redis: RedisConnection,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    audiences = catch_up.stream_audiences._audiences
+    for name in ("a", "b"):
+        await audiences.join(log, Topic(name))
+    packets: list[bytes] = []
+    flush = RespConnection._flush
+
+    def recorded(self: RespConnection) -> None:
+        packets.append(b"".join(self._unsent))
+        flush(self)
+
+    client = make_client()
+    await catch_up.stream_audiences.join(log, client.session)
+    monkeypatch.setattr(RespConnection, "_flush", recorded)
+    await until(lambda: client.begin == 0)
+
+    reads = next(it for it in packets if b"EVALSHA" in it)
+    of_log, _, of_views = reads.partition(redis.keys.views(log).encode())
+    assert redis.keys.state(log).encode() in of_log
+    for topic in ("a", "b"):
+        state = redis.keys.state(topic_log(log.app, Topic(topic)))
+        assert state.encode() in of_views
+    catch_up.stream_audiences.leave(log, client.session)
+
+
+async def test_a_topic_joined_without_an_announcement_is_counted_by_the_next_read(
+    catch_up: CatchUp,
+    inbox: Inbox,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
+) -> None:
+    client = make_client()
+    audiences = catch_up.stream_audiences._audiences
+    async with catch_up.stream_audiences.follow(log, client.session):
+        await until(lambda: client.begin == 0)
+        await audiences.join(log, Topic("new"))
+        await inbox.append(topic_log(log.app, Topic("new")), [FRAGMENT])
+        catch_up.hub.mark_stale(log)
+
+        await until(lambda: client.session.unread == 1)
 
 
 async def test_joining_and_leaving_leaves_nothing_behind(
