@@ -255,6 +255,16 @@ in this code is implemented twice. ``docs/decisions/0030`` has the rule.
         twin   Starlette's router
         test   tests/transports/web/test_routing.py
         bench  bench/page.py
+    Frequent operations answered beneath ASGI
+        path   contract.direct
+        twin   the same endpoints through ASGI
+        test   tests/surfaces/test_direct.py
+        bench  bench/direct.py
+    Log line without a record
+        path   service.node.fast_log
+        twin   the record, as logging passes it to a handler
+        test   tests/service/node/test_fast_log.py
+        bench  bench/direct.py
     Head and body of a response in one write
         path   transports.server.http_protocol
         twin   uvicorn's two writes

@@ -84,6 +84,9 @@ The connections of a proxy's pool under load are used again within milliseconds.
 HEAD_SLACK_BYTES: Final = 1_024
 """Bytes of a head that no limit counts: method, version, line ends, white space."""
 
+FIELD_SLACK_BYTES: Final = len(b": \r\n")
+"""What counts of a field besides its name and its value."""
+
 # uri-host [ ":" port ] of RFC 3986, with the empty value RFC 9112 section 3.2 allows.
 _HOST: Final = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?"
@@ -325,7 +328,7 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
             raise _Refused(http.HTTPStatus.REQUEST_URI_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._field_bytes += len(name) + len(value) + len(b": \r\n")
+        self._field_bytes += len(name) + len(value) + FIELD_SLACK_BYTES
         if (
             self._field_bytes > self.limits.header_bytes_max
             or len(self.headers) >= self.limits.header_count_max

@@ -90,9 +90,9 @@ class Callers:
         # Browsers send no Origin with a GET request to the page's own origin. A foreign
         # page cannot read the response, but could use up its visitor's limits, such as
         # the number of connections.
-        reads = request.method in ("GET", "HEAD")
         if credentials.from_cookie and not (
-            reads and header_of(request, b"origin", None) is None
+            request.method in ("GET", "HEAD")
+            and header_of(request, b"origin", None) is None
         ):
             require_origin(request, self._allowed_origins)
         return caller
