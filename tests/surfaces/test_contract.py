@@ -78,6 +78,20 @@ def test_every_operation_is_bound_once_at_each_of_its_paths(routes: list[Any]) -
     assert bound == declared
 
 
+def test_an_operation_is_direct_with_parameters_that_it_declares() -> None:
+    direct = [
+        (operation, set(operation.direct))
+        for surface in SURFACES
+        for operation in surface.operations
+        if operation.direct is not None
+    ]
+
+    assert {operation.name for operation, _ in direct} >= {"publish", "page"}
+    for operation, names in direct:
+        declared = {it.name for it in operation.parameters if it.where == "query"}
+        assert names <= declared, operation.name
+
+
 def test_a_websocket_is_accepted_where_one_is_declared(routes: list[Any]) -> None:
     declared = [
         operation.path
