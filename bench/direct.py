@@ -161,8 +161,11 @@ async def _running() -> AsyncIterator[_Server]:
         store = await Embedded.start(Path(folder), binary=find_server())
         config = Config()
         app = build(config, store.url)
+        # Only for the start: what is done periodically would count for the requests.
         running = asyncio.create_task(app.run())
         await app.ready()
+        running.cancel()
+        await asyncio.wait([running])
         redis = RedisConnection(store.url, name="bench")
         apps = Apps(redis)
         record = await apps.create(App("demo"))
@@ -191,8 +194,6 @@ async def _running() -> AsyncIterator[_Server]:
         gc.collect()
         gc.freeze()
         yield server
-        running.cancel()
-        await asyncio.wait([running])
         await redis.close()
         await store.stop()
 
