@@ -48,6 +48,10 @@ _STATUS_LINES: Final = {
 _logger = logging.getLogger("uvicorn.error")
 
 
+def _nothing() -> None:
+    pass
+
+
 class DirectApp(Protocol):
     """An app that answers some requests beneath ASGI."""
 
@@ -119,6 +123,9 @@ class DirectCycle:
                 self.transport.close()
             else:
                 await self._fail()
+        finally:
+            # It is a method of the protocol, which has this object.
+            self._on_response = _nothing
 
     async def _receive(self) -> Message:
         if not self.message_event.is_set() and not self._is_over:

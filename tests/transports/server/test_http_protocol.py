@@ -23,7 +23,7 @@ from streamer.transports.server.handle import find_handle
 from streamer.transports.server.http_protocol import HttpProtocol
 from streamer.transports.server.refusal import LINGER_S
 
-from ..conftest import RecordingApp, Serve
+from ..conftest import GUARD_S, RecordingApp, Serve
 
 GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 MIB = 1_048_576
@@ -645,10 +645,9 @@ UPGRADE = (
 )
 
 
-async def test_an_upgrade_frees_the_http_protocol(
-    serve: Serve, app: RecordingApp, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    served = await serve(app)
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[HttpProtocol]]:
+    """Return the protocols of connections that the test makes."""
     made: list[weakref.ref[HttpProtocol]] = []
     connection_made = HttpProtocol.connection_made
 
@@ -657,6 +656,32 @@ async def test_an_upgrade_frees_the_http_protocol(
         connection_made(self, transport)
 
     monkeypatch.setattr(HttpProtocol, "connection_made", remember)
+    return made
+
+
+async def test_a_lost_connection_frees_the_http_protocol(
+    serve: Serve, app: RecordingApp, made: list[weakref.ref[HttpProtocol]]
+) -> None:
+    served = await serve(app)
+    gc.disable()
+    try:
+        for _ in range(10):
+            client = await served.connect()
+            await client.exchange(get())
+        app.scopes.clear()
+        async with asyncio.timeout(GUARD_S):
+            # The task of a request ends after its response.
+            while any(ref() is not None for ref in made):  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+    finally:
+        gc.enable()
+    assert len(made) == 10
+
+
+async def test_an_upgrade_frees_the_http_protocol(
+    serve: Serve, app: RecordingApp, made: list[weakref.ref[HttpProtocol]]
+) -> None:
+    served = await serve(app)
     gc.disable()
     try:
         for _ in range(10):
