@@ -420,7 +420,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(first=st.lists(requests(), min_size=1, max_size=4))
 @example(first=[(it, []) for it in PLAIN])
 @example(first=[(it, [len(it) - 5]) for it in PLAIN])
