@@ -427,6 +427,24 @@ KINDS = [
 async def test_any_request_is_answered_in_both_ways_alike(
     make_both: Any, kind: dict[str, Any], first: list[Request]
 ) -> None:
+    await compare_both(make_both, kind, first)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=1_500, suppress_health_check=list(HealthCheck))
+@given(first=st.lists(requests(), min_size=1, max_size=4))
+async def test_very_many_requests_are_answered_in_both_ways_alike(
+    make_both: Any, kind: dict[str, Any], first: list[Request]
+) -> None:
+    await compare_both(make_both, kind, first)
+
+
+async def compare_both(
+    make_both: Any, kind: dict[str, Any], first: list[Request]
+) -> None:
+    """Compare requests in both ways, also below the prefix if there is one."""
     both = await _shared(make_both, kind)
     prefix = kind.get("base_path", "").encode()
 
