@@ -79,7 +79,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      audience_subscription, broadcast_group and batch_writer (the
                      readers of an audience), cursor, views (what a player sees of
                      audiences), codec (events as bytes), client_messages
-      access/        apps, tokens, claims (where a token has them), signatures, rights
+      access/        apps, tokens, claims (where a token has them), signatures, rights,
+                     roles (of the console)
       ...            schedule, agenda, quotas, limits, store_health, deployment,
                      json_limits, counters
     store/           REMEMBERS. Everything Redis: keys; deployment (the record of whose
@@ -113,9 +114,10 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
       access/        authenticator, key_sets (keys of foreign issuers), key_uses (when
                      keys were last used), failures (of authentication, by address),
                      revocation, tickets, minting, demo_sessions (what /demo
-                     gives to anybody)
+                     gives to anybody), console_sessions
       node/          quotas, in_flight, store_watch, deployment_check, request_context,
-                     player_names, fast_log
+                     player_names, fast_log, load_history (the last hour, sampled),
+                     console_facts
     transports/      CARRY
       server/        http_protocol, handshake_protocol and websocket_protocol (under
                      uvicorn), direct (requests answered beneath ASGI),

@@ -473,3 +473,24 @@ def test_tokens_are_revoked_and_new_ones_accepted(
     assert shell.caller(mine) is Defect.REVOKED
     assert isinstance(shell.caller(other), Caller) is bool(player)
     assert isinstance(shell.caller(token("p")), Caller)
+
+
+def test_a_key_with_a_role_has_no_scopes_but_those_it_is_given(shell: Shell) -> None:
+    shell.good("key", "create", "--app", "demo", "--role", "viewer")
+    shell.good(
+        *("key", "create", "--app", "demo", "--role", "operator"),
+        *("--scope", "notifications:read"),
+    )
+
+    assert [key["scopes"] for key in listed_keys(shell)] == [
+        ["console:viewer"],
+        ["console:operator", "notifications:read"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "options", [("--role", "owner"), ("--scope", "console:viewer")]
+)
+def test_what_is_no_role_is_refused(shell: Shell, options: tuple[str, str]) -> None:
+    assert shell.run("key", "create", "--app", "demo", *options).exit_code == 2
+    assert listed_keys(shell) == []

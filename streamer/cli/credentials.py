@@ -20,6 +20,7 @@ from .settings import resolve, run, store_options
 
 if TYPE_CHECKING:
     from ..config import Config
+    from ..core.access.roles import Role
     from ..model import App, Player
     from ..store.access.apps import KeyRecord
 
@@ -75,7 +76,12 @@ def key(
     "--scope",
     "scopes",
     multiple=True,
-    help="Scope to grant; repeatable. Default: all but admin.",
+    help="Scope to grant; repeatable. Default: all but admin, none with --role.",
+)
+@click.option(
+    "--role",
+    type=click.Choice(["viewer", "support", "operator"]),
+    help="Role in the console of the app. The first such key turns the console on.",
 )
 @store_options
 def create(
@@ -83,6 +89,7 @@ def create(
     name: str,
     lifetime_s: int | None,
     scopes: tuple[str, ...],
+    role: Role | None,
     file: str | None,
     **flags: str | None,
 ) -> None:
@@ -93,7 +100,9 @@ def create(
     """
     app_of_key, checked_name = app_name(app), _key_name(name)
     config = resolve(file, **flags).config
-    click.echo(run(_add_key(config, app_of_key, scopes, checked_name, lifetime_s or 0)))
+    click.echo(
+        run(_add_key(config, app_of_key, scopes, checked_name, lifetime_s or 0, role))
+    )
 
 
 @key.command(name="list")
@@ -305,11 +314,12 @@ async def _add_key(
     scopes: tuple[str, ...],
     name: str = "",
     lifetime_s: int = 0,
+    role: Role | None = None,
 ) -> str:
     async with open_apps(config) as apps:
         try:
             return await apps.add_key(
-                app, scopes, name=name, lifetime_ms=lifetime_s * 1_000
+                app, scopes, name=name, lifetime_ms=lifetime_s * 1_000, role=role
             )
         except ValueError as exc:
             raise click.BadParameter(str(exc), param_hint="--scope") from exc

@@ -130,7 +130,9 @@ Credentials
 ``ns:{k}:session:digest`` string
     A server session, by the digest of its token: the digest of the backend key that
     opened it. The bucket is the CRC-32 of the digest alone. Expires 24 hours after it
-    was opened or renewed.
+    was opened or renewed. A session of the console, by the digest of ``console``, a
+    zero byte and its secret: ``ends digest``, the time at which it ends and the digest
+    of its key. Expires then, 8 hours after the login at the latest.
 
 Timetable
 =========

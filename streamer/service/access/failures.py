@@ -19,7 +19,7 @@ from typing import Final
 from ...errors import Defect, Unauthenticated
 from ..node.fast_log import emit
 
-__all__ = ["ADDRESSES_MAX", "FailedAuthentications"]
+__all__ = ["ADDRESSES_MAX", "FailedAuthentications", "network_of"]
 
 WINDOW_S: Final = 60.0
 
@@ -78,7 +78,7 @@ class FailedAuthentications:
             return
         now_s = self._clock_s()
         self._forget_before(now_s - WINDOW_S)
-        address = _network(client)
+        address = network_of(client)
         since_s, count = self._by_address.get(address, (now_s, 0))
         if not count and len(self._by_address) >= ADDRESSES_MAX:
             self._by_address.popitem(last=False)
@@ -120,7 +120,7 @@ def _is_logged(count: int) -> bool:
     return count == FIRST_LINE
 
 
-def _network(client: str) -> str:
+def network_of(client: str) -> str:
     """Return what counts as one address: an IPv4 address, or an IPv6 network."""
     try:
         address = ipaddress.ip_address(client)

@@ -40,6 +40,7 @@ from ...core.access.apps import (
 )
 from ...core.access.claims import ClaimPointers
 from ...core.access.rights import parse_scopes
+from ...core.access.roles import Role, role_scope
 from ...core.access.tokens import LEEWAY_S, TTL_MAX_S
 from ...errors import NotFound
 from ...model import App, Log, Player
@@ -333,21 +334,27 @@ class Apps:
         *,
         name: str = "",
         lifetime_ms: int = 0,
+        role: Role | None = None,
     ) -> str:
         """
         Create a backend key and return its text, which cannot be retrieved later.
 
         Args:
             app: The app that it belongs to.
-            scopes: Its scopes; without any it gets the default: all but ``admin``.
+            scopes: Its scopes; without any it gets the default: all but ``admin``, or
+                none if it has a role.
             name: A name for people.
             lifetime_ms: When it expires, from now; 0 for never.
+            role: Its role in the console, None for none.
 
         Raises:
             NotFound: There is no such app.
             ValueError: A scope is unknown.
         """
-        known_scopes = parse_scopes(scopes)
+        scopes = tuple(scopes)
+        known_scopes = parse_scopes(scopes) if scopes or not role else frozenset()
+        if role:
+            known_scopes |= {role_scope(role)}
         if not await self._redis.call("HEXISTS", self._keys.apps, app):
             raise NotFound(f"the app {app}")
         text, record = self._new_key(app, known_scopes, name, lifetime_ms)

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+
+from streamer.core.access.rights import SCOPES
+from streamer.core.access.roles import ROLES, Role, includes, role_of, role_scope
+
+
+def test_a_role_includes_itself_and_those_before_it() -> None:
+    assert [[includes(one, other) for other in ROLES] for one in ROLES] == [
+        [True, False, False],
+        [True, True, False],
+        [True, True, True],
+    ]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_is_found_among_scopes(role: Role) -> None:
+    assert role_of({role_scope(role), "admin"}) == role
+
+
+def test_of_several_roles_the_highest_counts() -> None:
+    assert role_of({role_scope("viewer"), role_scope("operator")}) == "operator"
+
+
+def test_no_scope_is_a_role() -> None:
+    assert role_of(SCOPES) is None
+    assert role_of({"console:owner", "operator", "console:"}) is None
