@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-from ...model import Log, Position
+from ...model import Entry, Log, Position
 from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.damage import own, parsed
 from ..client.replies import ok
-from .entries import position_args
+from .entries import parse_entry, position_args
 from .settings import LogSettings
 
 __all__ = ["EndReason", "Receipt", "ReceiptStore"]
@@ -87,6 +87,27 @@ class ReceiptStore:
         alone has refused.
         """
         return [ok(receipt) for receipt in await self.of_each(positions)]
+
+    async def newest(self, log: Log, count: int) -> list[tuple[Entry, Receipt]]:
+        """
+        Return the newest entries of a log with their receipts, ended ones too.
+
+        Newest first; control entries are left out, so there may be fewer than `count`.
+        O(count log n). Raises StoreUnavailable, or what the log has refused.
+        """
+        state, stream = self._keys.inbox(log)[:2]
+        items, epoch = await self._redis.call_many(
+            [("XREVRANGE", stream, "+", "-", "COUNT", count), ("HGET", state, "epoch")]
+        )
+        entries = [
+            entry
+            for entry in (parse_entry(int(ok(epoch) or 0), it) for it in ok(items))
+            if not entry.withdraws
+        ]
+        receipts = await self.of_many([(log, entry.position) for entry in entries])
+        pairs = zip(entries, receipts, strict=True)
+        # One that is missing was trimmed in between.
+        return [(entry, receipt) for entry, receipt in pairs if receipt is not None]
 
     async def of_each(
         self, positions: Sequence[tuple[Log, Position]]

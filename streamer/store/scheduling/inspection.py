@@ -1,5 +1,6 @@
 """
-An inspection of the timetable: what in it is damaged, for `streamer doctor`.
+An inspection of the timetable: what in it is damaged, for `streamer doctor`, and what
+of an app is due, for the console.
 
 Knows the keys of the timetable and what the scripts write there. Changes nothing.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from ...core.schedule import LATE_AFTER_MS
 from ...model import App
 from ..client.connection import RedisConnection
 from ..client.damage import own, parsed
@@ -15,7 +17,7 @@ from ..client.replies import Reply
 from ..keys import BUCKETS
 from .schedule_records import ScheduleRef, parse_member, parse_record, require_app
 
-__all__ = ["Inspection", "inspect_timetable"]
+__all__ = ["DueCounts", "Inspection", "count_due", "inspect_timetable"]
 
 FIRST: Final = 100
 """Schedules looked at of each app in each bucket, those that are due first."""
@@ -29,6 +31,51 @@ class Inspection(NamedTuple):
 
     schedules: int
     damaged: list[str]
+
+
+class DueCounts(NamedTuple):
+    """How many schedules of an app are pending, being sent, and pending too long."""
+
+    pending: int
+    sending: int
+    late: int
+
+
+async def count_due(redis: RedisConnection, app: App, *, now_ms: int) -> DueCounts:
+    """
+    Count the schedules of an app. O(buckets), in one packet.
+
+    One is late that is pending `LATE_AFTER_MS` after it was due. Keys that are damaged
+    count as empty.
+
+    Raises:
+        StoreUnavailable: The store cannot be read at present.
+
+    """
+    due = [redis.keys.due(bucket, app) for bucket in range(BUCKETS)]
+    sending = [redis.keys.sending(bucket) for bucket in range(BUCKETS)]
+    overdue_ms = now_ms - LATE_AFTER_MS
+    replies = await redis.call_many(
+        [
+            *(("ZCARD", key) for key in due),
+            *(("ZCOUNT", key, "-inf", overdue_ms) for key in due),
+            *(("ZRANGE", key, 0, -1) for key in sending),
+        ]
+    )
+    prefix = f"{app}:".encode()
+    pending, late, sent = (
+        [it for it in replies[first : first + BUCKETS] if not _is_damaged(it)]
+        for first in (0, BUCKETS, 2 * BUCKETS)
+    )
+    members = [member for found in sent for member in found]
+    return DueCounts(
+        sum(pending), sum(it.startswith(prefix) for it in members), sum(late)
+    )
+
+
+def _is_damaged(reply: Reply) -> bool:
+    """Whether a key is damaged. Raises what concerns more than the key."""
+    return isinstance(own(reply), Exception)
 
 
 async def inspect_timetable(redis: RedisConnection) -> Inspection:

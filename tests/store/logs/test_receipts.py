@@ -128,3 +128,24 @@ async def test_a_damaged_log_has_no_receipt_and_hides_none_of_another(
 
     assert isinstance(damaged, ResponseError)
     assert isinstance(found, Receipt)
+
+
+async def test_the_newest_entries_have_what_has_ended(
+    inbox: Inbox, receipts: ReceiptStore, log: Log
+) -> None:
+    places = (await inbox.append(log, [b"1", b"2", b"3"])).stored
+    await inbox.withdraw(log, places[1])
+    await inbox.mark_ids(log, [places[0]])
+
+    newest = await receipts.newest(log, 10)
+
+    # The control entry of the withdrawal is no notification.
+    assert [(it.position, it.fragment) for it, _ in newest] == [
+        (places[2], b"3"),
+        (places[1], b"2"),
+        (places[0], b"1"),
+    ]
+    assert [it.ended for _, it in newest] == ["", "withdrawn", ""]
+    assert [it.read_at_ms > 0 for _, it in newest] == [False, False, True]
+    assert len(await receipts.newest(log, 2)) == 1
+    assert await receipts.newest(log._replace(name="nobody"), 10) == []
