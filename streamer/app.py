@@ -32,16 +32,19 @@ from .contract.fallbacks import Fallbacks
 from .contract.pages import Pages
 from .metrics.registry import Metrics
 from .openapi import document, surfaces_of
+from .service.access.console_sessions import ConsoleSessions, log_action
 from .service.access.demo_sessions import DEMO_APP, DemoSessions, demo_logs
 from .service.access.minting import TokenMint
 from .service.inboxes.search import InboxSearch
 from .service.inboxes.topics import TopicOperations
+from .service.node.console_facts import ConsoleFacts
 from .service.node.request_context import request_id
 from .service.scheduling.campaigns import CampaignOperations
 from .store.access.rates import Rates
 from .store.access.sandboxes import Sandboxes
 from .store.client.faults import StoreFaults
 from .store.logs.mutes import Mutes
+from .store.logs.receipts import ReceiptStore
 from .store.scheduling.campaigns import Campaigns
 from .store.scheduling.registered_texts import RegisteredTexts
 from .surfaces.gateway.routes import Gateway
@@ -49,6 +52,7 @@ from .surfaces.lootlocker.routes import LootLocker
 from .surfaces.lootlocker.server_sessions import ServerSessions
 from .surfaces.native.campaigns.routes import NativeCampaigns
 from .surfaces.native.common import problems
+from .surfaces.native.console.routes import Console, ConsoleParts
 from .surfaces.native.contract import NATIVE
 from .surfaces.native.demo.routes import Demo
 from .surfaces.native.inboxes.routes import NativeInboxes
@@ -134,6 +138,7 @@ class App:
             tasks.create_task(components.tickets.run(), name="tickets")
             tasks.create_task(components.key_uses.run(), name="key uses")
             tasks.create_task(components.store_watch.run(), name="store watch")
+            tasks.create_task(components.history.run(), name="history")
             if components.config.background:
                 tasks.create_task(components.scheduler.run(), name="scheduler")
 
@@ -241,7 +246,7 @@ def _asgi(app: App, components: Components) -> Application:
     client = ClientFiles(client_folder())
     return Application(
         [
-            *_native(components),
+            *_native(components, client),
             *operations.routes(),
             *pages.routes(),
             *client.routes(),
@@ -254,7 +259,7 @@ def _asgi(app: App, components: Components) -> Application:
     )
 
 
-def _native(components: Components) -> list[BaseRoute]:
+def _native(components: Components, client: ClientFiles) -> list[BaseRoute]:
     native = Native(
         authenticator=components.authenticator,
         minting=TokenMint(components.apps),
@@ -279,9 +284,10 @@ def _native(components: Components) -> list[BaseRoute]:
         admission=components.admission,
         allowed_origins=components.origins,
     )
+    memberships = TopicOperations(components.audiences, Mutes(components.redis))
     topics = NativeTopics(
         authenticator=components.authenticator,
-        memberships=TopicOperations(components.audiences, Mutes(components.redis)),
+        memberships=memberships,
         in_flight=components.in_flight,
         allowed_origins=components.origins,
     )
@@ -290,8 +296,42 @@ def _native(components: Components) -> list[BaseRoute]:
         campaigns=CampaignOperations(Campaigns(components.redis), components.timetable),
         allowed_origins=components.origins,
     )
-    parts = (publishing, native, inboxes, topics, campaigns)
-    return [route for part in parts for route in part.routes()]
+    surfaces = (publishing, native, inboxes, topics, campaigns)
+    routes = [route for part in surfaces for route in part.routes()]
+    if not components.config.console:
+        return routes
+    console = Console(
+        _console_parts(components, memberships),
+        client,
+        publishing=publishing,
+        inboxes=inboxes,
+        topics=topics,
+        campaigns=campaigns,
+    )
+    return [*routes, *console.routes()]
+
+
+def _console_parts(components: Components, topics: TopicOperations) -> ConsoleParts:
+    redis = components.redis
+    facts = ConsoleFacts(
+        redis,
+        components.apps,
+        components.quota_usage,
+        components.quotas.limits,
+        ReceiptStore(redis, components.log_settings),
+        components.catch_up.hub,
+        components.store_watch,
+    )
+    return ConsoleParts(
+        ConsoleSessions(redis, components.apps, components.key_uses),
+        facts,
+        components.history,
+        components.apps,
+        components.inboxes,
+        topics,
+        log_action,
+        components.admission.node,
+    )
 
 
 def _demo(components: Components, client: ClientFiles) -> list[BaseRoute]:

@@ -25,6 +25,7 @@ from .service.inboxes.merge import MergedInbox
 from .service.inboxes.numbered import NumberedInbox
 from .service.inboxes.receipts import ReceiptOperations
 from .service.node.in_flight import InFlight
+from .service.node.load_history import LoadHistory
 from .service.node.player_names import PlayerNames
 from .service.node.quotas import Quotas
 from .service.node.store_watch import OtherConnection, StoreWatch
@@ -137,9 +138,10 @@ class Components:
         )
 
         # Publishing, scheduling and inboxes.
+        self.quota_usage = QuotaUsage(self.redis, settings)
         self.quotas = Quotas(
             self.authenticator.app_record,
-            QuotaUsage(self.redis, settings),
+            self.quota_usage,
             QuotaLimits(
                 publishes_per_s=config.publishes_per_s_max,
                 bytes_per_day=config.bytes_per_day_max,
@@ -172,6 +174,7 @@ class Components:
         if self.confirmed is not None:
             others.append(self.confirmed.redis)
         self.store_watch = StoreWatch(self.redis, config, faults=faults, others=others)
+        self.history = LoadHistory(self.counters, self.store_watch)
 
     def _streams(self) -> StreamComponents:
         config = self.config

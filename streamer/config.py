@@ -173,6 +173,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     Whether ``/demo`` exists, where anybody may try the app ``demo``. `streamer serve`
     sets it when it prints credentials of that app.
     """
+    console: bool = True
+    """
+    Whether ``/console`` exists as soon as a key with a role does; see `streamer key
+    create --role`.
+    """
     access_log: bool = True
     """Whether the log has a line for each request, at level ``info``."""
     access_log_probes: bool = False

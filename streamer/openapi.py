@@ -19,6 +19,7 @@ from .contract.pages import PAGES
 from .contract.schemas import Schema
 from .surfaces.gateway.contract import GATEWAY
 from .surfaces.lootlocker.contract import LOOTLOCKER
+from .surfaces.native.console.contract import CONSOLE
 from .surfaces.native.contract import NATIVE
 from .surfaces.native.demo.contract import DEMO
 from .surfaces.operations.contract import OPERATIONS
@@ -26,7 +27,7 @@ from .surfaces.rallyhere.contract import RALLYHERE
 from .surfaces.teak.contract import TEAK
 from .surfaces.walletwerk.contract import WALLETWERK
 
-__all__ = ["SURFACES", "document", "surfaces_of"]
+__all__ = ["SURFACES", "UNPUBLISHED", "document", "surfaces_of"]
 
 SURFACES: Final = (
     NATIVE,
@@ -41,6 +42,9 @@ SURFACES: Final = (
     DEMO,
 )
 """In the order of the document."""
+
+UNPUBLISHED: Final = (CONSOLE,)
+"""Not in the document: their operations belong to a page of this server."""
 
 ABOUT: Final = """
 Notifications for players of games: published once, kept in an inbox, and pushed to

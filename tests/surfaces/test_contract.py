@@ -25,7 +25,7 @@ from starlette.routing import WebSocketRoute
 
 from streamer.app import build
 from streamer.config import Config
-from streamer.openapi import SURFACES
+from streamer.openapi import SURFACES, UNPUBLISHED
 from streamer.server import Host
 
 from .conformance import Conformance
@@ -58,13 +58,13 @@ def routes() -> list[Any]:
 def test_every_operation_is_bound_once_at_each_of_its_paths(routes: list[Any]) -> None:
     declared = Counter(
         f"{surface.name}.{operation.name}"
-        for surface in SURFACES
+        for surface in (*SURFACES, *UNPUBLISHED)
         for operation in surface.operations
         for _ in (operation.path, *operation.other_paths)
     )
     names = {
         id(operation): f"{surface.name}.{operation.name}"
-        for surface in SURFACES
+        for surface in (*SURFACES, *UNPUBLISHED)
         for operation in surface.operations
     }
 

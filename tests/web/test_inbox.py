@@ -1,4 +1,4 @@
-"""`<streamer-inbox>`, the page `/demo` and the examples, in Chromium and in Node."""
+"""`<streamer-inbox>`, `/demo`, `/console` and the examples, in Chromium and in Node."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from .conftest import CHROMIUM, NIGHTLY_S, WEB, node_tests
 
-NAMES = ("element", "demo", "examples", "readme")
+NAMES = ("element", "demo", "console", "examples", "readme")
 
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="neither chromium nor google-chrome is installed"

@@ -88,6 +88,16 @@ export class Server {
     return token;
   }
 
+  /** A key with a role in the console. @param {string} role */
+  consoleKey(role, ...options) {
+    return this.#print("key", "create", "--app", "demo", "--role", role, ...options);
+  }
+
+  /** @param {string} id */
+  revoke(id) {
+    return this.#print("key", "revoke", id);
+  }
+
   /** Whether a player's token is good. @param {string} token */
   async accepts(token) {
     const { status } = await fetch(`http://127.0.0.1:${this.port}/v1/players/me/notifications`, {

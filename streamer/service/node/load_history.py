@@ -6,7 +6,7 @@ one before it, not totals: samples of several processes can be added, and a rest
 no negative number. Knows the counters and the store watch. Knows nothing of how samples
 are shown.
 
-An hour is `SAMPLES_MAX` samples of about 200 bytes, in memory only: a process that
+An hour is `SAMPLES_MAX` samples of less than 1 KB, in memory only: a process that
 starts has none, and nothing is written anywhere.
 """
 

@@ -151,6 +151,11 @@ class StoreWatch:
         return (self._facts and self._facts.maxmemory) or 0
 
     @property
+    def facts(self) -> StoreFacts | None:
+        """What the store reported at the last check, None before the first."""
+        return self._facts
+
+    @property
     def durability(self) -> str:
         """One of always, everysec, degraded, replicated, none and unknown."""
         if self._facts is None:

@@ -75,7 +75,7 @@ class NativePublishing:
             try:
                 if many:
                     return await self._send(caller, requests, key, many=True)
-                return await self._publish_one(caller, requests[0], key)
+                return await self.publish_one(caller, requests[0], key)
             except Invalid as error:
                 raise error if many else wire.of_single_message(error) from None
 
@@ -121,9 +121,10 @@ class NativePublishing:
             raise TooLate(changed.state.value)
         return await self.schedule(request, caller)
 
-    async def _publish_one(
+    async def publish_one(
         self, caller: Caller, publish: PublishRequest, key: str | None
     ) -> Response:
+        """Publish the only message of a request; return the response."""
         if not publish.persist:
             sent_id = await self._publisher.send_ephemeral(caller, publish.message)
             sent = [[sent_id] * len(publish.to)]

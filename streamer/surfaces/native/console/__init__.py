@@ -1,0 +1,1 @@
+"""The console under ``/console``: a page for support, LiveOps and operators."""

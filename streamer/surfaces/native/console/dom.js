@@ -1,0 +1,137 @@
+/** Elements from values. Texts become text nodes and nothing else: there is no markup. */
+
+import { parts, visible } from "./text.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/**
+ * Create an element.
+ *
+ * @param {string} tag With classes: `p.note.bad`.
+ * @param {Record<string, any>} [properties] `onclick` and such are listeners; others are
+ *   attributes, of which `true` is an empty one and `false` none.
+ * @param {...any} children Nodes, strings of the console's own, arrays, or nothing.
+ */
+export function h(tag, properties = {}, ...children) {
+  const [name, ...classes] = tag.split(".");
+  return filled(document.createElement(name), classes, properties, children);
+}
+
+/** The same for SVG. */
+export function s(tag, properties = {}, ...children) {
+  const [name, ...classes] = tag.split(".");
+  return filled(document.createElementNS(SVG, name), classes, properties, children);
+}
+
+function filled(element, classes, properties, children) {
+  if (classes.length) element.setAttribute("class", classes.join(" "));
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value !== undefined && value !== null) {
+      element.setAttribute(name, String(value));
+    }
+  }
+  element.append(...children.flat(Infinity).filter((it) => it !== null && it !== undefined && it !== false));
+  return element;
+}
+
+/** A text that somebody else wrote: isolated, with its hidden characters visible. */
+export function foreign(value, tag = "bdi") {
+  const element = h(tag, { dir: "auto" });
+  for (const { text, code } of parts(value)) {
+    element.append(code ? h("span.hidden-char", { title: "hidden character" }, code) : text);
+  }
+  return element;
+}
+
+/** Replace the content of an element. */
+export function fill(element, ...children) {
+  element.replaceChildren(...children.flat(Infinity).filter((it) => it !== null && it !== undefined && it !== false));
+}
+
+/** A labelled field: `field("Title", input)`. */
+export function field(label, control, hint) {
+  return h("label.field", {}, h("span", {}, label), control, hint && h("small", {}, hint));
+}
+
+/** A table whose first row is `heads`; on narrow screens its rows are cards. */
+export function table(caption, heads, rows, empty) {
+  if (!rows.length) return h("p.empty", {}, empty);
+  return h(
+    "div.scroll",
+    {},
+    h(
+      "table",
+      {},
+      h("caption.away", {}, caption),
+      h("thead", {}, h("tr", {}, heads.map((it) => h("th", { scope: "col" }, it)))),
+      h(
+        "tbody",
+        {},
+        rows.map((cells) =>
+          h("tr", {}, cells.map((cell, i) => h("td", { "data-label": heads[i] }, cell ?? ""))),
+        ),
+      ),
+    ),
+  );
+}
+
+/**
+ * Ask before something that cannot be undone. Resolves with the form's data, or `null`.
+ *
+ * @param {string} title
+ * @param {any} content
+ * @param {string} verb What the button says.
+ */
+export function confirmed(title, content, verb, { dangerous = true } = {}) {
+  return new Promise((resolve) => {
+    const form = h(
+      "form",
+      { method: "dialog" },
+      h("h2", { id: "dialog-title" }, title),
+      content,
+      h(
+        "div.buttons",
+        {},
+        h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"),
+        h(dangerous ? "button.danger" : "button.primary", { type: "submit" }, verb),
+      ),
+    );
+    let data = null;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      data = new FormData(form);
+      dialog.close();
+    });
+    const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, form);
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      resolve(data);
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+const status = () => document.getElementById("status");
+
+/** Tell what has happened, also to who cannot see it. */
+export function tell(text, kind = "good") {
+  const line = h(`p.${kind}`, {}, visible(text));
+  status().append(line);
+  setTimeout(() => line.remove(), kind === "bad" ? 12_000 : 5_000);
+}
+
+/** Run what a button does; tell if it fails. Only once at a time. */
+export async function acting(button, action) {
+  if (button.disabled) return;
+  button.disabled = true;
+  try {
+    await action();
+  } catch (error) {
+    tell(error.message, "bad");
+  } finally {
+    button.disabled = false;
+  }
+}

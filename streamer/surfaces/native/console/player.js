@@ -1,0 +1,266 @@
+/** A player: the inbox as the player sees it, what has ended, topics and mutes; actions. */
+
+import { api, ofPlayer } from "./api.js";
+import { acting, confirmed, field, fill, foreign, h, table, tell } from "./dom.js";
+import { messageFields, messageOf, preview } from "./message.js";
+import { ago, clock, number, visible } from "./text.js";
+
+const REFRESH_MS = 5_000;
+
+export function player({ argument, may }) {
+  const input = h("input", { name: "player", required: true, value: argument, autocomplete: "off", spellcheck: "false", maxlength: 255 });
+  const search = h(
+    "form.search",
+    {
+      role: "search",
+      onsubmit(event) {
+        event.preventDefault();
+        location.hash = `#/player/${encodeURIComponent(input.value)}`;
+      },
+    },
+    h("label", {}, h("span.away", {}, "Player"), input),
+    h("button.primary", { type: "submit" }, "Look up"),
+  );
+  const place = h("div.page");
+  const element = h("div.page", {}, h("h1", {}, "Player"), search, place);
+  if (!argument) {
+    setTimeout(() => input.focus());
+    fill(place, h("p.empty", {}, "Type the name of a player, exactly as your backend writes it."));
+    return { element };
+  }
+  return { element, ...card(argument, place, may) };
+}
+
+function card(name, place, may) {
+  const failure = h("p.failure", { role: "alert", hidden: true });
+  const facts = h("dl.facts", { "aria-label": "The player" });
+  const inbox = h("section.card", { "aria-label": "Inbox" });
+  const entries = h("section.card", { "aria-label": "All entries" });
+  const groups = h("section.card", { "aria-label": "Topics and mutes" });
+  let stopped = false;
+  let timer;
+  let pages = 1;
+
+  const send = async (method, path, body) => {
+    await api.send(method, ofPlayer(name, path), body);
+    await refresh();
+  };
+
+  const act = (label, action, kind = "") => {
+    const button = h(kind ? `button.${kind}` : "button", { type: "button", onclick: () => acting(button, action) }, label);
+    return button;
+  };
+
+  async function compensate(title, start, verb) {
+    const reason = h("textarea", { name: "reason", required: true, maxlength: 500, rows: 2 }, start.reason ?? "");
+    const data = await confirmed(
+      title,
+      [
+        h("p.note", {}, "To ", foreign(name), ". It is stored in the inbox and pushed to open streams."),
+        messageFields(start),
+        field("Reason", reason, "Goes into the audit log, not to the player"),
+      ],
+      verb,
+      { dangerous: false },
+    );
+    if (!data) return;
+    await api.publish({ message: { to: { players: [name] }, ...messageOf(data) }, reason: data.get("reason") });
+    tell("Stored in the inbox.");
+    await refresh();
+  }
+
+  async function revoke() {
+    const data = await confirmed(
+      "Revoke all tokens?",
+      h("p", {}, "Streams of ", foreign(name), " end within 30 s, and the game has to get a new token from your backend."),
+      "Revoke tokens",
+    );
+    if (!data) return;
+    await send("DELETE", "tokens");
+    tell("All tokens issued so far are revoked.");
+  }
+
+  async function withdraw(it) {
+    const isOwn = !it.audience && !it.topic;
+    const data = await confirmed(
+      "Withdraw this notification?",
+      [preview(it), h("p", {}, isOwn ? "It disappears from the inbox and from open streams." : "It disappears from the inbox of this player only.")],
+      "Withdraw",
+    );
+    if (!data) return;
+    await send("DELETE", `notifications/${it.id}`);
+    tell("Withdrawn.");
+  }
+
+  async function receipt(it) {
+    const found = await api.get(ofPlayer(name, `notifications/${it.id}/receipt`));
+    const now = Date.now();
+    const row = (label, value) => value && [h("dt", {}, label), h("dd", {}, value)];
+    await confirmed(
+      "Receipt",
+      h(
+        "dl.receipt",
+        {},
+        row("Stored", clock(found.stored_at, now)),
+        row("Acknowledged", found.acknowledged ? "by a client of the player" : "not yet: no client has confirmed it"),
+        row("Read", found.read_at ? clock(found.read_at, now) : "not yet"),
+        row("Expires", found.expires_at && clock(found.expires_at, now)),
+        row("State", found.state),
+        row("Id", h("code", {}, it.id)),
+      ),
+      "Close",
+      { dangerous: false },
+    );
+  }
+
+  async function refresh() {
+    clearTimeout(timer);
+    try {
+      const [summary, all, page] = await Promise.all([
+        api.get(ofPlayer(name, "summary")),
+        api.get(ofPlayer(name, "entries")),
+        inboxPages(),
+      ]);
+      if (stopped) return;
+      failure.hidden = true;
+      show(summary, all.entries, page);
+    } catch (error) {
+      failure.textContent = `This is not current: ${error.message}`;
+      failure.hidden = false;
+    }
+    if (!stopped) timer = setTimeout(refresh, REFRESH_MS);
+  }
+
+  async function inboxPages() {
+    let found;
+    for (let i = 0; i < pages; i++) {
+      const page = await api.get(ofPlayer(name, "notifications"), { limit: 20, before: found?.next });
+      found = { ...page, notifications: [...(found?.notifications ?? []), ...page.notifications] };
+      if (!page.next) break;
+    }
+    return found;
+  }
+
+  let before = "";
+  function show(summary, all, page) {
+    // What has the focus is not taken away from who uses a keyboard.
+    const state = JSON.stringify([summary, all, page], (_, it) => (typeof it === "bigint" ? `${it}` : it));
+    if (state === before) return;
+    before = state;
+    const focused = document.activeElement?.dataset?.key;
+    const now = Date.now();
+    const fact = (label, value) => h("div", {}, h("dt", {}, label), h("dd", {}, value));
+    fill(
+      facts,
+      fact("Player", foreign(name)),
+      fact("Unread", number(summary.unread)),
+      fact("Topics", number(summary.topics.length)),
+      fact("Muted types", number(summary.muted_types.length)),
+    );
+    fill(
+      inbox,
+      h("h2", {}, "Inbox, as the player sees it"),
+      page.notifications.length === 0
+        ? h("p.empty", {}, "The inbox is empty. A wrong name looks the same: players exist once something is sent to them.")
+        : h("ol.inbox", {}, page.notifications.map((it) => item(it, now))),
+      h(
+        "div.buttons",
+        {},
+        page.next &&
+          act("Older", async () => {
+            pages++;
+            before = "";
+            await refresh();
+          }),
+        may("support") && summary.unread > 0 && act("Mark all as read", () => send("POST", "notifications/read", { all: true })),
+      ),
+    );
+    fill(
+      entries,
+      h("h2", {}, "Sent to this player, with what has ended"),
+      table(
+        "Entries",
+        ["Stored", "State", "Title", "Ends"],
+        all.map((it) => [
+          clock(it.stored_at, now),
+          h(`span.state.${it.state}`, {}, it.state),
+          foreign(it.notification.title ?? it.notification.type ?? ""),
+          it.expires_at ? ago(it.expires_at, now) : "",
+        ]),
+        "Nothing was sent to this player alone within the retention.",
+      ),
+    );
+    fill(
+      groups,
+      h("h2", {}, "Topics and mutes"),
+      table(
+        "Topics",
+        ["Topic", "Shown", ""],
+        summary.topics.map((it) => [
+          foreign(it.topic),
+          it.muted ? "muted" : "yes",
+          may("support") && act("Unsubscribe", () => send("DELETE", `topics/${encodeURIComponent(it.topic)}`)),
+        ]),
+        "Subscribed to no topic. Messages to everyone are in the inbox nevertheless.",
+      ),
+      summary.muted_types.length > 0 &&
+        h("p", {}, "Muted types, which are not stored for this player: ", summary.muted_types.map((it, i) => [i ? ", " : "", foreign(it)])),
+    );
+    if (focused) [...place.querySelectorAll("[data-key]")].find((it) => it.dataset.key === focused)?.focus();
+  }
+
+  function item(it, now) {
+    const isRead = !!it.read_at;
+    const from = it.topic ? ["topic ", foreign(it.topic)] : it.audience ? [visible(it.audience)] : null;
+    const keyed = (button, verb) => {
+      button.dataset.key = `${it.id} ${verb}`;
+      return button;
+    };
+    return h(
+      isRead ? "li.read" : "li",
+      {},
+      preview(it),
+      h(
+        "p.meta",
+        {},
+        h("time", { datetime: it.created_at, title: it.created_at }, `${clock(it.created_at, now)}, ${ago(it.created_at, now)}`),
+        h("span.tag", {}, isRead ? `read ${ago(it.read_at, now)}` : "unread"),
+        from && h("span.tag", {}, from),
+        it.expires_at && h("span.tag", {}, `expires ${ago(it.expires_at, now)}`),
+      ),
+      h(
+        "div.buttons",
+        {},
+        keyed(act("Receipt", () => receipt(it)), "receipt"),
+        may("support") &&
+          keyed(
+            isRead
+              ? act("Mark as unread", () => send("POST", "notifications/unread", { ids: [it.id] }))
+              : act("Mark as read", () => send("POST", "notifications/read", { ids: [it.id] })),
+            "mark",
+          ),
+        may("support") && keyed(act("Withdraw", () => withdraw(it)), "withdraw"),
+      ),
+    );
+  }
+
+  const actions =
+    may("support") &&
+    h(
+      "div.buttons.actions",
+      {},
+      act("Compensate", () => compensate("Compensate a player", {}, "Send"), "primary"),
+      act("Send a test", () =>
+        compensate("Send a test", { title: "Test", body: "Sent by support: please ignore it.", type: "test", reason: "test" }, "Send"),
+      ),
+      act("Revoke tokens", revoke, "danger"),
+    );
+  fill(place, failure, facts, actions, inbox, entries, groups);
+  void refresh();
+  return {
+    stop() {
+      stopped = true;
+      clearTimeout(timer);
+    },
+  };
+}

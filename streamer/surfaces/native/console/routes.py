@@ -1,0 +1,435 @@
+"""
+The console: its page, its sessions, and what the page asks the server for.
+
+Decides the role that each operation requires, the rights with which the service is
+called, and what is recorded of an action. A session is a cookie that scripts cannot
+read and that browsers send with requests of this site only; a request that changes
+something has to come from a page of this origin, too. What concerns inboxes, messages,
+schedules and campaigns is done by the handlers of the native operations, with a caller
+that has the rights of the one operation. Knows Starlette.
+
+Without a console key the paths do not exist.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from http.cookies import CookieError, SimpleCookie
+from importlib.resources import files
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ....contract.binding import Endpoints, Handler, bind
+from ....contract.client_files import ClientFiles
+from ....contract.operation import Operation
+from ....contract.responses import json_response, no_content
+from ....contract.static_file import StaticFile
+from ....core.access.rights import Caller
+from ....core.access.rights import Scope as Right
+from ....core.access.roles import Role
+from ....errors import Error, FieldError, Invalid
+from ....model import Log, Player
+from ....service.access.console_sessions import ConsoleSession, ConsoleSessions
+from ....service.inboxes.inbox import InboxOperations
+from ....service.inboxes.topics import TopicOperations
+from ....service.node.console_facts import ConsoleFacts
+from ....service.node.load_history import LoadHistory
+from ....service.node.request_context import note_player
+from ....store.access.apps import Apps
+from ....transports.web.requests import (
+    list_header_of,
+    require_origin,
+    single_header_of,
+)
+from ..campaigns.routes import NativeCampaigns
+from ..common import names, problems
+from ..inboxes.routes import NativeInboxes
+from ..publishing import wire as publish_wire
+from ..publishing.message_body import PublishRequest
+from ..publishing.routes import NativePublishing
+from ..topics.routes import NativeTopics
+from . import contract, wire
+
+__all__ = ["Audit", "Console", "ConsoleParts"]
+
+COOKIE: Final = "streamer_console"
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+_HEADERS: Final = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_SECRET: Final = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+_CLIENT: Final = b"../client/"
+
+_READ: Final[tuple[Right, ...]] = ("notifications:read",)
+_SEND: Final[tuple[Right, ...]] = ("notifications:send",)
+_BOTH: Final[tuple[Right, ...]] = (*_READ, *_SEND)
+_SCHEDULES: Final[tuple[Right, ...]] = ("schedules:write",)
+_CAMPAIGNS: Final[tuple[Right, ...]] = ("campaigns:read",)
+
+_encode: Final = msgspec.json.Encoder().encode
+
+Audit = Callable[[ConsoleSession, str, str, str], Awaitable[None]]
+"""
+Records an action: by whom, its name, its target, and the reason or "".
+"""
+
+
+class ConsoleParts(NamedTuple):
+    """What the console is built on."""
+
+    sessions: ConsoleSessions
+    facts: ConsoleFacts
+    history: LoadHistory
+    apps: Apps
+    inboxes: InboxOperations
+    topics: TopicOperations
+    audit: Audit
+    node: str
+
+
+class Console:
+    """
+    The console with its routes.
+
+    Args:
+        parts: Its services.
+        client: The modules of the web client, of which the page loads this version.
+        publishing: The native operations on messages and schedules.
+        inboxes: The native operations on inboxes.
+        topics: The native operations on topics.
+        campaigns: The native operations on campaigns.
+
+    """
+
+    def __init__(
+        self,
+        parts: ConsoleParts,
+        client: ClientFiles,
+        *,
+        publishing: NativePublishing,
+        inboxes: NativeInboxes,
+        topics: NativeTopics,
+        campaigns: NativeCampaigns,
+    ) -> None:
+        self._parts = parts
+        self._client = client
+        self._publishing = publishing
+        self._inboxes = inboxes
+        self._topics = topics
+        self._campaigns = campaigns
+        self._version = importlib.metadata.version("streamer-server")
+
+    def routes(self) -> list[BaseRoute]:
+        return [
+            *bind(
+                (operation, self._gated(self._file(operation, name)))
+                for name, operation in contract.FILES.items()
+            ),
+            *Endpoints(self._anybody, _refuse).bind((contract.LOGIN, self.log_in)),
+            *Endpoints(self._identify, _refuse).bind(*self._handlers()),
+        ]
+
+    def _handlers(self) -> list[tuple[Operation, Handler[ConsoleSession]]]:
+        publishing, inboxes = self._publishing, self._inboxes
+        topics, campaigns = self._topics, self._campaigns
+        return [
+            (contract.SESSION, self.session),
+            (contract.LOGOUT, self.log_out),
+            (contract.OVERVIEW, self.overview),
+            (contract.APP, self.app),
+            (contract.PAGE, _read(_READ, inboxes.page)),
+            (contract.RECEIPT, _read(_READ, inboxes.receipt)),
+            (contract.ENTRIES, self.entries),
+            (contract.PLAYER_SUMMARY, self.player),
+            (
+                contract.MARK_READ,
+                self._act("support", "mark-read", _SEND, inboxes.mark_read),
+            ),
+            (
+                contract.MARK_UNREAD,
+                self._act("support", "mark-unread", _SEND, inboxes.mark_unread),
+            ),
+            (
+                contract.WITHDRAW,
+                self._act("support", "withdraw", _BOTH, inboxes.delete),
+            ),
+            (
+                contract.REVOKE_TOKENS,
+                self._act("support", "revoke-tokens", (), self._revoke_tokens),
+            ),
+            (
+                contract.JOIN,
+                self._act("support", "join-topic", _SEND, topics.join_topic),
+            ),
+            (
+                contract.LEAVE,
+                self._act("support", "leave-topic", _SEND, topics.leave_topic),
+            ),
+            (contract.PUBLISH, self.publish),
+            (contract.AUDIENCE, self.audience),
+            (contract.SCHEDULES, _read(_SCHEDULES, publishing.schedules)),
+            (contract.SCHEDULE, _read(_SCHEDULES, publishing.schedule)),
+            (
+                contract.MOVE_SCHEDULE,
+                self._act(
+                    *("operator", "move-schedule"),
+                    *(_SCHEDULES, publishing.move_schedule),
+                ),
+            ),
+            (
+                contract.CANCEL_SCHEDULE,
+                self._act(
+                    *("operator", "cancel-schedule"),
+                    # That of a campaign's send, too.
+                    *((*_SCHEDULES, "campaigns:write"), publishing.cancel_schedule),
+                ),
+            ),
+            (contract.CAMPAIGNS, _read(_CAMPAIGNS, campaigns.campaigns)),
+            (contract.CAMPAIGN, _read(_CAMPAIGNS, campaigns.campaign)),
+        ]
+
+    # Sessions.
+
+    async def log_in(self, request: Request, _: None) -> Response:
+        # A foreign page must not log its visitor in with a key of its own.
+        require_origin(request, ())
+        body = await contract.LOGIN_BODY.read(request)
+        client = request.client.host if request.client else ""
+        secret, session = await self._parts.sessions.open(
+            body.key.strip(), client=client
+        )
+        await self._parts.audit(session, "log-in", "", "")
+        response = self._session_response(session)
+        # Without a Path, so that it is sent to /console/api below any prefix only.
+        cookie = f"{COOKIE}={secret}; HttpOnly; SameSite=Strict"
+        if (list_header_of(request, b"origin") or "").startswith("https:"):
+            cookie += "; Secure"
+        response.headers["Set-Cookie"] = cookie
+        return response
+
+    async def session(self, request: Request, session: ConsoleSession) -> Response:
+        return self._session_response(session)
+
+    async def log_out(self, request: Request, session: ConsoleSession) -> Response:
+        await self._parts.sessions.close(_secret_of(request))
+        await self._parts.audit(session, "log-out", "", "")
+        response = no_content()
+        response.headers["Set-Cookie"] = (
+            f"{COOKIE}=; HttpOnly; SameSite=Strict; Max-Age=0"
+        )
+        return response
+
+    # The pages.
+
+    async def overview(self, request: Request, session: ConsoleSession) -> Response:
+        parts, since = self._parts, request.query_params.get("since", "0")
+        if not (since.isascii() and since.isdecimal() and len(since) < 16):
+            raise Invalid(FieldError(("query", "since"), "must be Unix time in ms"))
+        nodes = await parts.facts.nodes()
+        own = parts.history.since(int(since))
+        return _json(
+            wire.encode_overview(
+                now_ms=int(time.time() * 1_000),
+                nodes=nodes,
+                samples={parts.node: own},
+                bounds=parts.history.bounds,
+                store=parts.facts.store(),
+                due=await parts.facts.due(session.app),
+            )
+        )
+
+    async def app(self, request: Request, session: ConsoleSession) -> Response:
+        facts = await self._parts.facts.of_app(session.app)
+        return _json(wire.encode_app(facts, now_ms=int(time.time() * 1_000)))
+
+    async def player(self, request: Request, session: ConsoleSession) -> Response:
+        player, caller = _player_of(request), session.caller(*_READ)
+        (unread,) = await self._parts.inboxes.unread_counts(caller, [player])
+        topics = await self._parts.topics.topics(caller, player)
+        muted = await self._parts.topics.muted_types(caller, player)
+        return _json(wire.encode_summary(player, unread, topics, muted))
+
+    async def entries(self, request: Request, session: ConsoleSession) -> Response:
+        player = _player_of(request)
+        entries = await self._parts.facts.entries(session.app, player)
+        return _json(wire.encode_entries(entries))
+
+    # Messages.
+
+    async def publish(self, request: Request, session: ConsoleSession) -> Response:
+        session.require("support")
+        body = await contract.PUBLISH_BODY.read(request)
+        publish = _only_message(session, bytes(body.message))
+        target = _target(publish.message.logs)
+        one_player = len(publish.to) == 1 and not publish.message.logs[0].is_audience
+        session.require("support" if one_player else "operator")
+        reason = body.reason or ""
+        if not (isinstance(reason, str) and reason.strip()) and one_player:
+            problem = "is required: it goes into the audit log"
+            raise Invalid(FieldError(("body", "reason"), problem))
+        caller = session.caller(*_SEND, *_SCHEDULES)
+        key = single_header_of(request, b"idempotency-key")
+        response = await self._publishing.publish_one(caller, publish, key)
+        await self._parts.audit(session, "publish", target, reason)
+        return _no_store(response)
+
+    async def audience(self, request: Request, session: ConsoleSession) -> Response:
+        session.require("operator")
+        body = await contract.AUDIENCE_BODY.read(request)
+        logs = _logs_of(session, body.to)
+        reached = await self._parts.facts.audience(session.app, logs)
+        per_s = None
+        if reached.players is not None and body.spread_s:
+            per_s = round(reached.players / body.spread_s, 2)
+        response = contract.AudienceResponse(
+            *(reached.players, reached.online, reached.nodes, 1),
+            *(body.spread_s, per_s),
+        )
+        return _json(_encode(response))
+
+    async def _revoke_tokens(self, request: Request, caller: Caller) -> Response:
+        await self._parts.apps.revoke_tokens(caller.app, _player_of(request))
+        return no_content()
+
+    # What is common to all of them.
+
+    def _act(
+        self,
+        role: Role,
+        action: str,
+        rights: tuple[Right, ...],
+        handler: Handler[Caller],
+    ) -> Handler[ConsoleSession]:
+        """Return a handler that requires a role and records the action."""
+
+        async def act(request: Request, session: ConsoleSession) -> Response:
+            session.require(role)
+            response = await handler(request, session.caller(*rights))
+            target = "/".join(map(str, request.path_params.values()))
+            await self._parts.audit(session, action, target, "")
+            return _no_store(response)
+
+        return act
+
+    async def _anybody(self, request: Request) -> None:
+        await self._require_to_exist()
+
+    async def _identify(self, request: Request) -> ConsoleSession:
+        await self._require_to_exist()
+        if request.method not in ("GET", "HEAD"):
+            require_origin(request, ())
+        session = await self._parts.sessions.find(_secret_of(request))
+        if player := request.path_params.get("player"):
+            note_player(Player(player))
+        return session
+
+    def _session_response(self, session: ConsoleSession) -> Response:
+        return _json(wire.encode_session(session, self._version))
+
+    async def _require_to_exist(self) -> None:
+        if not await self._parts.sessions.exists():
+            raise HTTPException(404)
+
+    def _gated(self, app: ASGIApp) -> ASGIApp:
+        """Return an application that does not exist while there is no console key."""
+
+        async def gated(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await self._require_to_exist()
+            except Error as error:
+                await _refuse(error, Request(scope))(scope, receive, send)
+                return
+            await app(scope, receive, send)
+
+        return gated
+
+    def _file(self, operation: Operation, name: str) -> StaticFile:
+        def read() -> bytes:
+            content = (files(__package__) / name).read_bytes()
+            version = f"{self._client.version}/".encode()
+            return content.replace(_CLIENT, _CLIENT + version)
+
+        return StaticFile(operation.responses[0].media, read, _HEADERS)
+
+
+def _refuse(error: Error, _: Request) -> Response:
+    return _no_store(problems.problem(error))
+
+
+def _read(rights: tuple[Right, ...], handler: Handler[Caller]) -> Handler[Any]:
+    """Return a handler for every role that calls a native one with these rights."""
+
+    async def read(request: Request, session: ConsoleSession) -> Response:
+        return _no_store(await handler(request, session.caller(*rights)))
+
+    return read
+
+
+def _secret_of(request: Request) -> str:
+    """Return the session's secret in the request, "" without one."""
+    try:
+        cookies = SimpleCookie("; ".join(request.headers.getlist("cookie")))
+    except CookieError:
+        return ""
+    return cookies[COOKIE].value if COOKIE in cookies else ""
+
+
+def _player_of(request: Request) -> Player:
+    return names.player_in_path(request.path_params["player"])
+
+
+def _only_message(session: ConsoleSession, message: bytes) -> PublishRequest:
+    requests, many = publish_wire.decode_publish(session.app, message)
+    if many:
+        raise Invalid(FieldError(("body", "message"), "must be a single message"))
+    return requests[0]
+
+
+def _logs_of(session: ConsoleSession, to: Any) -> list[Log]:
+    message = _encode({"to": to, "title": "-"})
+    return list(_only_message(session, message).message.logs)
+
+
+def _target(logs: Sequence[Log]) -> str:
+    """Return whom a message is for, in a few words."""
+    first = logs[0]
+    if first.is_audience:
+        return "everyone" if first.topic is None else f"topic {first.topic}"
+    return f"player {first.player}" if len(logs) == 1 else f"{len(logs)} players"
+
+
+def _json(body: bytes) -> Response:
+    return json_response(body, headers=_SECRET)
+
+
+def _no_store(response: Response) -> Response:
+    """Forbid caches and other sites to keep or read a response of a handler."""
+    names_set = {name.lower().encode() for name in _SECRET}
+    response.raw_headers[:] = [
+        *(it for it in response.raw_headers if it[0] not in names_set),
+        *((k.lower().encode(), v.encode()) for k, v in _SECRET.items()),
+    ]
+    return response
