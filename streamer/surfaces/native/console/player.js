@@ -195,7 +195,7 @@ function card(name, place, may) {
       h("h2", {}, "Topics and mutes"),
       table(
         "Topics",
-        ["Topic", "Shown", ""],
+        ["Topic", "Shown", "Action"],
         summary.topics.map((it) => [
           foreign(it.topic),
           it.muted ? "muted" : "yes",

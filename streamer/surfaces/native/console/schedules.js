@@ -47,7 +47,7 @@ export function schedules({ may }) {
       h("h2", {}, "Schedules"),
       table(
         "Schedules",
-        ["Due", "To", "Title", "Progress", ""],
+        ["Due", "To", "Title", "Progress", "Action"],
         page.schedules.map((it) => [
           h("time", { datetime: it.send_at, title: it.send_at }, ago(it.send_at, now), it.spread_s ? ` over ${duration(it.spread_s)}` : ""),
           recipients(it),
