@@ -138,7 +138,7 @@ class App:
             tasks.create_task(components.tickets.run(), name="tickets")
             tasks.create_task(components.key_uses.run(), name="key uses")
             tasks.create_task(components.store_watch.run(), name="store watch")
-            tasks.create_task(components.history.run(), name="history")
+            tasks.create_task(components.load_history.run(), name="history")
             if components.config.background:
                 tasks.create_task(components.scheduler.run(), name="scheduler")
 
@@ -325,7 +325,7 @@ def _console_parts(components: Components, topics: TopicOperations) -> ConsolePa
     return ConsoleParts(
         ConsoleSessions(redis, components.apps, components.key_uses),
         facts,
-        components.history,
+        components.load_history,
         components.apps,
         components.inboxes,
         topics,

@@ -174,7 +174,7 @@ class Components:
         if self.confirmed is not None:
             others.append(self.confirmed.redis)
         self.store_watch = StoreWatch(self.redis, config, faults=faults, others=others)
-        self.history = LoadHistory(self.counters, self.store_watch)
+        self.load_history = LoadHistory(self.counters, self.store_watch)
 
     def _streams(self) -> StreamComponents:
         config = self.config

@@ -485,7 +485,7 @@ async def test_the_overview_has_the_samples_of_this_process(
     login: Login, server: Server
 ) -> None:
     session = await login("viewer")
-    history = server.app._components.history
+    history = server.app._components.load_history
     await published(await login("support"), "ann")
     taken = history.take()
 
