@@ -145,7 +145,7 @@ class LoadHistory:
 
 def _lag_of(counters: Counters) -> Histogram | None:
     """Return the histogram of the event loop's lag, None if it is not measured."""
-    lag: Histogram | None = getattr(counters, "event_loop_lag_s", None)
+    lag: Histogram | None = getattr(counters, "loop_lag_s", None)
     return lag
 
 
