@@ -36,7 +36,7 @@ from ....core.access.rights import Caller
 from ....core.access.rights import Scope as Right
 from ....core.access.roles import Role
 from ....errors import Error, FieldError, Invalid
-from ....model import Log, Player
+from ....model import Log, Player, parse_player
 from ....service.access.console_sessions import ConsoleSession, ConsoleSessions
 from ....service.inboxes.inbox import InboxOperations
 from ....service.inboxes.topics import TopicOperations
@@ -342,8 +342,8 @@ class Console:
         if request.method not in ("GET", "HEAD"):
             require_origin(request, ())
         session = await self._parts.sessions.find(_secret_of(request))
-        if player := request.path_params.get("player"):
-            note_player(Player(player))
+        if player := parse_player(request.path_params.get("player", "")):
+            note_player(player)
         return session
 
     def _session_response(self, session: ConsoleSession) -> Response:
