@@ -319,6 +319,7 @@ def _console_parts(components: Components, topics: TopicOperations) -> ConsolePa
         components.quota_usage,
         components.quotas.limits,
         ReceiptStore(redis, components.log_settings),
+        components.timetable,
         components.catch_up.hub,
         components.store_watch,
     )

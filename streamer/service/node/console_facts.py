@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from ...core.quotas import QuotaLimits
+from ...core.schedule import Schedule
 from ...errors import NotFound
 from ...hub import Hub
 from ...model import App, Entry, Log, Player
@@ -21,10 +22,14 @@ from ...store.access.quotas import QuotaUsage
 from ...store.client.connection import RedisConnection
 from ...store.logs.receipts import Receipt, ReceiptStore
 from ...store.presence.leases import alive_nodes
-from ...store.scheduling.inspection import DueCounts, count_due
+from ...store.scheduling.inspection import DueCounts, count_due, first_due
+from ...store.scheduling.timetable import Timetable
 from .store_watch import StoreWatch
 
 __all__ = ["AppFacts", "Audience", "ConsoleFacts", "StoreState"]
+
+DUE_MAX: Final = 50
+"""Pending schedules that are shown, those that are due first."""
 
 ENTRIES_MAX: Final = 50
 """Entries of a player's log that are shown with those that have ended."""
@@ -75,6 +80,7 @@ class ConsoleFacts:
         usage: What apps have used of their quotas.
         limits: Returns the limits of an app, which raises StoreUnavailable.
         receipts: The receipts of logs.
+        timetable: The schedules.
         hub: The readers of this process.
         store_watch: Knows what the store reported.
         clock: Unix time in seconds.
@@ -88,6 +94,7 @@ class ConsoleFacts:
         usage: QuotaUsage,
         limits: Callable[[App], Any],
         receipts: ReceiptStore,
+        timetable: Timetable,
         hub: Hub,
         store_watch: StoreWatch,
         *,
@@ -98,6 +105,7 @@ class ConsoleFacts:
         self._usage = usage
         self._limits = limits
         self._receipts = receipts
+        self._timetable = timetable
         self._hub = hub
         self._store_watch = store_watch
         self._clock = clock
@@ -133,6 +141,13 @@ class ConsoleFacts:
         """Return how many schedules of an app are pending, and how many are late."""
         now_ms = int(self._clock() * 1_000)
         return await count_due(self._redis, app, now_ms=now_ms)
+
+    async def first_due(self, app: App) -> list[Schedule]:
+        """Return the schedules that are being sent, and those that are due first."""
+        refs = await first_due(self._redis, app, count=DUE_MAX)
+        schedules = await self._timetable.get_many(refs)
+        # One that is missing was sent long ago, or is damaged.
+        return [schedule for schedule in schedules if schedule is not None]
 
     async def entries(self, app: App, player: Player) -> list[tuple[Entry, Receipt]]:
         """Return the newest entries of a player's own log, with those that ended."""

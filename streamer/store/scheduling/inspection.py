@@ -17,7 +17,13 @@ from ..client.replies import Reply
 from ..keys import BUCKETS
 from .schedule_records import ScheduleRef, parse_member, parse_record, require_app
 
-__all__ = ["DueCounts", "Inspection", "count_due", "inspect_timetable"]
+__all__ = [
+    "DueCounts",
+    "Inspection",
+    "count_due",
+    "first_due",
+    "inspect_timetable",
+]
 
 FIRST: Final = 100
 """Schedules looked at of each app in each bucket, those that are due first."""
@@ -71,6 +77,39 @@ async def count_due(redis: RedisConnection, app: App, *, now_ms: int) -> DueCoun
     return DueCounts(
         sum(pending), sum(it.startswith(prefix) for it in members), sum(late)
     )
+
+
+async def first_due(
+    redis: RedisConnection, app: App, *, count: int
+) -> list[ScheduleRef]:
+    """
+    Return the schedules of an app that are being sent, and those that are due first.
+
+    At most `count` that are due; those that are being sent come before them.
+    O(buckets + count), in one packet. Keys and members that are damaged are left out.
+
+    Raises:
+        StoreUnavailable: The store cannot be read at present.
+
+    """
+    due = [redis.keys.due(bucket, app) for bucket in range(BUCKETS)]
+    sending = [redis.keys.sending(bucket) for bucket in range(BUCKETS)]
+    replies = await redis.call_many(
+        [
+            *(("ZRANGE", key, 0, count - 1, "WITHSCORES") for key in due),
+            *(("ZRANGE", key, 0, -1, "WITHSCORES") for key in sending),
+        ]
+    )
+    found: list[list[tuple[float, ScheduleRef]]] = [[], []]
+    for i, reply in enumerate(replies):
+        if _is_damaged(reply):
+            continue
+        for member, score in zip(reply[::2], reply[1::2], strict=True):
+            ref = parsed(parse_member, i % BUCKETS, member)
+            if not isinstance(ref, Exception) and ref.app == app:
+                found[i // BUCKETS].append((float(score), ref))
+    pending, sent = ([ref for _, ref in sorted(it)] for it in found)
+    return [*sent, *pending[:count]]
 
 
 def _is_damaged(reply: Reply) -> bool:

@@ -371,6 +371,8 @@ async def test_a_session_sees_and_changes_its_own_app_only(login: Login) -> None
     assert page["notifications"] == [] and entries["entries"] == []
     assert [withdrawn.status_code, cancelled.status_code] == [404, 404]
     assert (await there.get("/schedules"))["schedules"] == []
+    assert (await there.get("/due"))["schedules"] == []
+    assert [it["id"] for it in (await here.get("/due"))["schedules"]] == [schedule]
     assert (await there.get("/app"))["name"] != (await here.get("/app"))["name"]
     assert len((await here.get("/players/ann/notifications"))["notifications"]) == 1
 

@@ -166,7 +166,7 @@ test("an operator publishes to a topic after a dry run, and cancels a schedule",
   await open("schedules");
   await page.locator("tr", { hasText: "Later" }).getByRole("button", { name: "Cancel" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Cancel the schedule" }).click();
-  await page.locator("tr", { hasText: "Later" }).getByText("cancelled").waitFor(WAIT);
+  await page.getByLabel("All schedules").locator("tr", { hasText: "Later" }).getByText("cancelled").waitFor(WAIT);
   assert.deepEqual(faults, []);
 });
 

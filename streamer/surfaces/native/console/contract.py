@@ -193,6 +193,7 @@ PUBLISH: Final = _write("POST", "/messages", "publish")
 AUDIENCE: Final = _write("POST", "/audience", "audience")
 SCHEDULES: Final = _read("/schedules", "schedules")
 SCHEDULE: Final = _read("/schedules/{id}", "schedule")
+DUE: Final = _read("/due", "due")
 MOVE_SCHEDULE: Final = _write("PATCH", "/schedules/{id}", "moveSchedule")
 CANCEL_SCHEDULE: Final = _write("DELETE", "/schedules/{id}", "cancelSchedule")
 CAMPAIGNS: Final = _read("/campaigns", "campaigns")
@@ -212,6 +213,14 @@ CONSOLE: Final = Surface(
         *(LOGIN, SESSION, LOGOUT, OVERVIEW, APP),
         *(PAGE, RECEIPT, MARK_READ, MARK_UNREAD, WITHDRAW, ENTRIES, PLAYER_SUMMARY),
         *(REVOKE_TOKENS, JOIN, LEAVE, PUBLISH, AUDIENCE),
-        *(SCHEDULES, SCHEDULE, MOVE_SCHEDULE, CANCEL_SCHEDULE, CAMPAIGNS, CAMPAIGN),
+        *(
+            SCHEDULES,
+            SCHEDULE,
+            DUE,
+            MOVE_SCHEDULE,
+            CANCEL_SCHEDULE,
+            CAMPAIGNS,
+            CAMPAIGN,
+        ),
     ),
 )

@@ -55,6 +55,7 @@ from ..inboxes.routes import NativeInboxes
 from ..publishing import wire as publish_wire
 from ..publishing.message_body import PublishRequest
 from ..publishing.routes import NativePublishing
+from ..publishing.schedule_wire import encode_schedules
 from ..topics.routes import NativeTopics
 from . import contract, wire
 
@@ -191,6 +192,7 @@ class Console:
             (contract.PUBLISH, self.publish),
             (contract.AUDIENCE, self.audience),
             (contract.SCHEDULES, _read(_SCHEDULES, publishing.schedules)),
+            (contract.DUE, self.due),
             (contract.SCHEDULE, _read(_SCHEDULES, publishing.schedule)),
             (
                 contract.MOVE_SCHEDULE,
@@ -260,6 +262,10 @@ class Console:
                 due=await parts.facts.due(session.app),
             )
         )
+
+    async def due(self, request: Request, session: ConsoleSession) -> Response:
+        schedules = await self._parts.facts.first_due(session.app)
+        return _json(encode_schedules(schedules, more=False))
 
     async def app(self, request: Request, session: ConsoleSession) -> Response:
         facts = await self._parts.facts.of_app(session.app)

@@ -8,7 +8,8 @@ import { ago, duration, number } from "./text.js";
 const REFRESH_MS = 5_000;
 
 export function schedules({ may }) {
-  const list = h("section.card", { "aria-label": "Schedules" });
+  const due = h("section.card", { "aria-label": "Pending schedules" });
+  const list = h("section.card", { "aria-label": "All schedules" });
   const campaigns = h("section.card", { "aria-label": "Campaigns" });
   const failure = h("p.failure", { role: "alert", hidden: true });
   let stopped = false;
@@ -24,14 +25,15 @@ export function schedules({ may }) {
   async function refresh() {
     clearTimeout(timer);
     try {
-      const [page, found] = await Promise.all([
+      const [next, page, found] = await Promise.all([
+        api.get("due"),
         api.get("schedules", { limit: 20, after: after.at(-1) }),
         api.get("campaigns"),
       ]);
       if (stopped) return;
       failure.hidden = true;
-      const state = JSON.stringify([page, found], (_, it) => (typeof it === "bigint" ? `${it}` : it));
-      if (state !== before) show(page, found.campaigns);
+      const state = JSON.stringify([next, page, found], (_, it) => (typeof it === "bigint" ? `${it}` : it));
+      if (state !== before) show(next.schedules, page, found.campaigns);
       before = state;
     } catch (error) {
       failure.textContent = `This is not current: ${error.message}`;
@@ -40,35 +42,64 @@ export function schedules({ may }) {
     if (!stopped) timer = setTimeout(refresh, REFRESH_MS);
   }
 
-  function show(page, found) {
+  function show(next, page, found) {
     const now = Date.now();
+    const time = (it) =>
+      h("time", { datetime: it.send_at, title: it.send_at }, ago(it.send_at, now), it.spread_s ? ` over ${duration(it.spread_s)}` : "");
+    const title = (it) => foreign(it.notification.title ?? it.notification.type ?? "");
     fill(
-      list,
-      h("h2", {}, "Schedules"),
+      due,
+      h("h2", {}, "Sending and due next"),
       table(
-        "Schedules",
+        "Sending and due next",
         ["Due", "To", "Title", "Progress", "Action"],
-        page.schedules.map((it) => [
-          h("time", { datetime: it.send_at, title: it.send_at }, ago(it.send_at, now), it.spread_s ? ` over ${duration(it.spread_s)}` : ""),
+        next.map((it) => [
+          time(it),
           recipients(it),
-          foreign(it.notification.title ?? it.notification.type ?? ""),
+          title(it),
           progress(it),
           may("operator") && it.state === "pending" && h("div.buttons", {}, act("Move", () => move(it)), act("Cancel", () => cancel(it), "danger")),
         ]),
-        "No schedules. Publish with a time or a spread to make one.",
+        "Nothing is pending. Publish with a time or a spread to make a schedule.",
+      ),
+    );
+    fill(
+      list,
+      h("h2", {}, "All, oldest first"),
+      table(
+        "All schedules",
+        ["Due", "To", "Title", "State"],
+        page.schedules.map((it) => [time(it), recipients(it), title(it), progress(it)]),
+        "No schedules.",
       ),
       h(
         "div.buttons",
         {},
-        after.length > 0 && act("Newer", () => turn(after.slice(0, -1))),
-        page.next && act("Older", () => turn([...after, page.next])),
+        after.length > 0 && act("Back", () => turn(after.slice(0, -1))),
+        page.next && act("Next", () => turn([...after, page.next])),
       ),
     );
     fill(
       campaigns,
       h("h2", {}, "Campaigns"),
-      table("Campaigns", ["Campaign", "Name"], found.map((it) => [foreign(it.id), foreign(it.name)]), "No campaigns."),
+      table(
+        "Campaigns",
+        ["Campaign", "Name", "Numbers"],
+        found.map((it) => [foreign(it.id), foreign(it.name), numbers(it)]),
+        "No campaigns.",
+      ),
     );
+  }
+
+  // Counting the cards of all campaigns would be a request for each, every time.
+  function numbers(it) {
+    const place = h("span");
+    const button = act("Count", async () => {
+      const { cards, notifications } = await api.get(`campaigns/${encodeURIComponent(it.id)}`);
+      fill(place, `${number(cards)} cards, ${notifications.used} of ${notifications.limit} sends used`);
+    });
+    fill(place, button);
+    return place;
   }
 
   async function turn(places) {
@@ -95,7 +126,7 @@ export function schedules({ may }) {
 
   void refresh();
   return {
-    element: h("div.page", {}, h("h1", {}, "Schedules"), failure, list, campaigns),
+    element: h("div.page", {}, h("h1", {}, "Schedules"), failure, due, list, campaigns),
     stop() {
       stopped = true;
       clearTimeout(timer);
