@@ -213,14 +213,7 @@ CONSOLE: Final = Surface(
         *(LOGIN, SESSION, LOGOUT, OVERVIEW, APP),
         *(PAGE, RECEIPT, MARK_READ, MARK_UNREAD, WITHDRAW, ENTRIES, PLAYER_SUMMARY),
         *(REVOKE_TOKENS, JOIN, LEAVE, PUBLISH, AUDIENCE),
-        *(
-            SCHEDULES,
-            SCHEDULE,
-            DUE,
-            MOVE_SCHEDULE,
-            CANCEL_SCHEDULE,
-            CAMPAIGNS,
-            CAMPAIGN,
-        ),
+        *(SCHEDULES, SCHEDULE, DUE, MOVE_SCHEDULE, CANCEL_SCHEDULE),
+        *(CAMPAIGNS, CAMPAIGN),
     ),
 )
