@@ -10,7 +10,7 @@ async function load(name) {
   return import(`data:text/javascript,${encodeURIComponent(await readFile(url, "utf8"))}`);
 }
 
-const { ago, bytes, clock, duration, number, parts, visible, SHOWN_MAX } = await load("text");
+const { ago, bytes, clock, counted, duration, number, parts, visible, SHOWN_MAX } = await load("text");
 const { HOUR_MS, Known, SLOT_MS, percentile } = await load("series");
 
 test("characters that are hidden or turn the order are shown by their code", () => {
@@ -56,6 +56,7 @@ test("numbers, sizes, durations and times are short", () => {
   assert.deepEqual([0, 1023, 1536, 5 * 2 ** 30].map(bytes), ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]);
   assert.deepEqual([0.00123, 2.5, 59, 600, 12_000, null].map(duration), ["1.2 ms", "2.5 s", "59 s", "10 min", "3 h 20 min", "–"]);
   assert.deepEqual([10 * day - 500, 9 * day, 10 * day + 90_000].map((it) => ago(it, 10 * day)), ["now", "24 h ago", "in 2 min"]);
+  assert.deepEqual([counted(1, "card"), counted(2, "process", "processes")], ["1 card", "2 processes"]);
   assert.equal(ago("nonsense", 0), "–");
   const now = new Date(2026, 10, 29, 12, 0, 0).getTime();
   assert.equal(clock(now + 4_120, now), "12:00:04.120");

@@ -109,6 +109,7 @@ def trial_commands(keys: Keys) -> list[Command]:
         # Sorted sets.
         ("ZADD", zset, 1, "a", 2, "b"),
         ("ZCARD", zset),
+        ("ZCOUNT", zset, 0, 0),
         ("ZSCORE", zset, "a"),
         ("ZMSCORE", zset, "a"),
         ("ZRANGE", zset, 0, 0),

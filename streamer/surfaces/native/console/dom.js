@@ -77,6 +77,9 @@ export function table(caption, heads, rows, empty) {
   );
 }
 
+/** Show something until it is closed. */
+export const shown = (title, content) => confirmed(title, content, "Close", { dangerous: false, cancel: false });
+
 /**
  * Ask before something that cannot be undone. Resolves with the form's data, or `null`.
  *
@@ -84,7 +87,7 @@ export function table(caption, heads, rows, empty) {
  * @param {any} content
  * @param {string} verb What the button says.
  */
-export function confirmed(title, content, verb, { dangerous = true } = {}) {
+export function confirmed(title, content, verb, { dangerous = true, cancel = true } = {}) {
   return new Promise((resolve) => {
     const form = h(
       "form",
@@ -94,7 +97,7 @@ export function confirmed(title, content, verb, { dangerous = true } = {}) {
       h(
         "div.buttons",
         {},
-        h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"),
+        cancel && h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"),
         h(dangerous ? "button.danger" : "button.primary", { type: "submit" }, verb),
       ),
     );

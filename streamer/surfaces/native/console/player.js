@@ -1,7 +1,7 @@
 /** A player: the inbox as the player sees it, what has ended, topics and mutes; actions. */
 
 import { api, ofPlayer } from "./api.js";
-import { acting, confirmed, field, fill, foreign, h, table, tell } from "./dom.js";
+import { acting, confirmed, field, fill, foreign, h, shown, table, tell } from "./dom.js";
 import { messageFields, messageOf, preview } from "./message.js";
 import { ago, clock, number, visible } from "./text.js";
 
@@ -96,7 +96,7 @@ function card(name, place, may) {
     const found = await api.get(ofPlayer(name, `notifications/${it.id}/receipt`));
     const now = Date.now();
     const row = (label, value) => value && [h("dt", {}, label), h("dd", {}, value)];
-    await confirmed(
+    await shown(
       "Receipt",
       h(
         "dl.receipt",
@@ -108,8 +108,6 @@ function card(name, place, may) {
         row("State", found.state),
         row("Id", h("code", {}, it.id)),
       ),
-      "Close",
-      { dangerous: false },
     );
   }
 

@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { acting, confirmed, field, fill, foreign, h, tell } from "./dom.js";
 import { messageFields, messageOf, preview } from "./message.js";
-import { duration, number } from "./text.js";
+import { counted, duration, number } from "./text.js";
 
 export function publish() {
   const seen = h("div");
@@ -93,7 +93,7 @@ export function publish() {
     const wanted = values();
     const { kind, message, reason } = wanted;
     const to =
-      kind === "everyone" ? "everyone" : kind === "topic" ? ["the topic ", foreign(message.to.topic)] : `${number(message.to.players.length)} players`;
+      kind === "everyone" ? "everyone" : kind === "topic" ? ["the topic ", foreign(message.to.topic)] : counted(message.to.players.length, "player");
     const data = await confirmed(
       "Publish this?",
       [h("p", {}, "To ", to, message.send_at ? `, at ${new Date(message.send_at).toLocaleString("en")}` : "", "."), preview(message), await audience(wanted)],

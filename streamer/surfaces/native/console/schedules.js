@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { acting, confirmed, field, fill, foreign, h, table, tell } from "./dom.js";
 import { preview } from "./message.js";
-import { ago, duration, number } from "./text.js";
+import { ago, counted, duration, number } from "./text.js";
 
 const REFRESH_MS = 5_000;
 
@@ -96,7 +96,7 @@ export function schedules({ may }) {
     const place = h("span");
     const button = act("Count", async () => {
       const { cards, notifications } = await api.get(`campaigns/${encodeURIComponent(it.id)}`);
-      fill(place, `${number(cards)} cards, ${notifications.used} of ${notifications.limit} sends used`);
+      fill(place, `${counted(cards, "card")}, ${notifications.used} of ${notifications.limit} sends used`);
     });
     fill(place, button);
     return place;
@@ -139,7 +139,7 @@ function recipients(it) {
   if (typeof it.to === "string") return foreign(it.to);
   if (it.to?.everyone) return "everyone";
   if (it.to?.topic) return ["topic ", foreign(it.to.topic)];
-  return `${number(it.total)} players`;
+  return counted(it.total, "player");
 }
 
 function progress(it) {

@@ -56,6 +56,11 @@ export function number(value) {
   return Math.round(value).toLocaleString("en");
 }
 
+/** A number with its noun: `1 process`, `2 processes`. */
+export function counted(value, one, many = `${one}s`) {
+  return `${number(value)} ${value === 1 ? one : many}`;
+}
+
 /** @param {number} value */
 export function bytes(value) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
