@@ -285,8 +285,8 @@ class Keys:
         self.fence = f"{namespace}:fence"
         self.deployment = f"{namespace}:deployment"
         # A script takes several keys of one log.
-        self._cached_affixes = lru_cache(maxsize=4_096)(self._affixes)
-        self._cached_channel = lru_cache(maxsize=4_096)(self._channel)
+        self._cached_affixes = lru_cache(maxsize=4_096)(self.affixes)
+        self._cached_channel = lru_cache(maxsize=4_096)(self.channel_of)
 
     def inbox(self, log: Log) -> InboxKeys:
         """Return the six keys of a log."""
@@ -304,7 +304,12 @@ class Keys:
         """Return the first of a log's keys alone."""
         # Not cached: peeks take the state of every log in turn, and would evict the
         # logs that are used again soon.
-        return "state".join(self._affixes(log))
+        return "state".join(self.affixes(log))
+
+    def audience(self, log: Log) -> tuple[str, str, str]:
+        """Return the keys of an audience's log that its pages need, without scripts."""
+        head, tail = self._cached_affixes(log)
+        return f"{head}state{tail}", f"{head}log{tail}", f"{head}done{tail}"
 
     def tally(self, audience: Log) -> str:
         return "tally".join(self._cached_affixes(audience))
@@ -423,11 +428,13 @@ class Keys:
     def _tag(self, bucket: int) -> str:
         return f"{self.namespace}:{{{bucket}}}:"
 
-    def _channel(self, log: Log) -> str:
+    def channel_of(self, log: Log) -> str:
+        """Return the channel of a log. `channel` remembers it."""
         app, name = log
         return f"{self._channels}:{{{bucket_of(app, name)}}}:live:{app}:{name}"
 
-    def _affixes(self, log: Log) -> tuple[str, str]:
+    def affixes(self, log: Log) -> tuple[str, str]:
+        """Return what precedes the kind in the keys of a log, and what follows it."""
         app, name = log
         return self._tag(bucket_of(app, name)), f":{app}:{name}"
 

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from ...model import Log, new_epoch, new_tags
 from ..client.commands import PackedCall, Script, pack_args
-from ..keys import Keys
+from ..keys import InboxKeys, Keys
 from .entries import Draft, Once
 from .settings import LogSettings
 
@@ -141,9 +141,29 @@ class _Names(NamedTuple):
     length: int
 
 
+_KINDS: Final = (*(kind.encode() for kind in InboxKeys._fields), b"mutes")
+_COUNT: Final = pack_args(len(_KINDS))
+
+
 @lru_cache(maxsize=NAMES_MAX)
 def _names(keys: Keys, log: Log) -> _Names:
-    return _encode_names(keys, log, None, ())
+    """
+    Return what `_encode_names` does for a log without more keys, thrice as fast.
+
+    With many players most names are not cached. Nor are they worth a place in the
+    caches of `Keys` then.
+    """
+    head, tail = (part.encode() for part in keys.affixes(log))
+    size = len(head) + len(tail)
+    packed = [
+        b"$%d\r\n%b%b%b\r\n" % (size + len(kind), head, kind, tail) for kind in _KINDS
+    ]
+    channel = keys.channel_of(log).encode()
+    return _Names(
+        b"".join([_COUNT, *packed]),
+        b"$%d\r\n%b\r\n" % (len(channel), channel),
+        len(_KINDS) + 2,
+    )
 
 
 def _encode_names(
