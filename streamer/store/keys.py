@@ -65,8 +65,9 @@ ended (expired, withdrawn or replaced); what is not done is unread.
     Bitmap, one bit per offset from ``base`` on: 1 is done. ``base`` is a multiple of 8.
     Expires with the log.
 ``ns:{b}:reads:app:player`` hash
-    When entries were marked as read: offset -> time; ``<=N`` -> time at which all
-    entries up to offset N were.
+    When entries were marked as read: offset -> time; ``upto`` -> ``N:time`` for each of
+    the last hundred marks of all entries up to an offset N; ``floor``: the times of
+    lower offsets were deleted. Older versions wrote ``<=N`` -> time instead.
     Expires with the log.
 ``ns:{b}:ends:app:player`` zset
     Offset -> how the entry ends. A score of 9 or more is the time at which it will
@@ -92,8 +93,10 @@ Beside the log of a player:
 Beside the log of an audience:
 
 ``ns:{b}:tally:app:audience`` hash
-    How many players have read or acknowledged an entry: ``read <offset>``, ``acked
-    <offset>``. Expires with the log.
+    How many players have read or acknowledged entries: ``read <offset>``, ``acked
+    <offset>``. ``read <offset>+<size>`` counts for each entry of a block from an offset
+    on; the size is a power of two. ``floor``: what is below was deleted. Expires with
+    the log.
 
 Connections
 ===========

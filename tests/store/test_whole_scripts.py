@@ -282,7 +282,7 @@ async def mark_view_read(world: World) -> None:
 @case("view_mark", joined, "up to")
 async def mark_view_up_to(world: World) -> None:
     epoch = world.places[0].epoch
-    await world.views.mark_up_to(LOG, NEWS, 4, epoch=epoch, floor=1)
+    await world.views.mark_up_to(LOG, [(NEWS, 4, epoch, 1)])
 
 
 @case("view_mark", joined, "deleted")
@@ -319,7 +319,7 @@ async def count_inbox(world: World) -> None:
 
 @case("tally", joined)
 async def tally(world: World) -> None:
-    await world.views.count(NEWS, "read", [2, 3])
+    await world.views.count("read", [(NEWS, [range(2, 4)])])
 
 
 # Connections.

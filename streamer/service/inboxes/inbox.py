@@ -332,7 +332,8 @@ class InboxOperations:
             if offsets:
                 changed = True
                 by = 1 if change == "ids" else -1
-                await self._audiences.views.count(view.log, "read", offsets, by=by)
+                runs = [range(offset, offset + 1) for offset in offsets]
+                await self._audiences.views.count("read", [(view.log, runs)], by=by)
         if changed:
             views = await self._audiences.views_of(log)
         return unread_count(views, audiences), changed
@@ -347,7 +348,7 @@ class InboxOperations:
         Mark up to a position in each view, or up to its head; see `_change_marks`.
         """
         audiences = await self._audiences_with_entries(views)
-        changed = False
+        marks = []
         for view in views:
             audience = audiences.get(view.log)
             if audience is None or not view.unread(audience):
@@ -358,17 +359,12 @@ class InboxOperations:
             if position.epoch != audience.head.epoch:
                 continue
             offset = min(position.offset, audience.head.offset)
-            offsets = await self._audiences.views.mark_up_to(
-                log,
-                view.log,
-                offset,
-                epoch=audience.head.epoch,
-                floor=audience.floor,
-            )
-            if offsets:
-                changed = True
-                await self._audiences.views.count(view.log, "read", offsets)
+            marks.append((view.log, offset, audience.head.epoch, audience.floor))
+        runs = await self._audiences.views.mark_up_to(log, marks) if marks else []
+        changes = [(mark[0], of_log) for mark, of_log in zip(marks, runs, strict=True)]
+        changed = any(runs)
         if changed:
+            await self._audiences.views.count("read", changes)
             views = await self._audiences.views_of(log)
         return unread_count(views, audiences) if audiences else 0, changed
 

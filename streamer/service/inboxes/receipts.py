@@ -23,9 +23,6 @@ from .audiences import CursorLocation, PlayerAudiences
 
 __all__ = ["AudienceReceipt", "Receipt", "ReceiptOperations"]
 
-COUNTED_MAX = 1_000
-"""Entries that one acknowledgement counts; older ones are not counted."""
-
 
 class AudienceReceipt(NamedTuple):
     """The receipt of an audience's message, and the numbers of its players' marks."""
@@ -94,7 +91,7 @@ class ReceiptOperations:
         views = self._audiences.views
         acknowledged = await views.acknowledge(log, audience, position)
         if acknowledged:
-            await views.count(audience, "acked", acknowledged[-COUNTED_MAX:])
+            await views.count("acked", [(audience, [acknowledged])])
 
     async def of_player(
         self, caller: Caller, player: Player, notification_id: str

@@ -82,8 +82,11 @@ _READ_AFTER = Script(
         "_inbox",
     ),
 )
-_PAGE = Script("page", includes=("_whole", "_inbox", "_read_at"))
-_MARK = Script("mark", includes=("_announce", "_whole", "_inbox", "_marks"))
+_PAGE = Script("page", includes=("_whole", "_inbox", "_ranges", "_read_at"))
+_MARK = Script(
+    "mark",
+    includes=("_announce", "_whole", "_inbox", "_bits", "_ranges", "_marks"),
+)
 _MARK_UNREAD = Script(
     "mark_unread", includes=("_announce", "_whole", "_inbox", "_marks")
 )

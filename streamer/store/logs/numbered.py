@@ -20,7 +20,9 @@ __all__ = ["NumberedLists", "NumberedPage"]
 WALK_COUNT: Final = 100
 """Entries that `walk` reads at a time; each may have up to the maximum size."""
 
-_NUMBERED_PAGE: Final = Script("list", includes=("_whole", "_inbox", "_read_at"))
+_NUMBERED_PAGE: Final = Script(
+    "list", includes=("_whole", "_inbox", "_ranges", "_read_at")
+)
 _WHICH: Final = {None: "any", True: "read", False: "unread"}
 
 

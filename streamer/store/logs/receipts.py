@@ -26,7 +26,9 @@ __all__ = ["EndReason", "Receipt", "ReceiptStore"]
 _ACKNOWLEDGE: Final = Script(
     "acknowledge", includes=("_announce", "_whole", "_inbox", "_marks")
 )
-_RECEIPT: Final = Script("receipt", includes=("_whole", "_inbox", "_read_at"))
+_RECEIPT: Final = Script(
+    "receipt", includes=("_whole", "_inbox", "_ranges", "_read_at")
+)
 
 EndReason = Literal["", "expired", "withdrawn", "replaced"]
 

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, NamedTuple
 from ...core.streams.views import View
 from ...errors import Limit, LimitReached
 from ...model import App, Log, Position, audience_log, everyone_log
-from ..client.commands import KeyedCommand, Packed
+from ..client.commands import KeyedCommand, Packed, pack_args
 from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.damage import parsed
 from ..client.replies import ok
@@ -36,7 +36,9 @@ _LEAVE: Final = Script(
     "view_leave", includes=("_announce", "_whole", "_inbox", "_view")
 )
 _MUTE: Final = Script("view_mute", includes=("_announce", "_whole", "_inbox", "_view"))
-_MARK: Final = Script("view_mark", includes=("_announce", "_whole", "_inbox", "_view"))
+_MARK: Final = Script(
+    "view_mark", includes=("_announce", "_whole", "_inbox", "_bits", "_view")
+)
 _READ_AT: Final = Script("view_read_at")
 _FIND: Final = Script(
     "view_find",
@@ -52,15 +54,19 @@ _ACKNOWLEDGE: Final = Script(
 _TALLY: Final = Script("tally", includes=("_whole",))
 _COUNT: Final = Script("player_count", includes=("_whole", "_inbox"))
 
+RUNS_MAX: Final = 50
+"""Runs of offsets that one script counts."""
+
+_BLOCK_SIZES: Final = [2**n for n in range(1, 17)]
+"""The sizes of a tally's blocks of more than one entry, see ``lua/logs/tally.lua``."""
+
 Tally = Literal["read", "acked"]
 Change = Literal["ids", "unread", "deleted"]
 
 
 _EVERYONE: Final = everyone_log(App("")).audience.encode()
-_EVERYONE_FIELDS: Final = [
-    f"{field} {_EVERYONE.decode()}"
-    for field in ("in", "muted", "base", "done", "deleted")
-]
+_FIELDS: Final = ("in", "muted", "base", "done", "deleted")
+_EVERYONE_FIELDS: Final = [f"{field} {_EVERYONE.decode()}" for field in _FIELDS]
 _PEEK_VIEWS: Final = KeyedCommand("HMGET", "names", *_EVERYONE_FIELDS)
 _PEEK_TTL: Final = KeyedCommand("PTTL")
 
@@ -145,6 +151,57 @@ class Views:
         """
         key = self._keys.views(log)
         return [_PEEK_VIEWS.on(key), _PEEK_TTL.on(key)]
+
+    def topics_in(self, log: Log, fields: Sequence[Any]) -> list[Log]:
+        """Return the logs of a player's topics, from the first reply to `peek`."""
+        names = fields[0]
+        if names is None or names == _EVERYONE:
+            return []
+        return [
+            audience_log(log.app, name.decode())
+            for name in names.split()
+            if name != _EVERYONE
+        ]
+
+    def topics_command(self, log: Log, topics: Sequence[Log]) -> Packed:
+        """Return the command for a player's views of topics."""
+        head = b"*%d\r\n" % (2 + len(_FIELDS) * len(topics))
+        key = pack_args("HMGET", self._keys.views(log))
+        return b"".join([head, key, *map(_packed_fields, topics)])
+
+    def parse_with_topics(
+        self,
+        log: Log,
+        replies: Sequence[Any],
+        topics: Sequence[Log],
+        of_topics: Sequence[Any],
+    ) -> PlayerViews | None:
+        """
+        Return a player's views, or None if the script has to read them.
+
+        The fast path of `read_call` for players with topics.
+
+        Args:
+            log: The player's log.
+            replies: The replies to `peek`.
+            topics: The player's topics, see `topics_in`.
+            of_topics: The reply to `topics_command`, empty if there are none.
+
+        """
+        (names, *everyone), ttl_ms = replies
+        if names is None or 0 <= ttl_ms < self._settings.retention_ms:
+            return None
+        fields = {_EVERYONE: everyone}
+        for i, topic in enumerate(topics):
+            fields[topic.audience.encode()] = [*of_topics[5 * i : 5 * i + 5]]
+        views = []
+        for name in names.split():
+            joined, muted, base, done, deleted = fields[name]
+            # Otherwise the player has left the topic since the names were read.
+            if joined is not None:
+                marks = (int(base or 0), done or b"", deleted or b"")
+                views.append(_view(log, name, joined, muted is not None, *marks))
+        return PlayerViews(views, 0)
 
     def newcomer(self, position: Position) -> Newcomer:
         """Return how a new player joins everyone's log, at `position`."""
@@ -288,18 +345,37 @@ class Views:
         return [int(o) for o in await self._run(_MARK, log, args)]
 
     async def mark_up_to(
-        self, log: Log, audience: Log, offset: int, *, epoch: int, floor: int
-    ) -> list[int]:
-        """Mark all entries up to an offset as read; return the offsets that changed."""
-        args = (
-            audience.audience,
-            epoch,
-            floor,
-            self._keys.channel(log),
-            "upto",
-            offset,
-        )
-        return [int(o) for o in await self._run(_MARK, log, args)]
+        self, log: Log, marks: Sequence[tuple[Log, int, int, int]]
+    ) -> list[list[range]]:
+        """
+        Mark all entries of audiences up to an offset as read, in one packet.
+
+        Returns the runs of offsets that changed, for each audience. O(kept / 8) bytes
+        each.
+
+        Args:
+            log: The player's log.
+            marks: For each audience its log, the offset, and the log's epoch and floor.
+
+        """
+        keys = (self._keys.views(log), self._keys.inbox(log)[0])
+        channel = self._keys.channel(log)
+        calls = []
+        for audience, offset, epoch, floor in marks:
+            mark = (audience.audience, epoch, floor, channel, "upto", offset)
+            calls.append(
+                ScriptCall(_MARK, keys, (*self._settings.script_args(), *mark))
+            )
+        changed = []
+        for reply in await self._redis.run_many(calls):
+            bounds = [int(offset) for offset in ok(reply)]
+            changed.append(
+                [
+                    range(first, last + 1)
+                    for first, last in zip(bounds[::2], bounds[1::2], strict=True)
+                ]
+            )
+        return changed
 
     async def acknowledge(self, log: Log, audience: Log, position: Position) -> range:
         """
@@ -312,25 +388,48 @@ class Views:
         return range(0) if before < 0 else range(before + 1, position.offset + 1)
 
     async def count(
-        self, audience: Log, what: Tally, offsets: Sequence[int], *, by: int = 1
+        self,
+        what: Tally,
+        changes: Sequence[tuple[Log, Sequence[range]]],
+        *,
+        by: int = 1,
     ) -> None:
         """
         Add `by` to the number of players who have read or acknowledged entries.
 
-        The count is in another slot than the player's mark. A node that stops between
-        the two leaves it one too low.
+        The entries are runs of offsets in audiences' logs. O(log n) for a run of n. The
+        numbers are in other slots than the player's marks. A node that stops between
+        the two leaves them too low.
         """
-        keys = (self._keys.tally(audience), self._keys.inbox(audience).log)
-        args = (self._settings.retention_ms, what, by, *offsets)
-        await self._redis.run(_TALLY, keys, args)
+        waiting = [(audience, [*runs]) for audience, runs in changes if runs]
+        while waiting:
+            # In parts, so that no script holds the store for long.
+            calls = []
+            for audience, runs in waiting:
+                bounds = [n for run in runs[:RUNS_MAX] for n in (run[0], run[-1])]
+                keys = (self._keys.tally(audience), self._keys.inbox(audience).log)
+                args = (self._settings.retention_ms, what, by, *bounds)
+                calls.append(ScriptCall(_TALLY, keys, args))
+            for reply in await self._redis.run_many(calls):
+                ok(reply)
+            waiting = [
+                (audience, runs[RUNS_MAX:])
+                for audience, runs in waiting
+                if len(runs) > RUNS_MAX
+            ]
 
     async def counts(self, audience: Log, offset: int) -> tuple[int, int]:
         """Return how many players have read an entry, and how many acknowledged it."""
-        counts = await self._redis.call(
-            "HMGET", self._keys.tally(audience), f"read {offset}", f"acked {offset}"
+        blocks = [str(offset)]
+        blocks += [f"{offset - offset % size}+{size}" for size in _BLOCK_SIZES]
+        numbers = await self._redis.call(
+            "HMGET",
+            self._keys.tally(audience),
+            *(f"read {block}" for block in blocks),
+            *(f"acked {block}" for block in blocks),
         )
-        read, acked = (int(count or 0) for count in counts)
-        return read, acked
+        read, acked = numbers[: len(blocks)], numbers[len(blocks) :]
+        return sum(int(n or 0) for n in read), sum(int(n or 0) for n in acked)
 
     async def acked_offset(self, log: Log, audience: Log, epoch: int) -> int:
         """Return the highest offset of an audience's log that a client acknowledged."""
@@ -349,6 +448,33 @@ class Views:
             for audience, offsets in requests
         ]
         return [ok(reply) for reply in await self._redis.run_many(calls, write=False)]
+
+    async def marks_of(
+        self, log: Log, marked: Sequence[tuple[Log, Sequence[int]]]
+    ) -> dict[tuple[Log, int], int]:
+        """
+        Return what `read_at_ms` does, by audience and offset, in one plain command.
+
+        The fast path of `read_at_ms`, which runs a script for each audience.
+        """
+        if not marked:
+            return {}
+        fields = [f"upto {audience.audience}" for audience, _ in marked]
+        fields += [
+            f"read {audience.audience} {offset}"
+            for audience, offsets in marked
+            for offset in offsets
+        ]
+        reply = await self._redis.call("HMGET", self._keys.views(log), *fields)
+        ranges, own = reply[: len(marked)], iter(reply[len(marked) :])
+        times = {}
+        for (audience, offsets), upto in zip(marked, ranges, strict=True):
+            marks = [mark.split(b":") for mark in (upto or b"").split()]
+            for offset, ms in zip(offsets, own, strict=False):
+                # Each range is longer than the one before it.
+                covering = (at for last, at in marks if int(last) >= offset)
+                times[audience, offset] = int(ms or next(covering, 0))
+        return times
 
     async def _run(self, script: Script, log: Log, args: Sequence[str | int]) -> Any:
         keys = (self._keys.views(log), self._keys.inbox(log)[0])
@@ -374,6 +500,14 @@ def _player_count(log: Log, reply: list[Any]) -> PlayerCount:
     )
 
 
+@lru_cache(maxsize=4096)
+def _packed_fields(topic: Log) -> Packed:
+    return pack_args(*(f"{field} {topic.audience}" for field in _FIELDS))
+
+
+_NOTHING: Final[frozenset[int]] = frozenset()
+
+
 # Players who are new since the last message to everyone joined at the same position.
 @lru_cache(maxsize=1024)
 def _position(text: bytes) -> Position:
@@ -395,5 +529,5 @@ def _view(
         base,
         done,
         bool(muted),
-        frozenset(map(int, deleted.split())),
+        frozenset(map(int, deleted.split())) if deleted else _NOTHING,
     )

@@ -38,7 +38,7 @@ from streamer.store.logs.inbox import (
 from streamer.store.logs.mutes import Mutes
 from streamer.store.logs.settings import LogSettings
 
-from ...clock import NOON_US
+from ...clock import NOON_US, Clock
 from ...conftest import Until
 from ..recording import RecordingHandler
 
@@ -847,3 +847,25 @@ async def test_the_last_page_is_followed_by_nothing(inbox: Inbox, log: Log) -> N
     for count, follows in ((39, True), (40, False), (41, False)):
         page = await inbox.page(log, count=count)
         assert (page.following is not None) is follows
+
+
+async def test_range_marks_of_an_older_version_are_understood_and_kept(
+    redis: RedisConnection, log: Log, clock: Clock
+) -> None:
+    inbox = Inbox(redis, LogSettings(clock_us=clock))
+    places = (await inbox.append(log, [b"1"] * 6)).stored
+    await inbox.mark_up_to(log, places[2])
+    first_ms, reads = clock.now_ms, keys_of().inbox(log).reads
+    # One field for each mark.
+    await redis.call("DEL", reads, write=True)
+    await redis.call("HSET", reads, "<=3", str(first_ms), write=True)
+    clock.now_ms += 1_000
+
+    before = await inbox.page(log, count=6)
+    await inbox.mark_all(log)
+    after = await inbox.page(log, count=6)
+
+    times = [found.read_at_ms for found in before.entries or ()]
+    assert times == [0, 0, 0, first_ms, first_ms, first_ms]
+    times = [found.read_at_ms for found in after.entries or ()]
+    assert times == [clock.now_ms] * 3 + [first_ms] * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from streamer.store.logs.views import (
     Change,
     FoundOffsets,
     PlayerCount,
+    Tally,
     Views,
 )
 
@@ -133,7 +135,7 @@ async def test_leaving_deletes_the_marks(views: Views, log: Log) -> None:
     for audience in (EVERYONE, NEWS):
         await views.join(log, audience, ZERO)
         await views.change(log, audience, "deleted", [1, 2], epoch=1, floor=1)
-    await views.mark_up_to(log, NEWS, 9, epoch=1, floor=1)
+    await views.mark_up_to(log, [(NEWS, 9, 1, 1)])
     await views.mute(log, NEWS, muted=True)
 
     assert await views.leave(log, NEWS)
@@ -206,7 +208,7 @@ async def test_marks_of_a_lost_log_do_not_count(
 ) -> None:
     await views.join(log, NEWS, Position(1, 5, 5, 5))
     await views.change(log, NEWS, "deleted", [8], epoch=1, floor=1)
-    await views.mark_up_to(log, NEWS, 20, epoch=1, floor=1)
+    await views.mark_up_to(log, [(NEWS, 20, 1, 1)])
     clock.now_ms += 5
 
     assert await views.change(log, NEWS, "ids", [2], epoch=2, floor=1) == [2]
@@ -223,7 +225,7 @@ async def test_joining_before_the_first_message_keeps_the_position(
 ) -> None:
     await views.join(log, NEWS, ZERO)
 
-    assert await views.mark_up_to(log, NEWS, 2, epoch=4, floor=1) == [1, 2]
+    assert await views.mark_up_to(log, [(NEWS, 2, 4, 1)]) == [[range(1, 3)]]
 
     (view,) = await found(views, log)
     assert view.joined == Position(4, 0, 0, 0)
@@ -431,7 +433,8 @@ async def walk(url: str, first: int, joined: int, todo: list[Any]) -> None:
                 head += what
             elif name == "upto":
                 last = min(first + what, head)
-                changed = await views.mark_up_to(log, NEWS, last, epoch=1, floor=floor)
+                (runs,) = await views.mark_up_to(log, [(NEWS, last, 1, floor)])
+                changed = [offset for run in runs for offset in run]
                 assert changed == model.mark_up_to(last, floor, clock.now_ms)
             else:
                 # The caller has found the entries before.
@@ -513,3 +516,53 @@ async def test_a_deletion_is_announced_and_a_mark_here_is_not(
     await until(lambda: recorder.counted == [log])
     running.cancel()
     await asyncio.wait([running])
+
+
+RUNS = st.lists(
+    st.tuples(
+        st.integers(1, 40), st.integers(0, 40), st.sampled_from([-1, 1]), st.booleans()
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(first=st.sampled_from([0, 65_500, 2**32 - 90]), changes=RUNS)
+async def test_a_tally_counts_each_entry_of_a_run(
+    views: Views, first: int, changes: list[tuple[int, int, int, bool]]
+) -> None:
+    audience = topic_log(APP, Topic(f"tally-{next(_players)}"))
+    counted = {"read": Counter[int](), "acked": Counter[int]()}
+    for begin, length, by, is_read in changes:
+        what: Tally = "read" if is_read else "acked"
+        run = range(first + begin, first + begin + length)
+        await views.count(what, [(audience, [run] if run else [])], by=by)
+        for offset in run:
+            counted[what][offset] += by
+
+    for offset in range(first + 1, first + 82):
+        expected = counted["read"][offset], counted["acked"][offset]
+        assert await views.counts(audience, offset) == expected
+
+
+async def test_a_tally_forgets_what_has_left_the_log(
+    views: Views, inbox: Inbox, redis: RedisConnection, clock: Clock
+) -> None:
+    small = Inbox(redis, LogSettings(clock_us=clock, entries_max=10))
+    audience = topic_log(APP, Topic("forgets"))
+    await small.append(audience, [FRAGMENT] * 600)
+    for offset in range(1, 601):
+        await views.count("read", [(audience, [range(offset, offset + 1)])])
+        await views.count("acked", [(audience, [range(offset, 601)])])
+    key = keys_of().tally(audience)
+    for _ in range(4):
+        await views.count("read", [(audience, [range(600, 601)])])
+
+    assert int(await redis.call("HLEN", key)) < 1_000
+    assert await views.counts(audience, 600) == (5, 600)
+    assert await views.counts(audience, 592) == (1, 592)

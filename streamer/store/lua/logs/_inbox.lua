@@ -57,7 +57,7 @@ end
 -- then the keys `ends` and `collapse` do not exist, and no entry has to be checked.
 local function read_state(inbox)
   local f = redis.call('HMGET', inbox.state, 'epoch', 'head', 'at_us', 'tag', 'base',
-    'marks', 'ended', 'ends_at')
+    'marks', 'ended', 'ends_at', 'range')
   return {
     epoch = f[1] and tonumber(f[1]) or 0,
     head = tonumber(f[2] or 0),
@@ -67,6 +67,7 @@ local function read_state(inbox)
     marks = tonumber(f[6] or 0),
     ended = f[7] and tonumber(f[7]),
     ends_at = f[8] and tonumber(f[8]),
+    range = tonumber(f[9] or 0),
   }
 end
 

@@ -1,15 +1,18 @@
 -- Changing read marks. Include after _announce.lua and _inbox.lua.
 --
--- Commands  HDEL HINCRBY HKEYS HLEN PEXPIRE PTTL
+-- Commands  HDEL HGET HINCRBY HLEN HSET PEXPIRE PTTL
 
--- Delete the marks of entries that have left the log.
+-- Delete the marks of entries that have left the log, at most TRIMMED_MAX at a time.
+local TRIMMED_MAX, TRIMMED_BELOW_MAX = 1000, 20000
 local function trim_reads(inbox, state, floor)
   if redis.call('HLEN', inbox.reads) <= state.head - floor + 1 + GONE_MAX then return end
-  for _, name in ipairs(redis.call('HKEYS', inbox.reads)) do
-    if tonumber(string.match(name, '%d+')) < floor then
-      redis.pcall('HDEL', inbox.reads, name)
-    end
-  end
+  local from = tonumber(redis.call('HGET', inbox.reads, 'floor') or 1)
+  from = math.max(from, floor - TRIMMED_BELOW_MAX)
+  local names, upto = {}, math.min(floor, from + TRIMMED_MAX)
+  for offset = from, upto - 1 do names[#names + 1] = int(offset) end
+  if #names == 0 then return end
+  redis.pcall('HDEL', inbox.reads, unpack(names))
+  redis.pcall('HSET', inbox.reads, 'floor', int(upto))
 end
 
 -- Count a change of marks and announce it.

@@ -1,6 +1,6 @@
--- When entries were read. Include after _inbox.lua.
+-- When entries were read. Include after _inbox.lua and _ranges.lua.
 --
--- Commands  GET HGET HGETALL HMGET
+-- Commands  GET HGET HMGET
 
 -- Returns three functions: whether an offset is done; the time of its read mark in ms, 0
 -- for none; and the same for a list of offsets, an empty list if none has a mark. The first
@@ -20,19 +20,11 @@ local function read_marks(inbox, state)
   -- each later range is longer. Times do not help, since clocks can be set back.
   local ranges = nil
   local function range_read_at(offset)
-    if not ranges then
-      ranges = {}
-      local all = redis.call('HGETALL', inbox.reads)
-      for i = 1, #all, 2 do
-        local upto = string.match(all[i], '^<=(%d+)$')
-        if upto then ranges[#ranges + 1] = { tonumber(upto), tonumber(all[i + 1]) } end
-      end
-    end
-    local first = nil
+    ranges = ranges or range_marks(inbox.reads, state.range)
     for _, range in ipairs(ranges) do
-      if range[1] >= offset and (not first or range[1] < first[1]) then first = range end
+      if range[1] >= offset then return range[2] end
     end
-    return first and first[2] or 0
+    return 0
   end
 
   local function read_at(offset)

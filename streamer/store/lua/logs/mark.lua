@@ -8,7 +8,7 @@
 --       time, offset, tag of each, or "up_to" and epoch, time, offset, tag, or "all"
 -- Returns unread entries in all logs, entries newly marked in this one, version of the marks.
 --
--- Commands  GETBIT HGET HSET
+-- Commands  GETRANGE HSET
 
 local channel, body, elsewhere = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local force, mode = ARGV[6] == '1', ARGV[7]
@@ -17,24 +17,30 @@ local FIRST = 8
 local inbox, state, floor = open_inbox(1)
 local before = count_unread(inbox, state, floor)
 
--- `range` is the highest offset up to which all entries were marked at once. Entries below
--- it that are not done were marked as unread since, and get a time of their own.
-local function keep_own_times(range, offset)
-  for again = math.max(floor, state.base), math.min(range, offset) do
-    if redis.call('GETBIT', inbox.done, int(again - state.base)) == 0 then
-      redis.call('HSET', inbox.reads, int(again), int(NOW_MS))
-    end
-  end
+-- Entries below `state.range`, up to which all entries were marked at once, that are not
+-- done were marked as unread since, and get a time of their own.
+local function keep_own_times(offset)
+  local from, last = math.max(floor, state.base), math.min(state.range, offset)
+  if from > last then return end
+  local bits = redis.call('GETRANGE', inbox.done, 0, int(math.floor((last - state.base) / 8)))
+  local runs = zero_runs(bits, state.base, from, last)
+  set_each(inbox.reads, '', runs, last, int(NOW_MS))
 end
 
+-- O(marked again), and O(kept / 8) bytes: whole bytes of the bitmap are dropped.
 local function mark_up_to(offset)
-  local range = tonumber(redis.call('HGET', inbox.state, 'range') or 0)
-  keep_own_times(range, offset)
+  keep_own_times(offset)
   rebase(inbox, state, offset + 1)
   for done = math.max(state.base, 1), offset do set_done(inbox, state, done) end
   -- A mark that changes nothing is not stored, so each later range is longer.
-  if offset > range and count_unread(inbox, state, floor) < before then
-    redis.call('HSET', inbox.reads, '<=' .. int(offset), int(NOW_MS))
+  if offset > state.range and count_unread(inbox, state, floor) < before then
+    local words = {}
+    for _, range in ipairs(range_marks(inbox.reads, state.range)) do
+      words[#words + 1] = int(range[1]) .. ':' .. int(range[2])
+    end
+    words[#words + 1] = int(offset) .. ':' .. int(NOW_MS)
+    local first = math.max(1, #words - RANGES_MAX + 1)
+    redis.call('HSET', inbox.reads, 'upto', table.concat(words, ' ', first))
     redis.call('HSET', inbox.state, 'range', int(offset))
   end
 end

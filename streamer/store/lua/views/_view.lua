@@ -10,6 +10,7 @@
 --   deleted <name>  offsets that the player has deleted
 --   read <name> <o> time in ms at which offset o was marked as read
 --   upto <name>     "o:ms" for each mark of all entries up to o
+--   floor <name>    lower offsets have no time of their own any more
 --   acked <name>    epoch and the highest offset that a client has acknowledged
 --
 -- Commands  HINCRBY PERSIST PEXPIRE PTTL

@@ -6,10 +6,12 @@
 --
 -- KEYS  views, state
 -- ARGV  retention in ms, clock, name of the audience, epoch and lowest offset of its log,
---       channel of the player's streams; then "ids", "unread" or "deleted" and offsets, or "upto" and an offset
--- Returns the offsets that changed.
+--       channel of the player's streams; then "ids", "unread" or "deleted" and offsets, or
+--       "upto" and an offset
+-- Returns the offsets that changed; for "upto" the runs of them, the first and the last
+-- offset of each. O(offsets), and O(kept / 8) bytes.
 --
--- Commands  HDEL HGET HKEYS HLEN HMGET HSET
+-- Commands  HDEL HGET HKEYS HMGET HSET
 
 local views, name, epoch, floor = KEYS[1], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local channel, mode = ARGV[6], ARGV[7]
@@ -22,10 +24,25 @@ local base, done = tonumber(fields[2] or 0), fields[3] or ''
 local deleted = fields[4] or ''
 joined = tonumber(joined)
 
-local function forget(keep)
+-- Delete the times of entries that have left the log, or of a lost log, at most FORGOTTEN_MAX
+-- at a time: the player's hash is never searched.
+local FORGOTTEN_FROM, FORGOTTEN_MAX, FORGOTTEN_BELOW_MAX = 100, 1000, 20000
+local function forget_left()
+  local from = tonumber(redis.call('HGET', views, 'floor ' .. name) or joined + 1)
+  from = math.max(from, floor - FORGOTTEN_BELOW_MAX)
+  if floor - from < FORGOTTEN_FROM then return end
+  local names, upto = {}, math.min(floor, from + FORGOTTEN_MAX)
+  for offset = from, upto - 1 do names[#names + 1] = 'read ' .. name .. ' ' .. int(offset) end
+  redis.pcall('HDEL', views, unpack(names))
+  redis.pcall('HSET', views, 'floor ' .. name, int(upto))
+end
+local function forget_all()
+  local names = {}
   for _, field in ipairs(redis.call('HKEYS', views)) do
-    local of, offset = string.match(field, '^read (%S+) (%d+)$')
-    if of == name and not keep(tonumber(offset)) then redis.call('HDEL', views, field) end
+    if string.match(field, '^read (%S+) %d+$') == name then names[#names + 1] = field end
+  end
+  for i = 1, #names, 1000 do
+    redis.call('HDEL', views, unpack(names, i, math.min(i + 999, #names)))
   end
 end
 
@@ -33,15 +50,66 @@ if joined_epoch ~= epoch then
   -- The log was lost, and the marks belong to the old one; or it has no entries yet.
   if joined_epoch ~= '0' then
     joined, base, done, deleted = 0, 0, '', ''
-    redis.call('HDEL', views, 'upto ' .. name, 'acked ' .. name, 'deleted ' .. name)
-    forget(function() return false end)
+    redis.call('HDEL', views, 'upto ' .. name, 'acked ' .. name, 'deleted ' .. name,
+      'floor ' .. name)
+    forget_all()
   end
   redis.call('HSET', views, 'in ' .. name,
     table.concat({ epoch, '0', int(joined), '0' }, ' '))
 end
 
--- The bitmap has about a kilobyte, and is unpacked once.
-local bytes = { string.byte(done, 1, -1) }
+local changed, unread = {}, {}
+local first = math.max(floor, joined + 1)
+
+local function store_bits()
+  redis.call('HSET', views, 'base ' .. name, int(base), 'done ' .. name, done)
+end
+
+if mode == 'upto' then
+  local upto = tonumber(ARGV[8])
+  local runs = {}
+  if math.max(first, base) <= upto then
+    runs = zero_runs(done, base, math.max(first, base), upto)
+  end
+  if upto + 1 > base then
+    -- Whole bytes are dropped: what is below the bitmap is done.
+    local to = upto + 1 - (upto + 1) % 8
+    done, base = string.sub(done, (to - base) / 8 + 1), to
+    local kept = 2 ^ (8 - (upto + 1) % 8)
+    if kept < 256 then
+      done = string.char(256 - kept + (string.byte(done) or 0) % kept) .. string.sub(done, 2)
+    end
+  end
+  if #runs > 0 then
+    -- The last hundred marks are kept. Entries below the oldest of them were read at its
+    -- time at the latest.
+    local marks, highest = {}, 0
+    for mark in string.gmatch(redis.call('HGET', views, 'upto ' .. name) or '', '%S+') do
+      highest = tonumber(string.match(mark, '^%d+'))
+      if highest >= floor then marks[#marks + 1] = mark end
+    end
+    -- An entry that an earlier mark covers was marked as unread since. It gets a time of
+    -- its own, so that each mark reaches further than the one before it.
+    set_each(views, 'read ' .. name .. ' ', runs, highest, int(NOW_MS))
+    if upto > highest then marks[#marks + 1] = int(upto) .. ':' .. int(NOW_MS) end
+    if #marks > 100 then table.remove(marks, 1) end
+    redis.call('HSET', views, 'upto ' .. name, table.concat(marks, ' '))
+    count_change(KEYS[2])
+  end
+  store_bits()
+  forget_left()
+  for _, run in ipairs(runs) do
+    changed[#changed + 1] = int(run[1])
+    changed[#changed + 1] = int(run[2])
+  end
+  return with_refusal(changed)
+end
+
+-- In parts: string.byte returns at most a few thousand numbers.
+local bytes = {}
+for i = 1, #done, 200 do
+  for _, byte in ipairs({ string.byte(done, i, i + 199) }) do bytes[#bytes + 1] = byte end
+end
 local function bit_at(offset)
   local at = offset - base
   return math.floor(at / 8) + 1, 2 ^ (7 - at % 8)
@@ -67,72 +135,38 @@ local function rebase(offset)
   bytes, base = kept, math.max(to, 0)
 end
 
-local changed, unread = {}, {}
-local first = math.max(floor, joined + 1)
-
-if mode == 'upto' then
-  local upto = tonumber(ARGV[8])
-  for offset = math.max(first, base), upto do
-    if not is_done(offset) then changed[#changed + 1] = int(offset) end
-  end
-  if upto + 1 > base then
-    rebase(upto + 1)
-    for offset = base, upto do set(offset, true) end
-  end
-  if #changed > 0 then
-    -- The last hundred marks are kept. Entries below the oldest of them were read at its
-    -- time at the latest.
-    local marks, highest = {}, 0
-    for mark in string.gmatch(redis.call('HGET', views, 'upto ' .. name) or '', '%S+') do
-      highest = tonumber(string.match(mark, '^%d+'))
-      if highest >= floor then marks[#marks + 1] = mark end
+if floor - base >= 8192 then rebase(floor) end
+for i = 8, #ARGV do
+  local offset = tonumber(ARGV[i])
+  local read = 'read ' .. name .. ' ' .. ARGV[i]
+  if offset < first or list_has(deleted, ARGV[i]) then
+    -- Not visible to the player.
+  elseif mode == 'unread' then
+    if is_done(offset) then
+      if offset < base then rebase(offset) end
+      set(offset, false)
+      unread[#unread + 1] = read
+      changed[#changed + 1] = ARGV[i]
     end
-    -- An entry that an earlier mark covers was marked as unread since. It gets a time of
-    -- its own, so that each mark reaches further than the one before it.
-    for _, offset in ipairs(changed) do
-      if tonumber(offset) > highest then break end
-      redis.call('HSET', views, 'read ' .. name .. ' ' .. offset, int(NOW_MS))
+  else
+    if not is_done(offset) then
+      set(offset, true)
+      redis.call('HSET', views, read, int(NOW_MS))
+      if mode == 'ids' then changed[#changed + 1] = ARGV[i] end
     end
-    if upto > highest then marks[#marks + 1] = int(upto) .. ':' .. int(NOW_MS) end
-    if #marks > 100 then table.remove(marks, 1) end
-    redis.call('HSET', views, 'upto ' .. name, table.concat(marks, ' '))
-  end
-else
-  if floor - base >= 8192 then rebase(floor) end
-  for i = 8, #ARGV do
-    local offset = tonumber(ARGV[i])
-    local read = 'read ' .. name .. ' ' .. ARGV[i]
-    if offset < first or list_has(deleted, ARGV[i]) then
-      -- Not visible to the player.
-    elseif mode == 'unread' then
-      if is_done(offset) then
-        if offset < base then rebase(offset) end
-        set(offset, false)
-        unread[#unread + 1] = read
-        changed[#changed + 1] = ARGV[i]
-      end
-    else
-      if not is_done(offset) then
-        set(offset, true)
-        redis.call('HSET', views, read, int(NOW_MS))
-        if mode == 'ids' then changed[#changed + 1] = ARGV[i] end
-      end
-      if mode == 'deleted' then
-        deleted = deleted == '' and ARGV[i] or deleted .. ' ' .. ARGV[i]
-        changed[#changed + 1] = ARGV[i]
-      end
+    if mode == 'deleted' then
+      deleted = deleted == '' and ARGV[i] or deleted .. ' ' .. ARGV[i]
+      changed[#changed + 1] = ARGV[i]
     end
   end
-  if redis.call('HLEN', views) > 12000 then
-    forget(function(offset) return offset >= floor end)
+end
+forget_left()
+if mode == 'deleted' then
+  local kept = {}
+  for word in string.gmatch(deleted, '%d+') do
+    if tonumber(word) >= floor then kept[#kept + 1] = word end
   end
-  if mode == 'deleted' then
-    local kept = {}
-    for word in string.gmatch(deleted, '%d+') do
-      if tonumber(word) >= floor then kept[#kept + 1] = word end
-    end
-    redis.call('HSET', views, 'deleted ' .. name, table.concat(kept, ' '))
-  end
+  redis.call('HSET', views, 'deleted ' .. name, table.concat(kept, ' '))
 end
 
 -- string.char takes at most a few hundred arguments.
@@ -140,8 +174,8 @@ local packed = {}
 for i = 1, #bytes, 200 do
   packed[#packed + 1] = string.char(unpack(bytes, i, math.min(i + 199, #bytes)))
 end
-redis.call('HSET', views, 'base ' .. name, int(base), 'done ' .. name,
-  table.concat(packed))
+done = table.concat(packed)
+store_bits()
 -- After HSET, which would have to undo this.
 for _, read in ipairs(unread) do redis.call('HDEL', views, read) end
 -- For deleted entries the player's log gets control entries, which change the version.
