@@ -47,6 +47,8 @@ class _Scenarios(LazyGroup):
         "connect": "Open many streams, and hold them.",
         "publish": "Store notifications.",
         "page": "Read the first page of inboxes.",
+        "lists": "Read pages in other ways, compared with plain ones.",
+        "grow": "Publish and read where there is much, compared with little.",
         "mixed": "Publish and read pages while readers are connected.",
         "resume": "Let readers catch up on missed messages.",
         "storm": "Cut all readers off, and let them come back at once.",

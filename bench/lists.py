@@ -1,0 +1,14 @@
+"""Lists, of streamer alone: see `streamer.bench.scenarios.lists`."""
+
+from __future__ import annotations
+
+from streamer.bench.scenarios.lists import SCENARIO
+
+from .run.comparison import compare
+
+__all__ = ["PEERS", "SCENARIO"]
+
+PEERS = ("streamer",)
+
+if __name__ == "__main__":
+    compare(SCENARIO, PEERS)
