@@ -93,8 +93,9 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      trial (tries every command)
       server/        embedded (the private Valkey), directory, memory,
                      password, running, backup, server_binary
-      logs/          inbox, appending, entries, page_reads, numbered, receipts, views,
-                     mutes, trimming, settings
+      logs/          inbox, appending, entries, page_reads, shared_logs (of audiences,
+                     read without scripts), numbered, receipts, views, mutes, trimming,
+                     settings
       scheduling/    timetable, notices, firing, recipients, schedule_records,
                      inspection (for doctor), campaigns, registered_texts
       access/        apps, removal (of an app), tickets, short_lived, quotas, rates,
@@ -107,8 +108,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      stream), position_check (finds lost announcements), recounts
                      (numbers of unread that may be wrong), expiries (when entries
                      expire), poll_waiter, timer_wheel, probe, connection_log
-      inboxes/       inbox, merge (several logs, one inbox), search, numbered, receipts,
-                     topics, audiences
+      inboxes/       inbox, merge (several logs, one inbox), page_merge (one page of
+                     them), search, numbered, receipts, topics, audiences
       publishing/    publisher, drafts, idempotency
       scheduling/    schedules, planning, scheduler, sender, campaigns
       access/        authenticator, key_sets (keys of foreign issuers), key_uses (when
@@ -197,11 +198,36 @@ in this code is implemented twice. ``docs/decisions/0030`` has the rule.
         twin   lua/logs/append.lua, the general append
         test   tests/store/logs/test_inbox.py
         bench  bench/publish.py
-    First page: entries read beside the script
+    Page: entries read beside the script
         path   store.logs.inbox
         twin   lua/logs/page.lua
         test   tests/store/logs/test_page_reads.py
         bench  bench/page.py
+    State of an audience's log by plain commands
+        path   store.logs.shared_logs
+        twin   lua/logs/audience.lua
+        test   tests/service/inboxes/test_page_reads_twin.py
+        bench  bench/lists.py
+    Views of topics by plain commands
+        path   store.logs.views
+        twin   lua/views/views.lua
+        test   tests/service/inboxes/test_page_reads_twin.py
+        bench  bench/lists.py
+    Read times of a page by one command
+        path   store.logs.views
+        twin   lua/views/view_read_at.lua
+        test   tests/service/inboxes/test_page_reads_twin.py
+        bench  bench/lists.py
+    First match of a filter, remembered
+        path   service.inboxes.search
+        twin   the same search, without what was learned
+        test   tests/service/inboxes/test_page_reads_twin.py
+        bench  bench/lists.py
+    Names of a log's keys, encoded without caches
+        path   store.logs.appending
+        twin   store.keys
+        test   tests/store/logs/test_appending.py
+        bench  bench/grow.py
     Peek at a log instead of a read
         path   service.streams.position_check
         twin   service.streams.catch_up
@@ -212,11 +238,6 @@ in this code is implemented twice. ``docs/decisions/0030`` has the rule.
         twin   lua/views/views.lua
         test   tests/store/logs/test_views.py
         bench  bench/connect.py
-    Page of an app without a log for everyone
-        path   store.logs.page_reads
-        twin   the scripts of a page and of an audience
-        test   tests/store/logs/test_page_reads.py
-        bench  bench/page.py
     Commands encoded once
         path   store.client.commands
         twin   the same commands, encoded by each call

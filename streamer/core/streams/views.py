@@ -38,6 +38,10 @@ class Audience(NamedTuple):
     base: int
     ended: bytes
 
+    def has_ended(self, offset: int) -> bool:
+        """Whether the entry at an offset has ended."""
+        return offset < self.base or _bit(self.ended, self.base, offset)
+
 
 class View(NamedTuple):
     """
@@ -74,7 +78,7 @@ class View(NamedTuple):
 
     def is_done(self, offset: int) -> bool:
         """Whether the player has read or deleted the entry at an offset."""
-        return offset < self.base or bool(_bits(self.done, self.base, offset, offset))
+        return offset < self.base or _bit(self.done, self.base, offset)
 
     def unread(
         self, audience: Audience, *, first: int = 0, last: int = OFFSET_MAX
@@ -107,8 +111,16 @@ class View(NamedTuple):
         return last - first + 1 - hidden.bit_count()
 
 
+def _bit(bitmap: bytes, base: int, offset: int) -> bool:
+    """Return the bit of an offset, which is not below `base`."""
+    byte, bit = divmod(offset - base, 8)
+    return byte < len(bitmap) and bool(bitmap[byte] >> (7 - bit) & 1)
+
+
 def _bits(bitmap: bytes, base: int, first: int, last: int) -> int:
     """Return the bits of offsets `first` to `last` as a number; `last` is bit 0."""
+    if not bitmap:
+        return 0
     bits_after = len(bitmap) * 8 - 1 - (last - base)
     number = int.from_bytes(bitmap)
     number = number >> bits_after if bits_after >= 0 else number << -bits_after

@@ -103,6 +103,9 @@ def _unread_count(
     audiences: dict[Log, Audience] = {}
     for view in views:
         audience = read[view.log]
+        # Pages do not count what is in a damaged log, either.
+        if isinstance(audience, ResponseError):
+            continue
         if isinstance(audience, Exception):
             return audience
         audiences[view.log] = audience

@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
+from redis.exceptions import ResponseError
+
 from ...core.access.rights import Caller
 from ...core.streams.client_messages import MARK_IDS_MAX
 from ...core.streams.cursor import Cursor
@@ -70,6 +72,7 @@ class InboxOperations:
         oldest: Cursor | None = None,
         count: int,
         version: str = "",
+        only_unread: bool = False,
     ) -> MergedPage:
         """
         Read a page as `MergedInbox.page` does. Raises Forbidden, StoreUnavailable.
@@ -82,6 +85,7 @@ class InboxOperations:
             oldest=oldest,
             count=count,
             version=version,
+            only_unread=only_unread,
         )
 
     async def get(
@@ -313,7 +317,11 @@ class InboxOperations:
         audiences = await self._audiences_with_entries(views)
         if not audiences:
             return 0, False
-        with_entries = [view for view in views if not audiences[view.log].head.is_zero]
+        with_entries = [
+            view
+            for view in views
+            if view.log in audiences and not audiences[view.log].head.is_zero
+        ]
         lookups = await self._audiences.views.find(
             [(view.log, positions) for view in with_entries]
         )
@@ -374,7 +382,16 @@ class InboxOperations:
         """
         Return the audiences of views; empty if none of them has ever had an entry.
         """
-        audiences = await self._audiences.read(view.log for view in views)
+        read = await self._audiences.read_each(view.log for view in views)
+        audiences = {}
+        for log, audience in read.items():
+            if isinstance(audience, Audience):
+                audiences[log] = audience
+            elif isinstance(audience, ResponseError):
+                # Damaged: as on pages, all else is marked and counted.
+                self._inbox.damage.note("inboxes", log.name, audience)
+            else:
+                raise audience
         if all(audience.head.is_zero for audience in audiences.values()):
             return {}
         return audiences

@@ -5,25 +5,27 @@ Decides how a player's own log and those of its audiences become one list ordere
 and the cursor after each part of it. Knows the store's pages and the player's views.
 Knows nothing of callers or surfaces.
 
-An audience's message is stored once, so a page is built by reading the same range of
-each log and taking the newest entries. If a log returned fewer entries than requested,
-because they are large or have ended, what is older than its last entry is left for the
-next page: no entry is shown before a newer one.
+An audience's message is stored once, so a page is built by reading a part of each log
+and taking the newest entries (`page_merge`). Only logs whose head can be on the page
+are read, a few entries at a time. An audience's log that is damaged is left out of
+pages, which name it; all else is shown and counted.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Final, NamedTuple, TypeGuard
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from ...core.streams.cursor import NO_AUDIENCES, Cursor, audience_key
 from ...core.streams.subscription import History, ReadFrom, Start
 from ...core.streams.views import View
 from ...model import ZERO, Entry, Gap, Log, Position, everyone_log
 from ...store.logs.inbox import Inbox, Page, PageEntry, Read, ReadAfter
-from ...store.logs.page_reads import AudiencePage, PageReads
+from ...store.logs.page_reads import PageReads, PlayerPage
+from ...store.logs.shared_logs import Damaged, SharedLog
 from .audiences import PlayerAudiences, later_position
+from .page_merge import Bounds, PageMerge
 
 __all__ = ["EntriesAfter", "MergedInbox", "MergedPage", "RecoveredCursor"]
 
@@ -41,7 +43,8 @@ class MergedPage(NamedTuple):
     `version` changes with everything that a page could show. `entries` is None if the
     caller's version is current; the other members are not meaningful then. `cursor` is
     after all entries of all logs. `following` is the position at which the next, older
-    page begins, inclusive; None at the end.
+    page begins, inclusive; None at the end. `unreadable` are the audiences whose logs
+    are damaged: nothing of them is shown or counted, and the cursor does not name them.
     """
 
     version: str
@@ -49,6 +52,7 @@ class MergedPage(NamedTuple):
     unread: int
     entries: list[PageEntry] | None
     following: Position | None
+    unreadable: Sequence[Log] = ()
 
 
 class _Portion(NamedTuple):
@@ -112,58 +116,17 @@ class RecoveredCursor(NamedTuple):
     gap: Gap | None
 
 
-class _Bounds(NamedTuple):
-    newest: Position | None
-    newest_included: bool
-    oldest: Cursor | None
-
-    def oldest_in(self, audience: Log | None) -> Position | None:
-        if self.oldest is None:
-            return None
-        if audience is None:
-            return self.oldest.own
-        named = self.oldest.audiences.get(audience_key(audience))
-        return named or self.oldest.own
-
-    def reaches(
-        self, position: Position | None, audience: Log | None
-    ) -> TypeGuard[Position]:
-        """Whether there is a position, and it is within the bounds."""
-        oldest = self.oldest_in(audience)
-        return position is not None and (
-            oldest is None or position.order > oldest.order
-        )
-
-    def has(self, entry: Entry, audience: Log | None) -> bool:
-        """Whether an entry is within the bounds, by id."""
-        order = entry.order
-        if self.newest is not None:
-            newest = self.newest.order
-            if order > newest or (order == newest and not self.newest_included):
-                return False
-        oldest = self.oldest_in(audience)
-        return oldest is None or order > oldest.order
-
-
-class _Candidate(NamedTuple):
-    page_entry: PageEntry
-    view: View | None
-
-
-_AudienceRead = tuple[View, AudiencePage]
-
-
 class _MergedRead(NamedTuple):
     """The result of one read for a page; without entries if the version is current."""
 
     own: Page
-    audiences: list[_AudienceRead]
-    """The audiences whose logs have ever had an entry."""
+    unread: int
     cursor: Cursor
     """After all entries of every log, including logs that were empty."""
     audiences_version: str
     entries: list[PageEntry] | None
     following: Position | None
+    unreadable: Sequence[Log]
 
 
 class MergedInbox:
@@ -195,6 +158,7 @@ class MergedInbox:
         oldest: Cursor | None = None,
         count: int,
         version: str = "",
+        only_unread: bool = False,
     ) -> MergedPage:
         """
         Read up to `count` entries, newest first, between two bounds.
@@ -207,12 +171,14 @@ class MergedInbox:
             count: The maximum number of entries. There are fewer if they are large or
                 the player has deleted some, but at least one if there is any.
             version: The caller's version; if it is current, `entries` is None.
+            only_unread: Whether the caller shows unread entries alone. Logs without
+                any are left out. Entries of the others that are read are not.
 
         """
-        bounds = _Bounds(newest, newest_included, oldest)
+        bounds = Bounds(newest, newest_included, oldest)
         first = None
         while True:
-            read = await self._read(log, bounds, count, version)
+            read = await self._read(log, bounds, count, version, only_unread)
             if read.entries is None:
                 return _merged_page(read, read)
             # The cursor must not be after entries appended since the first read.
@@ -374,109 +340,88 @@ class MergedInbox:
     async def get(self, log: Log, position: Position) -> PageEntry | None:
         """Return the entry of an id from any of the logs, or None."""
         oldest = Cursor(position._replace(tag=position.tag - 1))
-        read = await self._read(log, _Bounds(position, True, oldest), 1, "")
+        read = await self._read(log, Bounds(position, True, oldest), 1)
         return read.entries[0] if read.entries else None
 
     async def _read(
-        self, log: Log, bounds: _Bounds, count: int, version: str
-    ) -> _MergedRead:
-        # One more, because the entry at `newest` may be excluded, in any of the logs.
-        read_count = count + 1
-        own_version, _, audiences_version = version.partition(_VERSION_SEPARATOR)
-        own, stored_views, everyone = await self._page_reads.read(
-            log,
-            newest=bounds.newest,
-            oldest=bounds.oldest_in(None),
-            count=read_count,
-            version=own_version,
-        )
-        views = _unmuted(await self._audiences.with_everyone(log, stored_views))
-        pages = await self._audience_pages(log, views, everyone, bounds, read_count)
-        audiences = [
-            (view.at(read.audience), read)
-            for view, read in zip(views, pages, strict=True)
-            if not read.page.head.is_zero
-        ]
-        version_now = _audiences_version(audiences)
-        if own.entries is None and version_now == audiences_version:
-            cursor = _cursor(own, views, pages)
-            return _MergedRead(own, audiences, cursor, version_now, None, None)
-        if own.entries is None:
-            own = await self._inbox.page(
-                log,
-                newest=bounds.newest,
-                oldest=bounds.oldest_in(None),
-                count=read_count,
-            )
-        if audiences:
-            candidates, following = _newest_of_all(own, audiences, bounds, count)
-            entries = await self._with_marks(log, audiences, candidates)
-        else:
-            entries, following = _newest_of_own(own, bounds, count)
-        cursor = _cursor(own, views, pages)
-        return _MergedRead(own, audiences, cursor, version_now, entries, following)
-
-    async def _audience_pages(
         self,
         log: Log,
-        views: Sequence[View],
-        everyone: AudiencePage,
-        bounds: _Bounds,
+        bounds: Bounds,
         count: int,
-    ) -> list[AudiencePage]:
-        """Return a page of the audience's log for each view."""
-        first = everyone_log(log.app)
-        same_bounds = bounds.oldest_in(first) == bounds.oldest_in(None)
-        missing = [
-            (view.log, bounds.oldest_in(view.log))
-            for view in views
-            if view.log != first or not same_bounds
-        ]
-        by_log = {first: everyone}
-        if missing:
-            pages = await self._page_reads.audience_pages(
-                missing, newest=bounds.newest, count=count
-            )
-            by_log |= {
-                audience: page
-                for (audience, _), page in zip(missing, pages, strict=True)
-            }
-        return [by_log[view.log] for view in views]
+        version: str = "",
+        only_unread: bool = False,
+    ) -> _MergedRead:
+        own_version, _, audiences_version = version.partition(_VERSION_SEPARATOR)
+        options: dict[str, Any] = {
+            "newest": bounds.newest,
+            "oldest": bounds.oldest_in(None),
+            # One more, because the entry at `newest` may be excluded, in any log.
+            "count": count + (bounds.newest is not None),
+            "only_unread": only_unread,
+        }
+        page = await self._page_reads.read(log, version=own_version, **options)
+        own = page.own
+        views, unreadable = await self._readable(log, page)
+        version_now = _audiences_version(views, page.shared, unreadable)
+        states = {view.log: page.shared[view.log] for view in views}
+        shared = {it: s for it, s in states.items() if isinstance(s, SharedLog)}
+        cursor = _cursor(own, views, shared)
+        if own.entries is None:
+            if version_now == audiences_version:
+                return _MergedRead(own, 0, cursor, version_now, None, None, unreadable)
+            own = (await self._page_reads.read(log, **options)).own
+        merge = PageMerge(self._page_reads, bounds, count, own, only_unread=only_unread)
+        for view in views:
+            merge.add(view, shared[view.log])
+        await merge.read()
+        if merge.unreadable:
+            # The states do not tell, so this version is never current.
+            version_now += "x"
+            unreadable += merge.unreadable
+        entries = await self._with_marks(log, merge)
+        unread = own.unread + merge.unread
+        return _MergedRead(
+            own, unread, cursor, version_now, entries, merge.following, unreadable
+        )
 
-    async def _with_marks(
-        self,
-        log: Log,
-        audiences: Sequence[_AudienceRead],
-        candidates: list[_Candidate],
-    ) -> list[PageEntry]:
+    async def _readable(
+        self, log: Log, page: PlayerPage
+    ) -> tuple[list[View], list[Log]]:
+        """Return the views of logs that can be read, and the logs that cannot."""
+        everyone = everyone_log(log.app)
+        stored = page.views.views
+        if isinstance(page.shared[everyone], SharedLog):
+            stored = await self._audiences.with_everyone(log, page.views)
+        views, unreadable = list[View](), list[Log]()
+        for view in _unmuted(stored):
+            if isinstance(page.shared[view.log], SharedLog):
+                views.append(view)
+            else:
+                unreadable.append(view.log)
+        if everyone not in {view.log for view in stored}:
+            unreadable.append(everyone)
+        for damaged in unreadable:
+            self._inbox.damage.note("inboxes", damaged.name, page.shared[damaged])
+        return views, unreadable
+
+    async def _with_marks(self, log: Log, merge: PageMerge) -> list[PageEntry]:
         """
         Return the entries; those of audiences with the time at which they were marked.
         """
-        done_by_log = {
-            view.log: [
-                c.page_entry.entry.offset
-                for c in candidates
-                if c.view is not None
-                and c.view.log == view.log
-                and view.is_done(c.page_entry.entry.offset)
-            ]
-            for view, _ in audiences
-        }
-        done = [(audience, o) for audience, o in done_by_log.items() if o]
+        if merge.own_alone is not None:
+            return merge.own_alone
+        marked: dict[Log, list[int]] = {}
+        for shown in merge.newest:
+            if shown.is_done and shown.view is not None:
+                marked.setdefault(shown.view.log, []).append(shown.offset)
         times: dict[tuple[Log, int], int] = {}
-        if done:
-            times_by_log = await self._audiences.views.read_at_ms(log, done)
-            for (audience, offsets), at_ms in zip(done, times_by_log, strict=True):
-                times |= {
-                    (audience, o): ms for o, ms in zip(offsets, at_ms, strict=True)
-                }
+        if marked:
+            times = await self._audiences.views.marks_of(log, [*marked.items()])
         return [
-            candidate.page_entry
-            if candidate.view is None
-            else candidate.page_entry.with_mark(
-                times.get((candidate.view.log, candidate.page_entry.entry.offset), 0)
-            )
-            for candidate in candidates
+            shown.page_entry.with_mark(times[shown.view.log, shown.offset])
+            if shown.is_done and shown.view is not None
+            else shown.page_entry
+            for shown in merge.newest
         ]
 
     async def _read_from(self, view: View, start: Cursor | Start) -> ReadFrom:
@@ -568,76 +513,35 @@ def _own_read_from(start: Cursor | Start) -> ReadFrom:
     return start.own if isinstance(start, Cursor) else start
 
 
-def _audiences_version(audiences: Sequence[_AudienceRead]) -> str:
+def _audiences_version(
+    views: Sequence[View],
+    shared: Mapping[Log, SharedLog | Damaged],
+    unreadable: Sequence[Log],
+) -> str:
     """Return the part of a version for audiences, "" if none has ever had an entry."""
-    versions = [f"{view.log.name}{read.page.version}" for view, read in audiences]
+    versions = [f"{log.name}damaged" for log in unreadable]
+    for view in views:
+        state = shared[view.log]
+        if isinstance(state, SharedLog) and not state.audience.head.is_zero:
+            versions.append(f"{view.log.name}{state.version}")
     return f"{zlib.crc32(' '.join(versions).encode()):x}" if versions else ""
 
 
-def _newest_of_own(
-    own: Page, bounds: _Bounds, count: int
-) -> tuple[list[PageEntry], Position | None]:
-    """Return what `_newest_of_all` returns if no audience has ever had an entry."""
-    entries = own.entries or []
-    if bounds.newest is not None or bounds.oldest is not None:
-        entries = [entry for entry in entries if bounds.has(entry.entry, None)]
-    if len(entries) > count:
-        return entries[:count], entries[count].entry.position
-    following = own.following
-    return entries, following if bounds.reaches(following, None) else None
-
-
-def _cursor(own: Page, views: Sequence[View], pages: Sequence[AudiencePage]) -> Cursor:
+def _cursor(
+    own: Page, views: Sequence[View], shared: Mapping[Log, SharedLog]
+) -> Cursor:
     """Return the cursor after what was read of each log."""
-    heads = {
-        audience_key(view.log): read.page.head
-        for view, read in zip(views, pages, strict=True)
-    }
+    heads = {audience_key(view.log): shared[view.log].audience.head for view in views}
     return Cursor(own.head, heads or NO_AUDIENCES)
-
-
-def _newest_of_all(
-    own: Page, audiences: Sequence[_AudienceRead], bounds: _Bounds, count: int
-) -> tuple[list[_Candidate], Position | None]:
-    """Return the newest entries of all logs, and where the next page begins."""
-    candidates = [
-        _Candidate(entry, None)
-        for entry in own.entries or ()
-        if bounds.has(entry.entry, None)
-    ]
-    ends = [end for end in (own.following,) if bounds.reaches(end, None)]
-    for view, read in audiences:
-        end = read.page.following
-        if bounds.reaches(end, view.log) and view.reaches(end):
-            ends.append(end)
-        candidates += [
-            _Candidate(entry, view)
-            for entry in read.page.entries or ()
-            if bounds.has(entry.entry, view.log) and view.shows(entry.entry)
-        ]
-    candidates.sort(
-        key=lambda candidate: candidate.page_entry.entry.order, reverse=True
-    )
-    # Entries older than the end of a log's page are not known yet.
-    end = max(ends, key=lambda position: position.order, default=None)
-    newest = [
-        candidate
-        for candidate in candidates
-        if end is None or candidate.page_entry.entry.order > end.order
-    ][:count]
-    remaining = candidates[len(newest) :]
-    starts = [remaining[0].page_entry.entry.position] if remaining else []
-    following = max([*starts, *ends], key=lambda position: position.order, default=None)
-    return newest, following
 
 
 def _merged_page(first: _MergedRead, read: _MergedRead) -> MergedPage:
     """Return the page of `read` with the state of the inbox at the `first` read."""
-    unread = sum(view.unread(read.audience) for view, read in first.audiences)
     return MergedPage(
         f"{first.own.version}{_VERSION_SEPARATOR}{first.audiences_version}",
         first.cursor,
-        first.own.unread + unread,
+        first.unread,
         read.entries,
         read.following,
+        read.unreadable,
     )

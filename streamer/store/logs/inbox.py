@@ -21,7 +21,7 @@ from ...core.streams.subscription import ReadFrom, Start
 from ...core.streams.views import Audience
 from ...model import ZERO, Log, Position, encode_position, new_epoch, new_tag
 from ..client.commands import KeyedCommand
-from ..client.connection import Command, RedisConnection, Script, ScriptCall
+from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.damage import parsed
 from ..client.replicated import Replicated
 from ..client.replies import ok
@@ -41,8 +41,8 @@ from .entries import (
     parse_append_result,
     parse_audience,
     parse_entry,
-    parse_first_page,
     parse_page,
+    parse_page_beside,
     parse_peek,
     parse_read,
     position_args,
@@ -50,9 +50,9 @@ from .entries import (
 from .settings import DEFAULTS, LogSettings
 
 __all__ = [
-    "FIRST_PAGE_MAX",
     "INLINE_MAX",
     "ONCE_MS",
+    "PAGE_BYTES",
     "AppendResult",
     "Draft",
     "Inbox",
@@ -64,13 +64,11 @@ __all__ = [
     "Read",
     "ReadAfter",
     "WithdrawResult",
+    "needs_items",
 ]
 
 PAGE_BYTES: Final = 4 * 1024 * 1024
 """Maximum size of the fragments in a page, which may make it shorter than `count`."""
-
-FIRST_PAGE_MAX: Final = 21
-"""Maximum size of a first page, whose entries are read before their size is known."""
 
 MARK_IDS_ANNOUNCED_MAX: Final = 100
 
@@ -379,32 +377,47 @@ class Inbox:
         self, log: Log, bounds: tuple[str, str], count: int, version: str = ""
     ) -> ScriptCall:
         """Return the call that `page` makes, between two results of `bound`."""
-        args = (*self._settings.script_args(), *bounds, count, version, PAGE_BYTES, "")
-        return ScriptCall(_PAGE, self._keys.inbox(log), args)
+        args = (*self._settings.script_args(), *bounds, count, version, PAGE_BYTES)
+        return ScriptCall(_PAGE, self._keys.inbox(log), (*args, "", ""))
 
-    def first_page_call(self, log: Log, count: int) -> tuple[ScriptCall, Command]:
+    def page_beside_call(
+        self,
+        log: Log,
+        bounds: tuple[str, str],
+        count: int,
+        version: str = "",
+        *,
+        only_unread: bool = False,
+    ) -> ScriptCall:
         """
-        Return a call, and the command that has to follow it, for `parse_first_page`.
+        Return a call whose reply `parse_page_beside` parses.
 
-        The fast path of `page_call`, at a third of its cost for the store. It is for
-        the first page, of at most `FIRST_PAGE_MAX` entries.
+        The fast path of `page_call`, at a third of its cost for the store. The caller
+        reads the items between the bounds, one more than `count`, by commands that
+        follow the script. With `only_unread` a log without unread entries has none.
         """
-        keys = self._keys.inbox(log)
-        args = (*self._settings.script_args(), *_ALL, count, "", PAGE_BYTES, "1")
-        items = ("XREVRANGE", keys.log, *_ALL, "COUNT", count + 1)
-        return ScriptCall(_PAGE, keys, args), items
+        args = (*self._settings.script_args(), *bounds, count, version, PAGE_BYTES)
+        flags = ("1", "1" if only_unread else "")
+        return ScriptCall(_PAGE, self._keys.inbox(log), (*args, *flags))
 
-    def parse_first_page(
-        self, reply: list[Any], items: list[Any], count: int
+    def parse_page_beside(
+        self,
+        reply: list[Any],
+        items: list[Any],
+        count: int,
+        *,
+        is_bounded: bool = False,
     ) -> Page | None:
         """
         Return the page, or None if the log changed in between; then call `page`.
 
         If some of the entries have ended, the script itself returned the page.
         """
-        if isinstance(reply[-1], bytes):
-            return parse_first_page(reply, items, count=count, bytes_max=PAGE_BYTES)
-        return parse_page(reply)
+        if not needs_items(reply):
+            return parse_page(reply)
+        return parse_page_beside(
+            reply, items, count=count, bytes_max=PAGE_BYTES, is_bounded=is_bounded
+        )
 
     async def mark_ids(
         self,
@@ -487,6 +500,11 @@ class Inbox:
         ]
 
     @property
+    def settings(self) -> LogSettings:
+        """The settings of all logs."""
+        return self._settings
+
+    @property
     def entries_max(self) -> int:
         """How many entries a log keeps."""
         return self._settings.entries_max
@@ -518,6 +536,11 @@ class Inbox:
             ),
         )
         return MarkResult(*reply)
+
+
+def needs_items(reply: list[Any]) -> bool:
+    """Whether a reply to `Inbox.page_beside_call` has no items of its own."""
+    return isinstance(reply[-1], bytes) and len(reply) > 1
 
 
 def _last_position(

@@ -2,10 +2,13 @@
 The reads of one page, in as few packets as possible.
 
 Decides what is read together. A page shows the player's own log, everyone's log, and
-those of the topics that the player has joined. The topics are known only after the
-views are read; everything else goes into one packet. Most players have no topics and
-most apps no log for everyone, so both are peeked at first, which costs less than a
-script that finds nothing. The entries of a first page are read by a command after the
+those of the topics that the player has joined. The first packet has the player's log,
+the names of the topics, and the state of everyone's log; the second the player's views
+of the topics and their states, all at once. If the topics are those that the player had
+before, as is usual, both are one packet. Entries of audiences are read afterwards, by
+the caller of `read_shared`, which then knows in which logs to look for them.
+
+Only the player's own log needs a script. Its entries are read by commands beside the
 script, and belong to the same moment if they fit its reply. Knows the scripts of inbox
 and views. Knows nothing of merging.
 """
@@ -15,34 +18,60 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from ...core.streams.views import Audience
-from ...model import App, Log, Position, everyone_log
-from ..client.commands import Command, Packed
-from ..client.connection import RedisConnection, ScriptCall
+from ...model import Log, Position, everyone_log
+from ..client.commands import Command, Packed, pack_all
+from ..client.connection import RedisConnection
 from ..client.replies import ok
-from .entries import Page, bound, parse_audience, parse_page
-from .inbox import FIRST_PAGE_MAX, Inbox
+from .entries import Page, bound
+from .inbox import PAGE_BYTES, Inbox, needs_items
+from .shared_logs import Damaged, SharedLog, SharedLogs
 from .views import PlayerViews, Views
 
-__all__ = ["AudiencePage", "PageReads", "PlayerPage"]
+__all__ = ["EARLY_ITEMS", "HEAVY_BYTES", "PageReads", "PlayerPage"]
 
-APPS_MAX: Final = 10_000
-"""Apps known to have a log for everyone; at more, all are forgotten."""
+EARLY_ITEMS: Final = 22
+"""Items that are read at once while their size is not known."""
 
+HEAVY_BYTES: Final = 8_192
+"""Average size of fragments over which no more than `EARLY_ITEMS` are read at once."""
 
-class AudiencePage(NamedTuple):
-    """A page of an audience's log, and the state of that log."""
+PLAYERS_MAX: Final = 10_000
+"""Players whose topics are remembered; at more, all are forgotten."""
 
-    page: Page
-    audience: Audience
+_TIME: Final = pack_all([("TIME",)])
 
 
 class PlayerPage(NamedTuple):
-    """A page of a player's own log, the player's views, a page of everyone's log."""
+    """
+    A page of a player's own log, the player's views, and the states of their logs.
+
+    A log that is damaged has its error as the state. Everyone's log is always there.
+    """
 
     own: Page
     views: PlayerViews
-    everyone: AudiencePage
+    shared: dict[Log, SharedLog | Damaged]
+
+
+class _Peek(NamedTuple):
+    """
+    Commands for a player's views and the states of their logs, by their numbers.
+
+    The first two are for the views. The time of the store follows, if it is needed.
+    """
+
+    topics: list[Log]
+    commands: list[Command | Packed]
+    has_time: bool
+    of_topics: int | None
+    states: list[tuple[Log, slice]]
+
+
+class _Shared(NamedTuple):
+    """The views of a player and the states of their logs; None needs the script."""
+
+    views: PlayerViews | None
+    states: dict[Log, SharedLog | Damaged | None]
 
 
 class PageReads:
@@ -64,8 +93,10 @@ class PageReads:
         self._keys = redis.keys
         self._inbox = inbox
         self._views = views
-        # For other apps only the existence of everyone's log is checked.
-        self._apps_with_everyone: set[App] = set()
+        self._shared_logs = SharedLogs(redis, inbox, inbox.settings)
+        self.read_shared = self._shared_logs.read
+        """Reads entries of audiences' logs; see `SharedLogs.read`."""
+        self._topics: dict[Log, list[Log]] = {}
 
     async def read(
         self,
@@ -75,91 +106,128 @@ class PageReads:
         oldest: Position | None,
         count: int,
         version: str = "",
+        only_unread: bool = False,
     ) -> PlayerPage:
-        """Read all that is known to be needed; see `store.logs.inbox.Inbox.page`."""
-        bounds, everyone = _bounds(newest, oldest), everyone_log(log.app)
-        is_first = newest is None and oldest is None and count <= FIRST_PAGE_MAX
+        """
+        Read a page of the player's log, and all that tells where other entries are.
+
+        With `only_unread` the page of a log without unread entries may be empty. For
+        the rest see `store.logs.inbox.Inbox.page`.
+        """
+        bounds = bound(newest, True, "+"), bound(oldest, True, "-")
+        call = self._inbox.page_beside_call(
+            log, bounds, count, version, only_unread=only_unread
+        )
+        is_early = not version and not only_unread
         after: list[Command | Packed] = []
-        if is_first and not version:
-            call, *after = self._inbox.first_page_call(log, count)
-        else:
-            call = self._inbox.page_call(log, bounds, count, version)
-        calls = [call]
-        if log.app in self._apps_with_everyone:
-            calls += self._audience_calls(everyone, bounds, count)
-        after += [*self._views.peek(log), ("EXISTS", self._keys.state(everyone))]
-        replies = await self._run(calls, after)
-        reply, *audience_replies = replies[: len(calls)]
-        *items, names, ttl_ms, everyone_exists = replies[len(calls) :]
-        own = (
-            self._inbox.parse_first_page(reply, items[0], count)
-            if items
-            else parse_page(reply)
+        if is_early:
+            after.append(self._items(log, bounds, min(count + 1, EARLY_ITEMS)))
+        # What the player's topics were is mostly what they are.
+        peek = self._peek(log, self._topics.get(log, []))
+        after += peek.commands
+        replies = await self._redis.run_many([call], write=False, after=after)
+        reply, peeked = ok(replies[0]), replies[len(replies) - len(peek.commands) :]
+        items = ok(replies[1]) if is_early else []
+        page = await self._own(
+            log, reply, items, bounds, count, newest, oldest, is_early=is_early
         )
-        if own is None:
-            # The log has changed between the script and the command.
-            own = await self._inbox.page(log, count=count)
-        views = self._views.parse_peek(log, (names, ttl_ms)) or await self._views.read(
-            log
-        )
-        if audience_replies:
-            everyone_page = _parse_audience_page(audience_replies)
-        elif everyone_exists:
-            self._note_everyone(log.app)
-            audiences = [(everyone, oldest)]
-            (everyone_page,) = await self.audience_pages(
-                audiences, newest=newest, count=count
+        topics = self._views.topics_in(log, ok(peeked[0]))
+        if topics != peek.topics:
+            self._note_topics(log, topics)
+            peek = self._peek(log, topics)
+            peeked = await self._redis.call_many(peek.commands)
+        return await self._completed(log, page, self._parse_peek(log, peek, peeked))
+
+    def _items(self, log: Log, bounds: tuple[str, str], count: int) -> Command:
+        return ("XREVRANGE", self._keys.inbox(log).log, *bounds, "COUNT", count)
+
+    async def _own(
+        self,
+        log: Log,
+        reply: list[Any],
+        items: list[Any],
+        bounds: tuple[str, str],
+        count: int,
+        newest: Position | None,
+        oldest: Position | None,
+        *,
+        is_early: bool,
+    ) -> Page:
+        """Return the page of the player's log; read what is missing of its items."""
+        if needs_items(reply):
+            asked = min(count + 1, EARLY_ITEMS) if is_early else 0
+            size = 0
+            if asked < count + 1:
+                size = sum(len(fields[3]) for _, fields in items)
+            while asked < count + 1 and len(items) == asked and size <= PAGE_BYTES:
+                part = count + 1 - asked
+                if not asked or size > HEAVY_BYTES * asked:
+                    part = min(part, EARLY_ITEMS)
+                begin = f"({items[-1][0].decode()}" if items else bounds[0]
+                command = self._items(log, (begin, bounds[1]), part)
+                more = await self._redis.call(*command)
+                size += sum(len(fields[3]) for _, fields in more)
+                items = [*items, *more]
+                asked += part
+            is_bounded = bounds[1] != "-" or size > PAGE_BYTES
+            parsed_page = self._inbox.parse_page_beside(
+                reply, items, count, is_bounded=is_bounded
             )
         else:
-            everyone_page = _NO_LOG
-        return PlayerPage(own, views, everyone_page)
+            parsed_page = self._inbox.parse_page_beside(reply, items, count)
+        if parsed_page is not None:
+            return parsed_page
+        # The log has changed between the script and the commands.
+        return await self._inbox.page(
+            log, newest=newest, oldest=oldest, oldest_included=True, count=count
+        )
 
-    async def audience_pages(
-        self,
-        audiences: Sequence[tuple[Log, Position | None]],
-        *,
-        newest: Position | None,
-        count: int,
-    ) -> list[AudiencePage]:
-        """Read the same page of audiences' logs, each down to its own position."""
-        calls = []
-        for log, oldest in audiences:
-            calls += self._audience_calls(log, _bounds(newest, oldest), count)
-        replies = await self._run(calls)
-        return [
-            _parse_audience_page(replies[i : i + 2]) for i in range(0, len(replies), 2)
-        ]
+    def _peek(self, log: Log, topics: list[Log]) -> _Peek:
+        commands: list[Command | Packed] = [*self._views.peek(log)]
+        has_time = bool(topics) or not self._shared_logs.is_absent(
+            everyone_log(log.app)
+        )
+        if has_time:
+            commands.append(_TIME)
+        of_topics = None
+        if topics:
+            of_topics = len(commands)
+            commands.append(self._views.topics_command(log, topics))
+        states = []
+        for audience in (everyone_log(log.app), *topics):
+            asked = self._shared_logs.state_commands(audience)
+            states.append((audience, slice(len(commands), len(commands) + len(asked))))
+            commands += asked
+        return _Peek(topics, commands, has_time, of_topics, states)
 
-    def _audience_calls(
-        self, log: Log, bounds: tuple[str, str], count: int
-    ) -> list[ScriptCall]:
-        return [
-            self._inbox.page_call(log, bounds, count),
-            self._inbox.audience_call(log),
-        ]
+    def _parse_peek(self, log: Log, peek: _Peek, replies: Sequence[Any]) -> _Shared:
+        now_us = self._inbox.settings.clock_us()
+        if peek.has_time and not now_us:
+            seconds, micros = ok(replies[2])
+            now_us = int(seconds) * 1_000_000 + int(micros)
+        of_topics = [] if peek.of_topics is None else ok(replies[peek.of_topics])
+        of_player = [ok(reply) for reply in replies[:2]]
+        views = self._views.parse_with_topics(log, of_player, peek.topics, of_topics)
+        states = {
+            audience: self._shared_logs.parse_state(audience, replies[part], now_us)
+            for audience, part in peek.states
+        }
+        return _Shared(views, states)
 
-    def _note_everyone(self, app: App) -> None:
-        if len(self._apps_with_everyone) >= APPS_MAX:
-            self._apps_with_everyone.clear()
-        self._apps_with_everyone.add(app)
+    async def _completed(self, log: Log, page: Page, shared: _Shared) -> PlayerPage:
+        views = shared.views or await self._views.read(log)
+        wanted = {everyone_log(log.app), *(view.log for view in views.views)}
+        missing = [it for it in wanted if shared.states.get(it) is None]
+        states = {it: state for it, state in shared.states.items() if state is not None}
+        if missing:
+            by_script = await self._shared_logs.read_by_script(missing)
+            states |= dict(zip(missing, by_script, strict=True))
+        return PlayerPage(page, views, states)
 
-    async def _run(
-        self, calls: Sequence[ScriptCall], after: Sequence[Command | Packed] = ()
-    ) -> list[Any]:
-        replies = await self._redis.run_many(calls, write=False, after=after)
-        return [ok(reply) for reply in replies]
-
-
-def _parse_audience_page(replies: Sequence[list[Any]]) -> AudiencePage:
-    page, audience = replies
-    return AudiencePage(parse_page(page), parse_audience(audience))
-
-
-def _bounds(newest: Position | None, oldest: Position | None) -> tuple[str, str]:
-    return bound(newest, True, "+"), bound(oldest, True, "-")
-
-
-# The replies of the scripts for a log that does not exist.
-_NO_LOG: Final = _parse_audience_page(
-    ([b"0.0.0.1.0.0", [b"0"] * 4, 0, [], []], [[b"0"] * 4, b"1", b"0", b""])
-)
+    def _note_topics(self, log: Log, topics: list[Log]) -> None:
+        if len(self._topics) >= PLAYERS_MAX:
+            self._topics.clear()
+        if topics:
+            self._topics[log] = topics
+        else:
+            self._topics.pop(log, None)

@@ -133,7 +133,7 @@ async def test_the_first_entry_of_an_audience_is_after_a_concurrent_page(
         return await read(*args, **options)
 
     # As if an entry had been appended between the script and the command after it.
-    monkeypatch.setattr(world.inbox, "parse_first_page", lambda *args: None)
+    monkeypatch.setattr(world.inbox, "parse_page_beside", lambda *args, **options: None)
     monkeypatch.setattr(world.inbox, "page", read_later)
     page = await world.page()
     monkeypatch.undo()
@@ -433,15 +433,16 @@ async def test_an_entry_appended_while_a_page_reads_on_is_after_its_cursor(
     (kept,) = ids(await world.append(world.news))
     await world.delete(*await world.append(world.news, 2))
     page_reads, fresh = world.merged._page_reads, list[str]()
-    read = page_reads.read
+    read, rounds = page_reads.read_shared, list[int]()
 
-    async def append_before_second_read(*args: Any, **options: Any) -> Any:
-        if options["newest"] is not None:
+    async def append_before_second_round(*args: Any) -> Any:
+        rounds.append(len(rounds))
+        if len(rounds) == 2:
             fresh.extend(ids(await world.append(world.log if is_own else world.news)))
-        return await read(*args, **options)
+        return await read(*args)
 
-    # The first read finds two deleted entries only, so that the page reads on.
-    monkeypatch.setattr(page_reads, "read", append_before_second_read)
+    # The first round finds two deleted entries only, so that the page reads on.
+    monkeypatch.setattr(page_reads, "read_shared", append_before_second_round)
     page = await world.page(1)
     monkeypatch.undo()
 
@@ -859,3 +860,99 @@ async def test_the_next_of_a_page_is_a_cursor_whatever_log_it_ends_in(
 
     assert read.gap is None
     assert [entry.id for entry in read.entries] == after
+
+
+@pytest.mark.parametrize("which", ["everyone", "news"])
+@pytest.mark.parametrize("part", ["state", "log"])
+async def test_a_page_is_shown_without_a_damaged_audience_and_says_so(
+    world: World, which: str, part: str
+) -> None:
+    await world.join(world.news)
+    damaged = world.everyone if which == "everyone" else world.news
+    shown = []
+    for log in (world.log, world.everyone, world.news, world.guild):
+        world.us += 1
+        places = await world.append(log)
+        if log not in (damaged, world.guild):
+            shown += ids(places)
+    before = await world.page()
+    key = getattr(keys_of().inbox(damaged), part)
+    await world.redis.call("RENAME", key, f"{key}:kept", write=True)
+    await world.redis.call("SET", key, "neither a hash nor a stream", write=True)
+
+    page = await world.page(version=before.version)
+
+    assert [found.entry.id for found in page.entries or ()] == shown[::-1]
+    assert page.unreadable == [damaged]
+    assert page.unread == 2
+    assert audience_key(damaged) not in page.cursor.audiences
+    assert (await world.page(version=page.version)).unreadable == [damaged]
+    if part == "state":
+        assert await world.unread() == 2
+        marked = await world.inboxes.mark_all(world.me, world.log.player)
+        assert marked.unread == 0
+
+    await world.redis.call("RENAME", f"{key}:kept", key, write=True)
+    repaired = await world.page(version=page.version)
+    assert len(repaired.entries or ()) == 3
+    assert repaired.unreadable == []
+
+
+async def test_a_bitmap_that_is_none_leaves_its_audience_out(world: World) -> None:
+    await world.join(world.news)
+    (own,) = await world.append(world.log)
+    ended, _ = await world.append(world.news, 2)
+    await world.inbox.withdraw(world.news, ended)
+    await world.page()
+    done = keys_of().inbox(world.news).done
+    await world.redis.call("DEL", done, write=True)
+    await world.redis.call("RPUSH", done, "not a string", write=True)
+
+    page = await world.page()
+
+    assert [found.entry.id for found in page.entries or ()] == ids([own])
+    assert page.unreadable == [world.news]
+    assert page.unread == 1
+    # It may be repaired at any time, and the versions of the logs would not tell.
+    assert (await world.page(version=page.version)).entries is not None
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_page_below_the_head_of_an_audience_has_no_entry_twice(
+    world: World, count: int
+) -> None:
+    await world.page()
+    await world.join(world.news)
+    names = []
+    logs = [world.log, world.news, world.log, world.everyone, world.news, world.log]
+    for log in logs:
+        world.us += 1_000
+        names += ids(await world.append(log))
+    head = Cursor.parse(names[3])
+    assert head is not None
+
+    page = await world.page(count, newest=head.own, newest_included=False)
+
+    assert [it.entry.id for it in page.entries or ()] == names[2::-1][:count]
+
+
+async def test_a_page_and_what_follows_its_cursor_are_everything_that_was_sent(
+    world: World,
+) -> None:
+    await world.join(world.news)
+    logs = [world.log, world.news, world.everyone]
+    sent: list[str] = []
+
+    async def publish(count: int) -> None:
+        for n in range(count):
+            world.us += n % 2
+            sent.extend(ids(await world.append(logs[n % 3])))
+
+    for _ in range(8):
+        publishing = asyncio.create_task(publish(9))
+        page = await world.page(100)
+        await publishing
+        after = await world.merged.entries_after(world.log, page.cursor, count=100)
+        shown = [found.entry.id for found in page.entries or ()]
+        assert len(shown) == len(set(shown))
+        assert {*shown, *(entry.id for entry in after.entries)} == {*sent}

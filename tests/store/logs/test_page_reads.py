@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.model import App, Log, everyone_log
+from streamer.model import Log, everyone_log
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import keys_of
 from streamer.store.logs.entries import Page
 from streamer.store.logs.inbox import PAGE_BYTES, Inbox
-from streamer.store.logs.page_reads import AudiencePage, PageReads
+from streamer.store.logs.page_reads import PageReads
 from streamer.store.logs.settings import LogSettings
+from streamer.store.logs.shared_logs import Damaged, SharedLog
 from streamer.store.logs.views import Views
 
 FRAGMENT = b'"title":"t"}'
+ALL = ("+", "-")
 
 
 @pytest.fixture
@@ -26,36 +28,37 @@ def page_reads(redis: RedisConnection, inbox: Inbox) -> PageReads:
     return PageReads(redis, inbox, Views(redis, LogSettings()))
 
 
-async def everyone_in(page_reads: PageReads, log: Log) -> AudiencePage:
-    return (await page_reads.read(log, newest=None, oldest=None, count=5)).everyone
+async def everyone_in(page_reads: PageReads, log: Log) -> SharedLog | Damaged:
+    page = await page_reads.read(log, newest=None, oldest=None, count=5)
+    return page.shared[everyone_log(log.app)]
 
 
-async def read(page_reads: PageReads, app: App) -> AudiencePage:
-    """Read the page of everyone's log by the scripts."""
-    asked = [(everyone_log(app), None)]
-    (part,) = await page_reads.audience_pages(asked, newest=None, count=5)
-    return part
+async def by_script(page_reads: PageReads, log: Log) -> SharedLog | Damaged:
+    """Read the state of a log by the script."""
+    (state,) = await page_reads._shared_logs.read_by_script([log])
+    return state
 
 
 async def test_an_app_without_a_log_for_everyone_reads_as_by_script(
     page_reads: PageReads, log: Log
 ) -> None:
-    assert await everyone_in(page_reads, log) == await read(page_reads, log.app)
+    everyone = everyone_log(log.app)
+
+    assert await everyone_in(page_reads, log) == await by_script(page_reads, everyone)
 
 
 async def test_the_first_message_to_everyone_is_in_the_next_page(
     page_reads: PageReads, inbox: Inbox, log: Log
 ) -> None:
+    everyone = everyone_log(log.app)
     await everyone_in(page_reads, log)
 
-    await inbox.append(everyone_log(log.app), [FRAGMENT])
-    first = await everyone_in(page_reads, log)
-    await inbox.append(everyone_log(log.app), [FRAGMENT])
-    second = await everyone_in(page_reads, log)
-
-    assert len(first.page.entries or ()) == 1
-    assert len(second.page.entries or ()) == 2
-    assert second == await read(page_reads, log.app)
+    for count in (1, 2):
+        await inbox.append(everyone, [FRAGMENT])
+        state = await everyone_in(page_reads, log)
+        assert isinstance(state, SharedLog)
+        assert state.audience.head.offset == count
+        assert state == await by_script(page_reads, everyone)
 
 
 async def test_an_app_whose_log_for_everyone_is_lost_reads_as_empty(
@@ -66,10 +69,12 @@ async def test_an_app_whose_log_for_everyone_is_lost_reads_as_empty(
 
     await redis.call("FLUSHALL", write=True)
 
-    assert (await everyone_in(page_reads, log)).page.head.is_zero
+    state = await everyone_in(page_reads, log)
+    assert isinstance(state, SharedLog)
+    assert state.audience.head.is_zero
 
 
-# The first page, whose entries are read after the script.
+# Pages of a player's log, whose entries are read beside the script.
 
 
 async def first(page_reads: PageReads, log: Log, count: int = 5) -> Page:
@@ -80,13 +85,14 @@ async def test_entries_of_a_first_page_bypass_the_script(
     inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     await inbox.append(log, [FRAGMENT] * 30)
-    call, command = inbox.first_page_call(log, 20)
+    call = inbox.page_beside_call(log, ALL, 20)
+    command = ("XREVRANGE", keys_of().inbox(log).log, *ALL, "COUNT", 21)
 
     reply, items = await redis.run_many([call], write=False, after=[command])
 
     assert len(reply) == 5
     assert len(items) == 21
-    assert inbox.parse_first_page(reply, items, 20) == await inbox.page(log, count=20)
+    assert inbox.parse_page_beside(reply, items, 20) == await inbox.page(log, count=20)
 
 
 async def test_a_first_page_has_the_marks_of_its_entries(
@@ -135,28 +141,30 @@ async def test_an_append_between_script_and_entries_is_noticed(
 ) -> None:
     if before:
         await inbox.append(log, [FRAGMENT] * before)
-    call, command = inbox.first_page_call(log, 5)
+    call = inbox.page_beside_call(log, ALL, 5)
+    command = ("XREVRANGE", keys_of().inbox(log).log, *ALL, "COUNT", 6)
     reply = await redis.run(*call, write=False)
     await inbox.append(log, [FRAGMENT])
 
-    assert inbox.parse_first_page(reply, await redis.call(*command), 5) is None
+    assert inbox.parse_page_beside(reply, await redis.call(*command), 5) is None
 
 
 async def test_an_expiry_between_script_and_entries_is_noticed(
     inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     await inbox.append(log, [FRAGMENT] * 4)
-    call, command = inbox.first_page_call(log, 5)
+    call = inbox.page_beside_call(log, ALL, 5)
+    command = ("XREVRANGE", keys_of().inbox(log).log, *ALL, "COUNT", 6)
     reply = await redis.run(*call, write=False)
     await redis.call("XTRIM", keys_of().inbox(log).log, "MAXLEN", 3, write=True)
 
-    assert inbox.parse_first_page(reply, await redis.call(*command), 5) is None
+    assert inbox.parse_page_beside(reply, await redis.call(*command), 5) is None
 
 
 async def test_a_first_page_that_changed_meanwhile_is_read_again(
     page_reads: PageReads, inbox: Inbox, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await inbox.append(log, [FRAGMENT])
-    monkeypatch.setattr(inbox, "parse_first_page", lambda *_: None)
+    monkeypatch.setattr(inbox, "parse_page_beside", lambda *_, **options: None)
 
     assert await first(page_reads, log) == await inbox.page(log, count=5)

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
+from streamer.model import Topic, topic_log
 from streamer.store.keys import keys_of
 
 from ..conftest import Mint, Server, Start
@@ -280,6 +281,28 @@ async def test_a_cursor_of_a_lost_inbox_is_a_gap(
 
     assert page["gap"] == "epoch"
     assert [shown["body"] for shown in page["notifications"]] == ["new"]
+
+
+async def test_a_page_names_a_topic_that_is_damaged(
+    backend: Backend, server: Server
+) -> None:
+    await backend.ask("PUT", f"{ALICE}/topics/news")
+    await backend.say("lost", {"topic": "news"})
+    await backend.say("kept")
+    state = keys_of().inbox(topic_log(server.log("alice").app, Topic("news"))).state
+    await server.redis.call("DEL", state)
+    await server.redis.call("SET", state, "not a hash")
+
+    page = await backend.page()
+    counted = await backend.ask("POST", "/v1/unread", {"players": ["alice"]})
+    marked = await backend.ask("POST", f"{ALICE}/notifications/read", {"all": True})
+
+    assert page.status_code == 200
+    assert page.json()["unreadable"] == [{"topic": "news"}]
+    assert [shown["body"] for shown in page.json()["notifications"]] == ["kept"]
+    assert page.json()["unread"] == 1
+    assert counted.json()["unread"] == [{"player": "alice", "unread": 1}]
+    assert marked.json() == {"unread": 0}
 
 
 async def test_a_cursor_that_was_overtaken_is_a_gap(

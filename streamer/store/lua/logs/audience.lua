@@ -3,7 +3,8 @@
 --
 -- KEYS  the log
 -- ARGV  retention in ms, clock
--- Returns head (epoch, time, offset, tag), lowest offset, offset of the first bit, bitmap.
+-- Returns head (epoch, time, offset, tag), lowest offset, offset of the first bit, bitmap,
+-- number of entries that have expired.
 --
 -- Commands  GETRANGE
 
@@ -12,4 +13,4 @@ local inbox, state, floor = open_inbox(1)
 local base = math.max(state.base, floor - floor % 8)
 local bits = redis.call('GETRANGE', inbox.done, int((base - state.base) / 8), -1)
 return { { int(state.epoch), int(state.at_us), int(state.head), state.tag }, int(floor),
-  int(base), bits }
+  int(base), bits, int(state.ended or 0) }

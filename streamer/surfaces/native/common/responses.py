@@ -48,11 +48,20 @@ class NotificationResponse(Notification, frozen=True, kw_only=True):
     read_at: Time | UnsetType = UNSET
 
 
+class AudienceName(msgspec.Struct, frozen=True):
+    """An audience as in ``to``. One of the fields is present."""
+
+    topic: str | UnsetType = UNSET
+    everyone: bool | UnsetType = UNSET
+
+
 class PageResponse(msgspec.Struct, frozen=True):
     """
     A page. Pass `next` as ``before``, or as ``after`` if the oldest come first.
 
-    `gap` is present if notifications after ``after`` are no longer available.
+    `gap` is present if notifications after ``after`` are no longer available. Of the
+    audiences in `unreadable` nothing is shown or counted, because what the store has
+    of them is damaged.
     """
 
     notifications: list[NotificationResponse]
@@ -60,13 +69,7 @@ class PageResponse(msgspec.Struct, frozen=True):
     unread: Count
     cursor: str
     gap: Literal["epoch", "ahead", "diverged", "trimmed"] | UnsetType = UNSET
-
-
-class AudienceName(msgspec.Struct, frozen=True):
-    """An audience as in ``to``. One of the fields is present."""
-
-    topic: str | UnsetType = UNSET
-    everyone: bool | UnsetType = UNSET
+    unreadable: list[AudienceName] | UnsetType = UNSET
 
 
 class PublishResult(msgspec.Struct, frozen=True):

@@ -19,7 +19,15 @@ from starlette.datastructures import QueryParams
 from ....compiled.entries import join_entries
 from ....core.streams.client_messages import MARK_IDS_MAX
 from ....errors import FieldError, Invalid
-from ....model import CURSOR_CHARS_MAX, Player, Priority, Topic, iso_time, parse_topic
+from ....model import (
+    CURSOR_CHARS_MAX,
+    Log,
+    Player,
+    Priority,
+    Topic,
+    iso_time,
+    parse_topic,
+)
 from ....service.inboxes.receipts import AudienceReceipt, Receipt
 from ....service.inboxes.search import SearchPage
 from ....store.logs.inbox import PageEntry
@@ -206,13 +214,24 @@ def encode_page(page: SearchPage) -> bytes:
     gap = b""
     if page.gap is not None:
         gap = b',"gap":"%b"' % page.gap.value.encode()
-    return b'{"notifications":[%b],"next":%b,"unread":%d,"cursor":"%b"%b}' % (
+    unreadable = b""
+    if page.state.unreadable:
+        names = [_address_of(log) for log in page.state.unreadable]
+        unreadable = b',"unreadable":%b' % _encode(names)
+    return b'{"notifications":[%b],"next":%b,"unread":%d,"cursor":"%b"%b%b}' % (
         join_entries([page_entry.row for page_entry in page.entries or ()]),
         _encode(page.next.text if page.next else None),
         page.state.unread,
         page.state.cursor.text.encode(),
         gap,
+        unreadable,
     )
+
+
+def _address_of(audience: Log) -> dict[str, Any]:
+    """Return an audience as it is addressed in requests."""
+    topic = audience.topic
+    return {"everyone": True} if topic is None else {"topic": topic}
 
 
 def encode_unread(players: Sequence[str], counts: Sequence[int]) -> bytes:
