@@ -6,6 +6,10 @@ store does not know the content of entries, so a page of matching ones is read i
 portions and may end before it is full; the caller continues from there. Knows inboxes.
 Knows nothing of the filters that a surface offers.
 
+What a search has learned is remembered: where the first match of a filter is, or that
+there is none. Entries never change, and so the next search has to look only at those
+that have arrived since.
+
 Newest first, pages are divided by time alone, as all pages are. Oldest first, they are
 divided by cursors, as streams are: no entry that is appended meanwhile, in any of the
 player's logs, is skipped. If a cursor is no longer valid, the page has a gap and
@@ -15,13 +19,14 @@ that arrives while it is read is left to the page after that cursor.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from typing import Final, NamedTuple
 
 from ...core.access.rights import Caller
 from ...core.streams.cursor import Cursor
 from ...core.streams.subscription import Start
-from ...model import ZERO, Entry, Gap, Player
+from ...model import ZERO, Entry, Gap, Log, Player, Position
 from ...store.logs.inbox import PageEntry
 from .inbox import InboxOperations
 from .merge import MergedPage
@@ -38,6 +43,11 @@ log keeps as many by default.
 """
 
 SCAN_PAGE_ENTRIES: Final = 100
+SCAN_PAGE_MAX: Final = 500
+"""Entries of the first and of the longest portion that is scanned."""
+
+REMEMBERED_MAX: Final = 10_000
+"""Searches that are remembered, with a few hundred bytes each."""
 
 EntryFilter = Callable[[PageEntry], bool]
 
@@ -57,6 +67,19 @@ class SearchPage(NamedTuple):
     entries: list[PageEntry] | None
     next: Cursor | None = None
     gap: Gap | None = None
+
+
+class _Learned(NamedTuple):
+    """
+    What a search has learned: that no entry up to `cursor` matches above `first`.
+
+    `first` is the first entry that does, or, if `is_open`, the first that was not
+    scanned any more; None if there is none.
+    """
+
+    cursor: Cursor
+    first: Position | None
+    is_open: bool = False
 
 
 class _Target(NamedTuple):
@@ -95,9 +118,14 @@ class _Found:
         return self._unread_left is not None and self._unread_left <= 0
 
     @property
+    def left(self) -> int:
+        """How many more entries may be scanned for the page."""
+        return (SCANNED_MAX if self.entries else LOOKED_MAX) - self._scanned
+
+    @property
     def is_long(self) -> bool:
         """Whether the page has to end here."""
-        return self._scanned >= (SCANNED_MAX if self.entries else LOOKED_MAX)
+        return self.left <= 0
 
     def add(self, entry: PageEntry) -> bool:
         """Take an entry, and return whether the page was complete before it."""
@@ -125,6 +153,8 @@ class InboxSearch:
 
     def __init__(self, inboxes: InboxOperations) -> None:
         self._inboxes = inboxes
+        # The least recently used first.
+        self._learned: OrderedDict[Hashable, _Learned] = OrderedDict()
 
     async def newest_first(
         self,
@@ -137,6 +167,7 @@ class InboxSearch:
         matches: EntryFilter | None,
         only_unread: bool = False,
         version: str = "",
+        remembered_as: Hashable = None,
     ) -> SearchPage:
         """
         Read a page of matching entries, or of all, older than `newest`.
@@ -145,8 +176,16 @@ class InboxSearch:
         be followed by another page. It has none and is followed by another one only if
         an entry matches beyond them, or none of the first `LOOKED_MAX` does. With
         `only_unread`, which says that `matches` refuses what was read, it ends for good
-        when as many unread entries were found as there are.
+        when as many unread entries were found as there are. With `remembered_as`, which
+        stands for a filter that looks at nothing but the notification, a first page
+        begins where an earlier one has found the first match.
         """
+        if remembered_as is not None and newest is None and oldest is None:
+            assert matches is not None
+            key = (Log(caller.app, player), remembered_as)
+            target = _Target(caller, player)
+            found = _Found(count, matches, None)
+            return await self._remembered(target, key, found, count, version)
         state = page = await self._inboxes.page(
             caller,
             player,
@@ -155,6 +194,7 @@ class InboxSearch:
             oldest=oldest,
             count=count,
             version=version,
+            only_unread=only_unread,
         )
         if state.entries is None:
             return SearchPage(state, None)
@@ -171,6 +211,23 @@ class InboxSearch:
                     caller, player, before=newest.own
                 )
         found = _Found(count, matches, unread)
+        target = _Target(caller, player)
+        return await self._scan(
+            target, state, page, oldest, found, only_unread=only_unread
+        )
+
+    async def _scan(
+        self,
+        target: _Target,
+        state: MergedPage,
+        page: MergedPage,
+        oldest: Cursor | None,
+        found: _Found,
+        *,
+        only_unread: bool = False,
+    ) -> SearchPage:
+        """Take the entries of `page` and those that follow until `found` has enough."""
+        portion = SCAN_PAGE_ENTRIES
         while True:
             entries = page.entries or []
             for entry in entries:
@@ -184,12 +241,61 @@ class InboxSearch:
                 last = Cursor(entries[-1].entry.position)
                 return SearchPage(state, found.entries, last)
             page = await self._inboxes.page(
-                caller,
-                player,
+                *target,
                 newest=Cursor(page.following),
                 oldest=oldest,
-                count=SCAN_PAGE_ENTRIES,
+                count=min(portion, found.left),
+                only_unread=only_unread,
             )
+            portion = min(2 * portion, SCAN_PAGE_MAX)
+
+    async def _remembered(
+        self,
+        target: _Target,
+        key: Hashable,
+        found: _Found,
+        count: int,
+        version: str,
+    ) -> SearchPage:
+        """Read a first page, and remember where its first match was."""
+        learned = self._learned.get(key)
+        oldest = learned.cursor if learned is not None else None
+        state = await self._inboxes.page(
+            *target, oldest=oldest, count=count, version=version
+        )
+        if state.entries is None:
+            return SearchPage(state, None)
+        if learned is not None and not _has_logs_of(state, learned):
+            # The player has joined, left or unmuted an audience since.
+            oldest = learned = None
+            state = await self._inboxes.page(*target, count=count)
+            assert state.entries is not None
+        result = await self._scan(target, state, state, oldest, found)
+        if result.next is None and learned is not None and learned.first is not None:
+            # All that is new was scanned, and the page has room.
+            first = Cursor(learned.first)
+            if learned.is_open and not found.entries:
+                result = SearchPage(state, [], first)
+            else:
+                page = await self._inboxes.page(
+                    *target, newest=first, count=SCAN_PAGE_ENTRIES
+                )
+                result = await self._scan(target, state, page, None, found)
+        self._learn(key, state, result)
+        return result
+
+    def _learn(self, key: Hashable, state: MergedPage, result: SearchPage) -> None:
+        if state.unreadable:
+            return
+        learned = _Learned(state.cursor, None)
+        if result.entries:
+            learned = learned._replace(first=result.entries[0].entry.position)
+        elif result.next is not None:
+            learned = learned._replace(first=result.next.own, is_open=True)
+        self._learned[key] = learned
+        self._learned.move_to_end(key)
+        if len(self._learned) > REMEMBERED_MAX:
+            self._learned.popitem(last=False)
 
     async def oldest_first(
         self,
@@ -270,6 +376,10 @@ class InboxSearch:
             marked |= {entry.entry.id: entry for entry in page.entries or ()}
             newest = None if page.following is None else Cursor(page.following)
         return [marked[entry.id] for entry in entries if entry.id in marked]
+
+
+def _has_logs_of(state: MergedPage, learned: _Learned) -> bool:
+    return state.cursor.audiences.keys() == learned.cursor.audiences.keys()
 
 
 def _is_id(cursor: Cursor) -> bool:

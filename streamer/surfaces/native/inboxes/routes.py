@@ -45,6 +45,7 @@ class _PageRequest(NamedTuple):
     oldest_first: bool
     matches: EntryFilter | None
     only_unread: bool
+    remembered_as: wire.Filter | None
     etag_suffix: str
     limit: int
     before: Cursor | None
@@ -177,6 +178,7 @@ class NativeInboxes:
             matches=query.matches,
             only_unread=query.only_unread,
             version=version,
+            remembered_as=query.remembered_as,
         )
 
     async def one(self, request: Request, caller: Caller) -> Response:
@@ -251,6 +253,8 @@ def _page_request(query_string: bytes) -> _PageRequest:
         oldest_first=oldest_first,
         matches=None if filter_.matches_all else filter_.matches,
         only_unread=filter_.unread,
+        # Marks change, and the notification itself does not.
+        remembered_as=None if filter_.matches_all or filter_.unread else filter_,
         etag_suffix=filter_.etag_suffix(oldest_first=oldest_first),
         limit=limit,
         before=before,
