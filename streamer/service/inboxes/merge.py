@@ -17,6 +17,8 @@ import zlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from redis.exceptions import ResponseError
+
 from ...core.streams.cursor import NO_AUDIENCES, Cursor, audience_key
 from ...core.streams.subscription import History, ReadFrom, Start
 from ...core.streams.views import View
@@ -254,24 +256,27 @@ class MergedInbox:
             assert isinstance(position, Position)
             positions.append(position)
         gaps = [
-            read.history.gap
-            for read in await self._read_heads(zip(logs, positions, strict=True))
+            read and read.history.gap
+            for read in await self._read_heads(log, zip(logs, positions, strict=True))
         ]
         outdated = [name for name, gap in zip(logs, gaps, strict=True) if gap]
         oldest = dict(
             zip(
                 outdated,
-                await self._read_heads((name, Start.EARLIEST) for name in outdated),
+                await self._read_heads(
+                    log, ((name, Start.EARLIEST) for name in outdated)
+                ),
                 strict=True,
             )
         )
         for i, (name, gap) in enumerate(zip(logs, gaps, strict=True)):
+            first = oldest.get(name)
+            if first is None:
+                continue
+            at_us, positions[i] = positions[i].at_us, first.history.start
             if gap in (Gap.AHEAD, Gap.DIVERGED):
-                before = await self._audiences.position_before(name, positions[i].at_us)
-                positions[i] = oldest[name].history.start
+                before = await self._audiences.position_before(name, at_us)
                 positions[i] = later_position(positions[i], before)
-            elif gap:
-                positions[i] = oldest[name].history.start
         by_key = {
             audience_key(view.log): position
             for view, position in zip(views, positions[1:], strict=True)
@@ -292,10 +297,14 @@ class MergedInbox:
 
         """
         views = [View(log, ZERO), *_unmuted(await self._audiences.views_of(log))]
-        states = await self._audiences.read(view.log for view in views)
+        states = await self._audiences.read_each(view.log for view in views)
         count = 0
         for view in views:
             state = states[view.log]
+            if isinstance(state, ResponseError) and view.log != log:
+                continue  # Damaged, and not counted on pages.
+            if isinstance(state, Exception):
+                raise state
             first, last = 0, state.head.offset
             if view.log == log:
                 # The bits of a player's own log are those that are done.
@@ -312,16 +321,25 @@ class MergedInbox:
         return count
 
     async def _read_heads(
-        self, positions: Iterable[tuple[Log, ReadFrom]]
-    ) -> list[Read]:
-        """Return what reads after positions say, without entries."""
-        reads = []
-        for read in await self._inbox.read_many(
-            [ReadAfter(log, position, limit=0) for log, position in positions]
+        self, own: Log, positions: Iterable[tuple[Log, ReadFrom]]
+    ) -> list[Read | None]:
+        """
+        Return what reads after positions say, without entries.
+
+        None for an audience's log that is damaged. That of `own` is an error.
+        """
+        asked = [ReadAfter(log, position, limit=0) for log, position in positions]
+        reads: list[Read | None] = []
+        for read_after, read in zip(
+            asked, await self._inbox.read_many(asked), strict=True
         ):
-            if isinstance(read, Exception):
+            if isinstance(read, ResponseError) and read_after.log != own:
+                self._note_damage(read_after.log, read)
+                reads.append(None)
+            elif isinstance(read, Exception):
                 raise read
-            reads.append(read)
+            else:
+                reads.append(read)
         return reads
 
     async def walk(self, log: Log) -> AsyncIterator[PageEntry]:
@@ -401,8 +419,11 @@ class MergedInbox:
         if everyone not in {view.log for view in stored}:
             unreadable.append(everyone)
         for damaged in unreadable:
-            self._inbox.damage.note("inboxes", damaged.name, page.shared[damaged])
+            self._note_damage(damaged, page.shared[damaged])
         return views, unreadable
+
+    def _note_damage(self, audience: Log, problem: object) -> None:
+        self._inbox.damage.note("inboxes", audience.name, problem)
 
     async def _with_marks(self, log: Log, merge: PageMerge) -> list[PageEntry]:
         """
@@ -430,7 +451,12 @@ class MergedInbox:
         named = start.audiences.get(audience_key(view.log))
         if named is not None:
             return named
-        before = await self._audiences.position_before(view.log, start.own.at_us)
+        try:
+            before = await self._audiences.position_before(view.log, start.own.at_us)
+        except ResponseError as error:
+            # Damaged. After a repair some may be delivered twice.
+            self._note_damage(view.log, error)
+            return view.joined
         return later_position(view.joined, before)
 
     async def _after(
@@ -444,6 +470,11 @@ class MergedInbox:
         logs: list[View | None] = [None, *views]
         portions, gaps = [], {}
         for i, (view, reply) in enumerate(zip(logs, replies, strict=True)):
+            if isinstance(reply, ResponseError) and view is not None:
+                # Damaged: its position stays where it is, so that nothing is lost.
+                self._note_damage(view.log, reply)
+                portions.append(_unreadable(view, reads[i].read_from))
+                continue
             if isinstance(reply, Exception):
                 raise reply
             history = reply.history
@@ -471,6 +502,12 @@ class MergedInbox:
             more=bool(ends) or len(returned) < len(shown),
             portions=portions,
         )
+
+
+def _unreadable(view: View, read_from: ReadFrom) -> _Portion:
+    """Return the portion of an audience's log that cannot be read."""
+    start = read_from if isinstance(read_from, Position) else ZERO
+    return _Portion(audience_key(view.log), start, [], [], True)
 
 
 def _portion(

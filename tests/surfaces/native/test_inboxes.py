@@ -288,12 +288,19 @@ async def test_a_page_names_a_topic_that_is_damaged(
 ) -> None:
     await backend.ask("PUT", f"{ALICE}/topics/news")
     await backend.say("lost", {"topic": "news"})
-    await backend.say("kept")
+    before = (await backend.page()).json()["cursor"]
+    await backend.say("kept", type="common")
     state = keys_of().inbox(topic_log(server.log("alice").app, Topic("news"))).state
     await server.redis.call("DEL", state)
     await server.redis.call("SET", state, "not a hash")
 
     page = await backend.page()
+    others = [
+        await backend.page(order="oldest"),
+        await backend.page(order="oldest", after=before),
+        await backend.page(unread="true"),
+        await backend.page(type="common"),
+    ]
     counted = await backend.ask("POST", "/v1/unread", {"players": ["alice"]})
     marked = await backend.ask("POST", f"{ALICE}/notifications/read", {"all": True})
 
@@ -301,6 +308,10 @@ async def test_a_page_names_a_topic_that_is_damaged(
     assert page.json()["unreadable"] == [{"topic": "news"}]
     assert [shown["body"] for shown in page.json()["notifications"]] == ["kept"]
     assert page.json()["unread"] == 1
+    for other in others:
+        assert other.json()["notifications"] == page.json()["notifications"]
+        assert other.json()["unreadable"] == [{"topic": "news"}]
+        assert "gap" not in other.json()
     assert counted.json()["unread"] == [{"player": "alice", "unread": 1}]
     assert marked.json() == {"unread": 0}
 
