@@ -27,7 +27,7 @@ from ...store.logs.inbox import Inbox, Page, PageEntry, Read, ReadAfter
 from ...store.logs.page_reads import PageReads, PlayerPage
 from ...store.logs.shared_logs import Damaged, SharedLog
 from .audiences import PlayerAudiences, later_position
-from .page_merge import Bounds, PageMerge
+from .page_merge import Bounds, PageMerge, own_alone
 
 __all__ = ["EntriesAfter", "MergedInbox", "MergedPage", "RecoveredCursor"]
 
@@ -388,6 +388,11 @@ class MergedInbox:
             if version_now == audiences_version:
                 return _MergedRead(own, 0, cursor, version_now, None, None, unreadable)
             own = (await self._page_reads.read(log, **options)).own
+        if all(state.audience.head.is_zero for state in shared.values()):
+            entries, following = own_alone(own, bounds, count)
+            return _MergedRead(
+                own, own.unread, cursor, version_now, entries, following, unreadable
+            )
         merge = PageMerge(self._page_reads, bounds, count, own, only_unread=only_unread)
         for view in views:
             merge.add(view, shared[view.log])
@@ -429,8 +434,6 @@ class MergedInbox:
         """
         Return the entries; those of audiences with the time at which they were marked.
         """
-        if merge.own_alone is not None:
-            return merge.own_alone
         marked: dict[Log, list[int]] = {}
         for shown in merge.newest:
             if shown.is_done and shown.view is not None:

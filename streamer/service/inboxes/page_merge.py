@@ -26,7 +26,7 @@ from ...store.logs.inbox import PAGE_BYTES, Page, PageEntry
 from ...store.logs.page_reads import EARLY_ITEMS, HEAVY_BYTES, PageReads
 from ...store.logs.shared_logs import EntryRange, SharedLog
 
-__all__ = ["Bounds", "PageMerge", "Shown"]
+__all__ = ["Bounds", "PageMerge", "Shown", "own_alone"]
 
 ROUNDS_MAX: Final = 8
 """Rounds of reads for one page. Only long runs of hidden entries take so many."""
@@ -125,6 +125,25 @@ class _Source:
             self.begins_at = audience.head.order
 
 
+def own_alone(
+    own: Page, bounds: Bounds, count: int
+) -> tuple[list[PageEntry], Position | None]:
+    """
+    Return the entries of a page of the player's own log alone, and where the next
+    begins.
+
+    It is what `PageMerge` returns if no audience has ever had an entry.
+    """
+    entries, following = own.entries or [], own.following
+    if bounds.newest is not None or bounds.oldest is not None:
+        entries = [entry for entry in entries if bounds.has(entry.order, None)]
+        if following is not None and not bounds.reaches(following, None):
+            following = None
+    if len(entries) > count:
+        return entries[:count], entries[count].entry.position
+    return entries, following
+
+
 class PageMerge:
     """
     The merge of one page.
@@ -163,8 +182,6 @@ class PageMerge:
         self._candidates: list[_Candidate] = []
         self.newest: list[Shown] = []
         """The entries of the page, newest first."""
-        self.own_alone: list[PageEntry] | None = None
-        """The same, if all are of the player's own log."""
         self.following: Position | None = None
         """Where the next page begins; None at the end."""
         self.unread = 0
@@ -205,9 +222,6 @@ class PageMerge:
 
     async def read(self) -> None:
         """Read what is needed of the logs. Raises StoreUnavailable."""
-        if not (self._sources or self._counted):
-            self._take_own()
-            return
         self._candidates = [
             (order, page_entry, None)
             for page_entry in self._own
@@ -359,16 +373,6 @@ class PageMerge:
         self._sources = [it for it in self._sources if it is not source]
         self._counted = [it for it in self._counted if it is not source]
         self._candidates = [it for it in self._candidates if it[2] is not source]
-
-    def _take_own(self) -> None:
-        """Take the player's own entries alone: what `_finish` does without others."""
-        entries, bounds = self._own, self._bounds
-        if bounds.newest is not None or bounds.oldest is not None:
-            entries = [entry for entry in entries if bounds.has(entry.order, None)]
-        self.own_alone = entries[: self._count]
-        self.following = self._own_following
-        if len(entries) > self._count:
-            self.following = entries[self._count].entry.position
 
     def _finish(self) -> None:
         self.unread = sum([it.unread for it in self._counted])
