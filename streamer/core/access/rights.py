@@ -14,6 +14,10 @@ A backend key has scopes. It has no player, so ``me`` is not valid for it. The s
 for notifications grant permissions; the others are checked by name. A token can never
 carry a scope: its permissions are looked up in the table of permissions only.
 
+The scopes ``admin:read`` and ``admin:write`` are for those who operate the app and
+answer its players. ``admin`` includes every scope that begins with ``admin:``. A key
+has none of them unless it is created with it.
+
 Strings match exactly or not at all. There are no prefixes, no case folding, and no
 wildcards other than those above. An unknown string grants nothing.
 """
@@ -49,6 +53,8 @@ Scope = Literal[
     "campaigns:read",
     "campaigns:write",
     "tokens:mint",
+    "admin:read",
+    "admin:write",
     "admin",
 ]
 
@@ -69,7 +75,10 @@ DEFAULT_PERMISSIONS: Final = frozenset({f"{_SELF}:*"})
 SCOPES: Final[frozenset[str]] = frozenset(get_args(Scope))
 """All scopes of backend keys."""
 
-DEFAULT_SCOPES: Final = SCOPES - {"admin"}
+_ADMIN: Final = frozenset(it for it in SCOPES if it.startswith("admin:"))
+"""The scopes that ``admin`` includes."""
+
+DEFAULT_SCOPES: Final = SCOPES - _ADMIN - {"admin"}
 """The scopes of a backend key that is created without any."""
 
 _TICKET: Final = frozenset({f"{_SELF}:read"})
@@ -85,6 +94,8 @@ _SCOPE_GIVES: Final = {
 @lru_cache(maxsize=256)
 def _rights_of(scopes: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
     """Return the permissions that scopes give, and those of the scopes that exist."""
+    if "admin" in scopes:
+        scopes |= _ADMIN
     permissions = {_SCOPE_GIVES[scope] for scope in scopes & _SCOPE_GIVES.keys()}
     return frozenset(permissions), scopes & SCOPES
 
