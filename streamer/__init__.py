@@ -100,7 +100,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      inspection (for doctor), campaigns, registered_texts
       access/        apps, removal (of an app), tickets, short_lived, quotas, rates,
                      sandboxes (what the demo stores)
-      presence/      leases, devices
+      presence/      leases, devices, sightings (who is online), node_channel
+                     (questions to all nodes)
     hub              FANS OUT. A map from log to the readers of this process
     service/         DOES. What a surface can ask for
       streams/       admission and admission_queue (slots, leases, drain), catch_up

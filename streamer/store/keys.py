@@ -107,6 +107,13 @@ Connections
 ``ns:{b}:devices:app:player`` hash
     Devices of these connections: ``node:connection`` -> ``device time``, the time of
     its last use. An item without a lease means nothing. Expires as the leases do.
+``ns:{b}:seen:app:player`` string
+    When a connection of the player closed last. Expires after 30 days.
+``ns@db:{k}:questions`` sharded channel
+    Questions to all nodes; `store.presence.node_channel` has the format. The bucket of
+    this channel and of the next is that of the word ``nodes`` in no app.
+``ns@db:{k}:answers:node`` sharded channel
+    Answers to a node that has asked.
 
 Idempotency
 ===========
@@ -234,7 +241,7 @@ from typing import Final, NamedTuple
 from ..model import App, Log
 from ..store_url import NAMESPACE
 
-__all__ = ["BUCKETS", "InboxKeys", "Keys", "bucket_of", "keys_of"]
+__all__ = ["BUCKETS", "NODES_BUCKET", "InboxKeys", "Keys", "bucket_of", "keys_of"]
 
 BUCKETS: Final = 256
 """Hash tags in use. Part of every key, so it cannot change in a store with data."""
@@ -244,6 +251,10 @@ def bucket_of(app: App, name: str) -> int:
     """Return the bucket of a player, or of another name within an app."""
     # CRC-32 is the same on every node and in every version of Python, unlike `hash`.
     return zlib.crc32(f"{app}\0{name}".encode()) % BUCKETS
+
+
+NODES_BUCKET: Final = bucket_of(App(""), "nodes")
+"""The bucket of the channels of nodes."""
 
 
 def _bucket_of_digest(digest: bytes) -> int:
@@ -287,6 +298,9 @@ class Keys:
         self.nodes = f"{namespace}:nodes"
         self.fence = f"{namespace}:fence"
         self.deployment = f"{namespace}:deployment"
+        # One slot for all nodes, so that each needs one connection for them.
+        self._node_channels = f"{self._channels}:{{{NODES_BUCKET}}}"
+        self.questions = f"{self._node_channels}:questions"
         # A script takes several keys of one log.
         self._cached_affixes = lru_cache(maxsize=4_096)(self.affixes)
         self._cached_channel = lru_cache(maxsize=4_096)(self.channel_of)
@@ -328,6 +342,12 @@ class Keys:
 
     def devices(self, log: Log) -> str:
         return "devices".join(self._cached_affixes(log))
+
+    def seen(self, log: Log) -> str:
+        return "seen".join(self._cached_affixes(log))
+
+    def answers(self, node: str) -> str:
+        return f"{self._node_channels}:answers:{node}"
 
     def channel(self, log: Log) -> str:
         return self._cached_channel(log)

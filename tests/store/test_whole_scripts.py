@@ -26,7 +26,7 @@ from streamer.store.logs.receipts import ReceiptStore
 from streamer.store.logs.settings import LogSettings
 from streamer.store.logs.views import Views
 from streamer.store.presence.devices import Devices
-from streamer.store.presence.leases import Leases
+from streamer.store.presence.leases import Lease, Leases
 from streamer.store.scheduling.schedule_records import ScheduleRef
 from streamer.store.scheduling.timetable import Timetable
 
@@ -336,6 +336,11 @@ async def acquire(world: World) -> None:
     await world.leases.acquire(LOG, "two", instance="i", newcomer=newcomer)
 
 
+@case("lease_release", connected)
+async def release(world: World) -> None:
+    await world.leases._release_batch([Lease(LOG, "one")])
+
+
 @case("device_used", nothing)
 async def use_device(world: World) -> None:
     await Devices(world.redis, world.leases.node).note_use(LOG, "two", "phone")
@@ -436,7 +441,7 @@ ONE_WRITE = {
 }
 
 
-CLOCKED = ("device_used",)
+CLOCKED = ("device_used", "lease_release")
 """Scripts that always take the time from the store."""
 
 READS = {

@@ -26,7 +26,15 @@ from ..client.damage import own
 from ..client.faults import STORE_FAILURES, StoreFaults
 from ..client.replies import ok
 
-__all__ = ["Lease", "Leases", "Newcomer", "alive_nodes"]
+__all__ = [
+    "ALIVE_MS",
+    "Lease",
+    "Leases",
+    "Newcomer",
+    "NodeBeats",
+    "alive_nodes",
+    "node_beats",
+]
 
 HEARTBEAT_S: Final = 5.0
 RETRY_S: Final = 1.0
@@ -41,6 +49,9 @@ LEASE_MS: Final = 25 * 3_600_000
 RENEW_S: Final = 12 * 3_600.0
 """Twice per lifetime of the key, which streams may outlive."""
 
+SEEN_MS: Final = 30 * 86_400_000
+"""How long it is known when a player's last connection closed."""
+
 RETRY_AFTER_S: Final = 5
 RELEASE_BATCH: Final = 512
 
@@ -53,14 +64,31 @@ PART: Final = "heartbeat"
 
 _ACQUIRE = Script("lease_acquire", includes=("_announce", "_whole"))
 _RENEW = Script("lease_renew")
+_RELEASE = Script("lease_release", includes=("_whole",))
 _HEARTBEAT = Script("heartbeat")
 
 _logger = logging.getLogger(__name__)
 
 
-async def alive_nodes(redis: RedisConnection) -> list[bytes]:
+class NodeBeats(NamedTuple):
     """
-    Return the live nodes, by the store's clock; none if their key is damaged.
+    The nodes that had a heartbeat within the last hour.
+
+    `ages_ms` is how long ago the last one was, at the store's time `now_ms`.
+    """
+
+    now_ms: int
+    ages_ms: dict[bytes, int]
+
+    @property
+    def alive(self) -> list[bytes]:
+        """The nodes that count as alive."""
+        return [node for node, age_ms in self.ages_ms.items() if age_ms <= ALIVE_MS]
+
+
+async def node_beats(redis: RedisConnection) -> NodeBeats:
+    """
+    Return the heartbeats of nodes, by the store's clock; none if their key is damaged.
 
     Raises StoreUnavailable.
     """
@@ -68,12 +96,17 @@ async def alive_nodes(redis: RedisConnection) -> list[bytes]:
         [("TIME",), ("ZRANGE", redis.keys.nodes, 0, -1, "WITHSCORES")]
     )
     ok(time_)
+    now_ms = int(time_[0]) * 1000 + int(time_[1]) // 1000
     if isinstance(own(beats), Exception):
         redis.damage.note(PART, redis.keys.nodes, beats)
-        return []
-    since_ms = int(time_[0]) * 1000 + int(time_[1]) // 1000 - ALIVE_MS
+        return NodeBeats(now_ms, {})
     pairs = zip(beats[::2], beats[1::2], strict=True)
-    return [node for node, beat_ms in pairs if float(beat_ms) >= since_ms]
+    return NodeBeats(now_ms, {node: now_ms - int(float(beat)) for node, beat in pairs})
+
+
+async def alive_nodes(redis: RedisConnection) -> list[bytes]:
+    """Return the live nodes; see `node_beats`."""
+    return (await node_beats(redis)).alive
 
 
 class Newcomer(NamedTuple):
@@ -289,13 +322,15 @@ class Leases:
                 await self._release_batch(leases[first : first + RELEASE_BATCH])
 
     async def _release_batch(self, leases: Sequence[Lease]) -> None:
-        replies = await self._redis.call_many(
-            [
-                ("HDEL", self._keys.lease(lease.log), f"{self.node}:{lease.connection}")
-                for lease in leases
-            ],
-            write=True,
-        )
+        calls = [
+            ScriptCall(
+                _RELEASE,
+                (self._keys.lease(lease.log), self._keys.seen(lease.log)),
+                (f"{self.node}:{lease.connection}", SEEN_MS),
+            )
+            for lease in leases
+        ]
+        replies = await self._redis.run_many(calls)
         for lease, reply in zip(leases, replies, strict=True):
             # One whose key is damaged is void: nobody can acquire another there.
             self._note_refusal(lease, reply)
