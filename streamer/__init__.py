@@ -117,6 +117,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      keys were last used), failures (of authentication, by address),
                      revocation, tickets, minting, demo_sessions (what /demo
                      gives to anybody), console_sessions
+      inspection/    nodes (asks all nodes), questions, local_node (answers for this
+                     one), history (what it remembers), operations
       node/          quotas, in_flight, store_watch, deployment_check, request_context,
                      player_names, fast_log, load_history (the last hour, sampled),
                      console_facts

@@ -50,6 +50,7 @@ from .store.scheduling.registered_texts import RegisteredTexts
 from .surfaces.gateway.routes import Gateway
 from .surfaces.lootlocker.routes import LootLocker
 from .surfaces.lootlocker.server_sessions import ServerSessions
+from .surfaces.native.admin.routes import NativeAdmin
 from .surfaces.native.campaigns.routes import NativeCampaigns
 from .surfaces.native.common import problems
 from .surfaces.native.console.routes import Console, ConsoleParts
@@ -109,6 +110,7 @@ class App:
             probes=components.config.access_log_probes,
             players=components.player_names,
             failures=components.failures,
+            history=components.history,
         )
         self.asgi = log
         proxies = None
@@ -139,6 +141,7 @@ class App:
             tasks.create_task(components.key_uses.run(), name="key uses")
             tasks.create_task(components.store_watch.run(), name="store watch")
             tasks.create_task(components.load_history.run(), name="history")
+            tasks.create_task(components.nodes.run(), name="nodes")
             if components.config.background:
                 tasks.create_task(components.scheduler.run(), name="scheduler")
 
@@ -296,7 +299,13 @@ def _native(components: Components, client: ClientFiles) -> list[BaseRoute]:
         campaigns=CampaignOperations(Campaigns(components.redis), components.timetable),
         allowed_origins=components.origins,
     )
-    surfaces = (publishing, native, inboxes, topics, campaigns)
+    admin = NativeAdmin(
+        authenticator=components.authenticator,
+        administration=components.administration,
+        in_flight=components.in_flight,
+        allowed_origins=components.origins,
+    )
+    surfaces = (publishing, native, inboxes, topics, campaigns, admin)
     routes = [route for part in surfaces for route in part.routes()]
     if not components.config.console:
         return routes

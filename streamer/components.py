@@ -24,6 +24,10 @@ from .service.inboxes.inbox import InboxOperations
 from .service.inboxes.merge import MergedInbox
 from .service.inboxes.numbered import NumberedInbox
 from .service.inboxes.receipts import ReceiptOperations
+from .service.inspection.history import History
+from .service.inspection.local_node import LocalNode
+from .service.inspection.nodes import Nodes
+from .service.inspection.operations import Administration
 from .service.node.in_flight import InFlight
 from .service.node.load_history import LoadHistory
 from .service.node.player_names import PlayerNames
@@ -51,6 +55,8 @@ from .store.logs.settings import DAY_MS, LogSettings
 from .store.logs.views import Views
 from .store.presence.devices import Devices
 from .store.presence.leases import Leases
+from .store.presence.node_channel import NodeChannel
+from .store.presence.sightings import Sightings
 from .store.scheduling.notices import Notices
 from .store.scheduling.timetable import Timetable
 from .transports.streams.opening import StreamComponents
@@ -81,6 +87,7 @@ class Components:
         self.player_names = PlayerNames(config.log_players, config.log_key)
         self.counters = Counters()
         self.failures = FailedAuthentications()
+        self.history = History()
         address = address_at(store_url)
         faults = faults or StoreFaults(address.where)
         self.redis = RedisConnection(address, namespace=config.namespace, faults=faults)
@@ -112,6 +119,7 @@ class Components:
             check_s=config.position_check_s,
             namespace=config.namespace,
             counters=self.counters,
+            history=self.history,
             faults=faults,
         )
         self.catch_up = catch_up
@@ -127,6 +135,7 @@ class Components:
             devices,
             self.counters,
             self.failures,
+            self.history,
         )
         self.probe = Probe(
             self.redis,
@@ -155,12 +164,36 @@ class Components:
         merged = MergedInbox(inbox, PageReads(self.redis, inbox, views), audiences)
         self.audiences = audiences
         receipts = ReceiptStore(self.redis, settings)
-        self.receipts = ReceiptOperations(receipts, audiences)
+        self.receipts = ReceiptOperations(receipts, audiences, self.history)
         self.inboxes = InboxOperations(inbox, merged, audiences)
         lists = NumberedLists(self.redis, settings)
         self.numbered_inbox = NumberedInbox(lists, merged, audiences)
         self.in_flight = InFlight(config, self.counters)
         self.streams = self._streams()
+
+        # Administration.
+        local = LocalNode(
+            catch_up.hub,
+            self.admission.connection_log,
+            self.history,
+            draining=lambda: self.admission.draining,
+        )
+        channel = NodeChannel(
+            address,
+            self.redis,
+            leases.node,
+            namespace=config.namespace,
+            faults=faults,
+        )
+        self.nodes = Nodes(self.redis, channel, local.answer)
+        self.administration = Administration(
+            self.nodes,
+            Sightings(self.redis),
+            inbox,
+            self.inboxes,
+            audiences,
+            self.receipts,
+        )
 
         # Background tasks.
         notices = Notices(address, namespace=config.namespace, faults=faults)
@@ -170,7 +203,7 @@ class Components:
             lag_s=self.counters.schedule_lag_s,
             faults=faults,
         )
-        others: list[OtherConnection] = [catch_up, notices]
+        others: list[OtherConnection] = [catch_up, notices, channel]
         if self.confirmed is not None:
             others.append(self.confirmed.redis)
         self.store_watch = StoreWatch(self.redis, config, faults=faults, others=others)

@@ -42,6 +42,7 @@ import enum
 from typing import NamedTuple
 
 __all__ = [
+    "CLOSED_BY_OPERATOR",
     "DRAINING",
     "FORBIDDEN",
     "ISSUER_UNAVAILABLE",
@@ -52,6 +53,7 @@ __all__ = [
     "RESYNC",
     "SILENT",
     "SLOW",
+    "STOPPED_BY_OPERATOR",
     "STORE_UNAVAILABLE",
     "TOKEN_INVALID",
     "TOO_MANY_LISTENERS",
@@ -425,7 +427,9 @@ NODE_FULL = Disconnect(4102, "node full")
 RATE_EXCEEDED = Disconnect(4103, "rate")
 STORE_UNAVAILABLE = Disconnect(4104, "store away")
 ISSUER_UNAVAILABLE = Disconnect(4105, "issuer away")
+CLOSED_BY_OPERATOR = Disconnect(4106, "closed by operator")
 TOKEN_INVALID = Disconnect(4200, "token invalid or expired")
 FORBIDDEN = Disconnect(4201, "forbidden")
 REPLACED = Disconnect(4202, "replaced by the same instance")
 PROTOCOL = Disconnect(4203, "protocol")
+STOPPED_BY_OPERATOR = Disconnect(4204, "stopped by operator")

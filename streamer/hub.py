@@ -12,7 +12,7 @@ needs a read of its log. The hub puts the log into `needs_read` and calls back, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from .core.counters import TransportCounters
@@ -199,6 +199,15 @@ class Hub:
         """Return the followers of a log, a player's or an audience's."""
         group = self._groups.get(log)
         return self.readers(log) if group is None else tuple(group)
+
+    def readers_by_log(self) -> Iterable[tuple[Log, Sequence[Reader]]]:
+        """Return the players' logs that have readers, each with them. O(1)."""
+        return self._readers.items()
+
+    def reader_counts(self) -> Iterator[tuple[Log, int]]:
+        """Yield the players' logs that have readers, each with their number."""
+        for log, readers in self._readers.items():
+            yield log, len(readers)
 
     def all_readers(self) -> Iterator[Reader]:
         """Yield every reader."""

@@ -135,6 +135,7 @@ class Session:
         "cursor",
         "device",
         "ended",
+        "heard_at_s",
         "log",
         "on_count_doubtful",
         "on_cursor_moved",
@@ -163,6 +164,8 @@ class Session:
         self.connection = connection
         self.device = device
         self.ended: Disconnect | None = None
+        self.heard_at_s: float | None = None
+        """Monotonic time at which the client was last heard of, None if it was not."""
         self._codec = codec
         self._sink = sink
         self._limits = limits
@@ -210,6 +213,16 @@ class Session:
             or (self._greeting is not None and self._greeting.has(None))
             or self._sink.buffered() > self._limits.send_buffer_bytes // 4
         )
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes are queued for the client."""
+        return self._sink.buffered()
+
+    @property
+    def waiting_since_s(self) -> float | None:
+        """Monotonic time since which bytes are queued; see `Sink`."""
+        return self._sink.waiting_since_s()
 
     def own_subscription(self) -> Subscription:
         """Return the subscription to the player's own log; see `hub.Follower`."""
@@ -468,6 +481,7 @@ class Session:
         """
         if self.ended is not None:
             return None
+        self.heard_at_s = now_s
         if self._rate is None:
             self._rate = RateLimiter(MESSAGES_PER_S, burst=MESSAGES_PER_S)
         if not self._rate.allow(now_s):

@@ -19,6 +19,7 @@ from ...core.streams.cursor import Cursor
 from ...errors import NotFound
 from ...model import Log, Player, Position, decode_id
 from ...store.logs.receipts import Receipt, ReceiptStore
+from ..inspection.history import History
 from .audiences import CursorLocation, PlayerAudiences
 
 __all__ = ["AudienceReceipt", "Receipt", "ReceiptOperations"]
@@ -39,12 +40,19 @@ class ReceiptOperations:
     Args:
         store: The receipts in the store.
         audiences: The audiences of players.
+        history: Remembers acknowledgements.
 
     """
 
-    def __init__(self, store: ReceiptStore, audiences: PlayerAudiences) -> None:
+    def __init__(
+        self,
+        store: ReceiptStore,
+        audiences: PlayerAudiences,
+        history: History | None = None,
+    ) -> None:
         self._store = store
         self._audiences = audiences
+        self._history = history or History()
 
     async def acknowledge(self, caller: Caller, player: Player, cursor: Cursor) -> None:
         """
@@ -67,9 +75,11 @@ class ReceiptOperations:
         location = await self._audiences.locate(log, [v.log for v in views], cursor)
         if location is None:
             return
+        acknowledged = []
         own = await self._position(location, log)
         if not own.is_zero:
             await self._store.acknowledge(log, own)
+            acknowledged.append((log.name, own.offset))
         for view in views:
             # What was sent to a muted audience has arrived only if it is named.
             if view.muted and view.log not in location.positions:
@@ -77,6 +87,8 @@ class ReceiptOperations:
             position = await self._position(location, view.log)
             if not position.is_zero:
                 await self._acknowledge_audience(log, view.log, position)
+                acknowledged.append((view.log.name, position.offset))
+        self._history.acknowledged(log, acknowledged)
 
     async def _position(self, location: CursorLocation, log: Log) -> Position:
         """Return the position up to which a client has a log."""

@@ -22,8 +22,9 @@ from ...errors import (
     OverQuota,
     Unauthenticated,
 )
-from ...model import App, Player, new_name
+from ...model import App, Log, Player, new_name
 from ..access.failures import FailedAuthentications
+from ..inspection.history import History
 
 __all__ = [
     "RequestContext",
@@ -57,11 +58,12 @@ class RequestContext:
             well-formed.
         client: The address of the client, "" without one.
         failures: Counts authentications that fail.
+        history: Remembers refusals of players.
 
     """
 
     __slots__ = (
-        *("app", "client", "code", "failures", "id", "is_named"),
+        *("app", "client", "code", "failures", "history", "id", "is_named"),
         *("player", "reason", "refusal"),
     )
 
@@ -70,6 +72,7 @@ class RequestContext:
         received_id: str = "",
         client: str = "",
         failures: FailedAuthentications | None = None,
+        history: History | None = None,
     ) -> None:
         self.id = ""
         self.is_named = False
@@ -82,6 +85,7 @@ class RequestContext:
         """The player that the caller is, None for a backend."""
         self.client = client
         self.failures = failures
+        self.history = history
         self.code = 0
         """The close code of a stream that is refused within the stream, otherwise 0."""
         self.refusal = ""
@@ -149,11 +153,12 @@ def note_failed_authentication(error: Unauthenticated) -> None:
         context.failures.note(context.client, error)
 
 
-def note_refusal(error: Error) -> None:
+def note_refusal(error: Error, transport: str = "http") -> None:
     """
     Set why the request that is being served is refused; nothing that it contains.
 
-    A failed authentication is counted. Call this once for each refusal.
+    A failed authentication is counted, and the refusal of a player is remembered. Call
+    this once for each refusal. `transport` names that of a stream.
     """
     context = current_request.get()
     if context is not None:
@@ -162,6 +167,14 @@ def note_refusal(error: Error) -> None:
         name = type(error).__name__
         context.refusal = _WORD_START.sub("_", name).lower()
         context.reason = _reason(error)
+        if context.history is not None and context.player is not None:
+            context.history.refused(
+                Log(App(context.app), context.player),
+                transport=transport,
+                refusal=context.refusal,
+                reason=context.reason,
+                client=context.client,
+            )
 
 
 def _reason(error: Error) -> str:

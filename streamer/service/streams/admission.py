@@ -37,6 +37,7 @@ from ...store.presence.devices import Devices
 from ...store.presence.leases import Lease, Leases
 from ..access.failures import FailedAuthentications
 from ..access.revocation import RevocationCheck
+from ..inspection.history import History
 from ..node.player_names import PlayerNames
 from .admission_queue import AdmissionQueue
 from .catch_up import CatchUp
@@ -75,6 +76,7 @@ class Admission:
         devices: The players' devices, if given.
         counters: The node's counters.
         failures: Counts authentications that fail.
+        history: Remembers the ends of connections.
 
     """
 
@@ -87,10 +89,11 @@ class Admission:
         devices: Devices | None = None,
         counters: Counters | None = None,
         failures: FailedAuthentications | None = None,
+        history: History | None = None,
     ) -> None:
         self.counters = counters or Counters()
         players = PlayerNames(config.log_players, config.log_key)
-        self._connection_log = ConnectionLog(players, failures)
+        self.connection_log = ConnectionLog(players, failures, history)
         self._catch_up = catch_up
         self._stream_audiences = catch_up.stream_audiences
         self._leases = leases
@@ -212,7 +215,7 @@ class Admission:
             raise
         await self._stream_audiences.finish_join(pending_join, reader, replies)
         connection.reader = reader
-        self._connection_log.opened(log, reader)
+        self.connection_log.opened(log, reader)
         self._timer_wheel.add(connection)
         await self.note_use(log, reader)
         if caller is not None and self._revocation_check is not None:
@@ -233,7 +236,7 @@ class Admission:
     ) -> None:
         """Count a refused credential; see `Connection.failed_renewal`."""
         if connection.reader is not None:
-            self._connection_log.failed_renewal(connection.reader, error)
+            self.connection_log.failed_renewal(connection.reader, error)
 
     def due_sooner(self, connection: Connection) -> None:
         """Tick a connection soon; see `Connection.due_sooner`."""
@@ -267,7 +270,7 @@ class Admission:
         if self._revocation_check is not None:
             self._revocation_check.remove(reader)
         self._stream_audiences.leave(log, reader)
-        self._connection_log.closed(log, reader)
+        self.connection_log.closed(log, reader)
         if self._devices is not None and reader.device:
             forgetting = asyncio.create_task(self._forget_device(log, reader))
             self._forgetting.add(forgetting)

@@ -25,12 +25,14 @@ from typing import Final, NamedTuple
 from redis.exceptions import ResponseError
 
 from ...core.counters import Counters
+from ...core.streams.audience_subscription import AudienceSubscription
+from ...core.streams.session import Session
 from ...core.streams.subscription import ReadFrom, Start
 from ...core.streams.unread_count import InboxCount
 from ...core.streams.views import Audience, View
 from ...errors import RESYNC, Unavailable
 from ...hub import Follower, Hub
-from ...model import App, Entry, Log
+from ...model import App, Entry, Log, Position
 from ...store.client.address import StoreAddress
 from ...store.client.damage import own
 from ...store.client.faults import StoreFaults
@@ -38,6 +40,7 @@ from ...store.client.pubsub import PubSub
 from ...store.logs.inbox import Inbox, Read, ReadAfter
 from ...store_url import NAMESPACE
 from ..inboxes.audiences import PlayerAudiences, inbox_count
+from ..inspection.history import History
 from .expiries import Expiries
 from .poll_waiter import PollWaiter
 from .position_check import PositionCheck
@@ -105,6 +108,7 @@ class CatchUp:
         check_s: How often every reader's position is compared with its log.
         namespace: As for the connection of `inbox`.
         counters: The node's counters, for latencies.
+        history: Remembers what was announced and replayed.
         faults: Told of what the store refuses.
 
     """
@@ -119,9 +123,11 @@ class CatchUp:
         check_s: int,
         namespace: str = NAMESPACE,
         counters: Counters | None = None,
+        history: History | None = None,
         faults: StoreFaults | None = None,
     ) -> None:
         self._counters = counters or Counters()
+        self._history = history or History()
         self._faults = faults = faults or StoreFaults()
         self._inbox = inbox
         self._replay_max = replay_max
@@ -172,9 +178,12 @@ class CatchUp:
     # Announcements; see `store.client.pubsub.PubSubHandler`.
 
     def on_entry(self, log: Log, entry: Entry) -> None:
-        if self.hub.dispatch(log, entry) and log.app != PROBE_APP:
-            latency_s = time.time() - entry.at_us / 1e6
-            self._counters.publish_to_write_s.observe(latency_s)
+        is_delivered = self.hub.dispatch(log, entry)
+        if log.app != PROBE_APP:
+            now_s = time.time()
+            if is_delivered:
+                self._counters.publish_to_write_s.observe(now_s - entry.at_us / 1e6)
+            self._history.announced(log, entry, now_s, is_delivered=is_delivered)
         self._expiries.note_entry(log, entry)
         if entry.offset > self._inbox.entries_max:
             # It has displaced the oldest entry, which may have been unread.
@@ -301,7 +310,7 @@ class CatchUp:
                         audiences,
                         reply.unread_before,
                     )
-                self._deliver(followers, read_from, reply, count)
+                self._deliver(log, followers, read_from, reply, count)
 
     def _followed_audiences(self, players: Iterable[Log]) -> list[Log]:
         """Return the logs of the audiences that readers of these players follow."""
@@ -369,6 +378,7 @@ class CatchUp:
 
     def _deliver(
         self,
+        log: Log,
         followers: Sequence[Follower],
         read_from: ReadFrom,
         read: Read,
@@ -379,9 +389,24 @@ class CatchUp:
                 continue
             try:
                 follower.on_history(read_from, read.history, count)
+                if read.history.entries:
+                    self._note_replay(log, follower, read.history.entries[0].offset)
             except Exception:  # Of this reader; the others go on.
                 _logger.exception("could not deliver to a reader, which is closed")
                 follower.end(RESYNC)
+
+    def _note_replay(self, log: Log, follower: Follower, first: int) -> None:
+        """Remember that a stream was sent the entries of a read from `first` on."""
+        reader: object = follower
+        if isinstance(follower, AudienceSubscription):
+            reader = follower.owner
+        upto = follower.subscription.read_from
+        if (
+            isinstance(reader, Session)
+            and isinstance(upto, Position)
+            and upto.offset >= first
+        ):
+            self._history.replayed(log, reader.connection, first, upto.offset)
 
     async def _send_cursors(self) -> None:
         """Send cursors that have changed, at most every `CURSOR_UPDATE_S`."""

@@ -20,17 +20,21 @@ from ...errors import SLOW, Unauthenticated
 from ...hub import Reader
 from ...model import Log
 from ..access.failures import FailedAuthentications
+from ..inspection.history import History
 from ..node.fast_log import emit
 from ..node.player_names import PlayerNames
 from ..node.request_context import current_request, note_app, request_id
 
-__all__ = ["ConnectionLog"]
+__all__ = ["ConnectionLog", "Opening"]
 
 _logger = logging.getLogger(__name__)
 
 
-class _Opened(NamedTuple):
+class Opening(NamedTuple):
+    """When a connection was opened, monotonic and Unix time, and by whom."""
+
     at_s: float
+    at_ms: int
     request_id: str
     client: str
 
@@ -42,6 +46,7 @@ class ConnectionLog:
     Args:
         players: Names players.
         failures: Counts authentications that fail.
+        history: Remembers the ends of connections.
         clock_s: Returns monotonic time.
 
     """
@@ -50,13 +55,15 @@ class ConnectionLog:
         self,
         players: PlayerNames | None = None,
         failures: FailedAuthentications | None = None,
+        history: History | None = None,
         *,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._players = players or PlayerNames("none", "")
         self._failures = failures or FailedAuthentications()
+        self._history = history or History()
         self._clock_s = clock_s
-        self._open: dict[Reader, _Opened] = {}
+        self._open: dict[Reader, Opening] = {}
 
     def opened(self, log: Log, reader: Reader) -> None:
         """Count a reader that has joined, opened by the current request."""
@@ -66,7 +73,13 @@ class ConnectionLog:
         note_app(log.app)
         context = current_request.get()
         client = context.client if context else ""
-        self._open[reader] = _Opened(self._clock_s(), request_id(), client)
+        self._open[reader] = Opening(
+            self._clock_s(), int(time.time() * 1_000), request_id(), client
+        )
+
+    def opening_of(self, reader: Reader) -> Opening | None:
+        """Return when and by whom a reader was opened, None if it has not joined."""
+        return self._open.get(reader)
 
     def failed_renewal(self, reader: Reader, error: Unauthenticated) -> None:
         """Count a credential that was refused on an open connection."""
@@ -80,6 +93,15 @@ class ConnectionLog:
         if opened is None or transport is None:
             return
         transport.close(reader.ended)
+        if transport.name != "longpoll" or reader.ended is not None:
+            self._history.closed(
+                log,
+                reader,
+                reader.ended or (0, CLIENT_LEFT),
+                transport=transport.name,
+                client=opened.client,
+                connected_ms=opened.at_ms,
+            )
         if transport.name == "longpoll":
             return
         code, reason = reader.ended or (None, CLIENT_LEFT)

@@ -39,6 +39,7 @@ from ...contract.refusals import (
 from ...core.streams.client_messages import TOPICS_MAX
 from ...errors import RateLimited, UsedUp
 from . import credentials
+from .admin.contract import ADMIN_OPERATIONS
 from .campaigns.contract import CAMPAIGN_OPERATIONS
 from .common import problems
 from .common.body_types import CheckedBody
@@ -161,8 +162,8 @@ NATIVE: Final = Surface(
     name="native",
     title="Native",
     description=(
-        "Publishing, inboxes, topics, streams, schedules, campaigns and credentials. "
-        "Errors are problem documents (RFC 9457)."
+        "Publishing, inboxes, topics, streams, schedules, campaigns, credentials and "
+        "administration. Errors are problem documents (RFC 9457)."
     ),
     refuse=problems.problem,
     error_type=Problem,
@@ -177,5 +178,6 @@ NATIVE: Final = Surface(
         MINT_TOKEN,
         ISSUE_TICKET,
         *CAMPAIGN_OPERATIONS,
+        *ADMIN_OPERATIONS,
     ),
 )

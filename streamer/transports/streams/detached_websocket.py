@@ -166,6 +166,7 @@ class DetachedWebSocket(Detached):
             case InboundEvent.PONG:
                 if self._allow_control_frame():
                     self._awaits_pong = False
+                    self.session.heard_at_s = monotonic()
             case InboundEvent.CLOSE:
                 self._reply_to_close()
             case InboundEvent.ERROR:

@@ -119,7 +119,7 @@ class SseStream:
             with self._components.admission.admit() as connection:
                 await self._serve(handle, connection, scope, receive, send)
         except Error as error:
-            note_refusal(error)
+            note_refusal(error, "sse")
             # A client that retries at once has to find its ticket usable again.
             await self._components.tickets.wait_closed()
             query = Request(scope).query_params

@@ -91,7 +91,7 @@ class WebSocketStream:
                 with self._components.admission.admit() as connection:
                     await self._serve(handle, websocket, connection)
             except Error as error:
-                note_refusal(error)
+                note_refusal(error, "websocket")
                 # A client that retries at once has to find its ticket usable again.
                 await self._components.tickets.wait_closed()
                 if _refuses_in_stream(websocket, error):

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...core.counters import Counters
 from ...service.access.failures import FailedAuthentications
+from ...service.inspection.history import History
 from ...service.node.fast_log import emit
 from ...service.node.player_names import PlayerNames
 from ...service.node.request_context import RequestContext, current_request
@@ -64,6 +65,7 @@ class AccessLog:
         probes: Whether these lines include successful requests of `PROBES`.
         players: Names players.
         failures: Counts authentications that fail.
+        history: Remembers refusals of players.
 
     """
 
@@ -76,8 +78,10 @@ class AccessLog:
         probes: bool = True,
         players: PlayerNames | None = None,
         failures: FailedAuthentications | None = None,
+        history: History | None = None,
     ) -> None:
         self._app = app
+        self.history = history
         self.failures = failures or FailedAuthentications()
         self.counters = counters
         self.lines = lines
@@ -126,7 +130,10 @@ class Exchange:
                 break
         client = scope.get("client")
         self.serving = RequestContext(
-            request_id.decode("latin-1"), client[0] if client else "", log.failures
+            request_id.decode("latin-1"),
+            client[0] if client else "",
+            log.failures,
+            log.history,
         )
         current_request.set(self.serving)
         self._log: AccessLog | None = log

@@ -1,0 +1,1 @@
+"""Administration of players on the native API: inspecting, presence, disconnecting."""
