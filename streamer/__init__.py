@@ -145,7 +145,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      process, port, control_channel (between supervisor and worker)
     bench/           MEASURES. The load test: scenarios, target, runner, load/
     cli/             serve, scheduler, store, app, key, token, publish, tail, trim,
-                     doctor, health, backup, restore
+                     inspect, connections, disconnect, presence, doctor, health,
+                     backup, restore
 
 Imports run one way: names <- errors, model, origins, store_url <- compiled <- core <-
 store, hub <- service <- transports <- contract, metrics <- surfaces <- components,

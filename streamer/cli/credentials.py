@@ -17,6 +17,7 @@ import click
 
 from .names import Duration, Lifetime, app_name, open_apps, player_name
 from .settings import resolve, run, store_options
+from .tables import table
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -37,7 +38,7 @@ _COLUMNS: Final = ("ID", "APP", "NAME", "CREATED", "EXPIRES", "LAST USED", "SCOP
     "--scope",
     "scopes",
     multiple=True,
-    help="Scope to grant; repeatable. Default: all but admin.",
+    help="Scope to grant; repeatable. Default: all but those of administrators.",
 )
 @store_options
 def key(
@@ -76,7 +77,8 @@ def key(
     "--scope",
     "scopes",
     multiple=True,
-    help="Scope to grant; repeatable. Default: all but admin, none with --role.",
+    help="Scope to grant; repeatable. Default: all but those of administrators, none "
+    "with --role.",
 )
 @click.option(
     "--role",
@@ -130,7 +132,7 @@ def list_keys(
         click.echo(json.dumps(listed, indent=2))
     elif records:
         rows = [_key_row(it, used_ms.get(it.digest)) for it in records]
-        click.echo(_table([_COLUMNS, *rows]))
+        click.echo(table([_COLUMNS, *rows]))
     else:
         click.echo("no keys", err=True)
 
@@ -298,14 +300,6 @@ def _minute(at_ms: int) -> str:
     from ..model import iso_time
 
     return iso_time(at_ms)[:16].replace("T", " ")
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as aligned columns; the last one has any width."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    widths[-1] = 0
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    return "\n".join(lines)
 
 
 async def _add_key(

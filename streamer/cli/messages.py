@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 import click
 import msgspec
@@ -34,18 +34,9 @@ from streamer_client import (
     Withdrawn,
 )
 
+from .remote import key_option, printable, url_option
+
 __all__ = ["publish", "tail"]
-
-DEFAULT_URL: Final = "http://127.0.0.1:8080"
-
-_url_option = click.option(
-    "--url",
-    envvar="STREAMER_CLI_URL",
-    default=DEFAULT_URL,
-    show_default=True,
-    show_envvar=True,
-    help="URL of the server.",
-)
 
 
 @click.command()
@@ -66,14 +57,8 @@ _url_option = click.option(
     help="Makes retries safe: the same key publishes only once.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
-@_url_option
-@click.option(
-    "--key",
-    envvar="STREAMER_CLI_KEY",
-    show_envvar=True,
-    required=True,
-    help="Backend key with the scope notifications:send.",
-)
+@url_option
+@key_option("notifications:send")
 def publish(url: str, key: str, as_json: bool, data: str | None, **fields: Any) -> None:
     """
     Publish a notification to one or more players.
@@ -94,7 +79,7 @@ def publish(url: str, key: str, as_json: bool, data: str | None, **fields: Any) 
     "Default: new notifications only.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
-@_url_option
+@url_option
 @click.option(
     "--token",
     envvar="STREAMER_CLI_TOKEN",
@@ -163,7 +148,7 @@ def _readable_errors() -> Iterator[None]:
     try:
         yield
     except (Error, ValueError) as error:
-        raise click.ClickException(_printable(str(error))) from error
+        raise click.ClickException(printable(str(error))) from error
     except KeyboardInterrupt:
         pass
     except BrokenPipeError:
@@ -176,7 +161,7 @@ def _show(event: Event, as_json: bool) -> None:
     if isinstance(event, Notification):
         click.echo(_json(event) if as_json else _line(event))
     elif text := _describe(event, as_json):
-        click.echo(click.style(_printable(text), fg="red"), err=True)
+        click.echo(click.style(printable(text), fg="red"), err=True)
 
 
 def _describe(event: Event, as_json: bool) -> str:
@@ -211,15 +196,7 @@ def _line(notification: Notification) -> str:
     parts += [f"{pair.key}={pair.value}" for pair in notification.properties]
     if notification.resource is not None:
         parts.append(f"-> {notification.resource.url}")
-    return _printable(" ".join(parts))
-
-
-def _printable(text: str) -> str:
-    """Return `text` with all characters escaped that could control a terminal."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in text
-    )
+    return printable(" ".join(parts))
 
 
 def _json(value: object) -> str:

@@ -388,6 +388,7 @@ async def test_a_revoked_key_is_refused(
     key = await add_key("admin")
     await get(client, "nodes", bearer(key))
     record = await Apps(redis).find_key(key.encode())
+    assert record is not None
     await Apps(redis).revoke_key(record.id)
 
     response = await client.get("/v1/admin/nodes", headers=bearer(key))
