@@ -10,18 +10,18 @@ announced, and whether a reader took it at once. Which connections those were fo
 from when each was open and how far it has come. What a connection was sent otherwise,
 from a read of the log, is recorded for that connection (`replayed`).
 
-At most about 15 MiB per process, `bench/inspect.py` measures it::
+At most about 30 MiB per process when everything is full, a half of it the events of
+players. ``bench/remember.py`` measures that, and what it costs a delivery::
 
-    entries              32,768    28 bytes each, and the names of their logs
-    reads of the log      8,192    about 150 bytes
-    acknowledgements      8,192    about 250 bytes
-    events                65,536   about 200 bytes: 16 of each of 4,096 players
+    entries              32,768
+    reads of the log      8,192
+    acknowledgements      8,192
+    events               32,768   8 of each of 4,096 players
 """
 
 from __future__ import annotations
 
 import time
-from array import array
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
@@ -31,10 +31,11 @@ import msgspec
 from ...core.streams.audience_subscription import AudienceSubscription
 from ...core.streams.subscription import Subscription
 from ...errors import Disconnect
-from ...model import Entry, Log, Position
+from ...model import Log, Position
 
 __all__ = [
     "Announced",
+    "AnnouncementRecord",
     "Closed",
     "History",
     "Place",
@@ -47,7 +48,7 @@ ENTRIES_MAX: Final = 32_768
 REPLAYS_MAX: Final = 8_192
 ACKS_MAX: Final = 8_192
 PLAYERS_MAX: Final = 4_096
-EVENTS_PER_PLAYER: Final = 16
+EVENTS_PER_PLAYER: Final = 8
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -94,6 +95,13 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     refusal: str
     reason: str
     client: str
+
+
+AnnouncementRecord = tuple[Log, int, int, str, float]
+"""
+An announced entry: its log, offset and tag, the only device it is for or "", and when,
+Unix time in seconds; negative if no reader took it at once.
+"""
 
 
 class Announced(NamedTuple):
@@ -156,34 +164,16 @@ class History:
         entries_max: int = ENTRIES_MAX,
     ) -> None:
         self._clock_s = clock_s
-        # Parallel arrays instead of records: nothing is allocated for an entry, and
-        # the garbage collector has nothing to visit.
-        self._size = entries_max
-        self._next = 0
-        self._logs: list[Log | None] = [None] * entries_max
-        self._devices = [""] * entries_max
-        self._offsets = array("I", bytes(4 * entries_max))
-        self._tags = array("I", bytes(4 * entries_max))
-        self._times_s = array("d", bytes(8 * entries_max))
-        self._delivered = bytearray(entries_max)
+        self.announcements: deque[AnnouncementRecord] = deque(maxlen=entries_max)
+        """
+        Announced entries. A fan-out appends to it directly: with a call in between it
+        would cost three times as much.
+        """
         self._replays: deque[Replayed] = deque(maxlen=REPLAYS_MAX)
         self._acks: deque[_Acknowledged] = deque(maxlen=ACKS_MAX)
         self._events: OrderedDict[Log, list[Closed | Refused]] = OrderedDict()
 
     # Recording.
-
-    def announced(
-        self, log: Log, entry: Entry, at_s: float, *, is_delivered: bool
-    ) -> None:
-        """Record an announcement, and whether a reader took it. O(1)."""
-        i = self._next
-        self._next = i + 1 if i + 1 < self._size else 0
-        self._logs[i] = log
-        self._devices[i] = entry.device
-        self._offsets[i] = entry.offset
-        self._tags[i] = entry.tag
-        self._times_s[i] = at_s
-        self._delivered[i] = is_delivered
 
     def replayed(self, log: Log, connection: str, first: int, last: int) -> None:
         """Record that a connection was sent entries from a read of the log."""
@@ -235,9 +225,10 @@ class History:
     def forget(self, log: Log) -> None:
         """Forget everything about a player. O(what is remembered)."""
         self._events.pop(log, None)
-        for i, known in enumerate(self._logs):
-            if known == log:
-                self._logs[i] = None
+        # In place, since fan-outs append to this very object.
+        kept = [it for it in self.announcements if it[0] != log]
+        self.announcements.clear()
+        self.announcements.extend(kept)
         self._replays = deque(
             (it for it in self._replays if it.log != log), REPLAYS_MAX
         )
@@ -259,16 +250,11 @@ class History:
         """
         entries, logs = set(wanted), {log for log, _, _ in wanted}
         found: dict[tuple[Log, int, int], Announced] = {}
-        for i in [i for i, log in enumerate(self._logs) if log in logs]:
-            log = self._logs[i]
-            assert log is not None
-            key = log, self._offsets[i], self._tags[i]
-            if key in entries:
-                at_ms = int(self._times_s[i] * 1_000)
-                announced = Announced(at_ms, bool(self._delivered[i]), self._devices[i])
+        for log, offset, tag, device, at_s in self.announcements:
+            if log in logs and (log, offset, tag) in entries:
+                announced = Announced(int(abs(at_s) * 1_000), at_s > 0, device)
                 # The first one counts; a repetition changes nothing for readers.
-                if key not in found or at_ms < found[key].at_ms:
-                    found[key] = announced
+                found.setdefault((log, offset, tag), announced)
         return found
 
     def replays_to(self, connections: Collection[str]) -> list[Replayed]:

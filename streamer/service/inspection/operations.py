@@ -162,7 +162,7 @@ class Inspection(NamedTuple):
     """
     What is known of a player: newest first, but connections oldest first.
 
-    Endings and refusals are the last 16 of each node together.
+    Endings and refusals are the last 8 of each node together.
     """
 
     sighting: Sighting

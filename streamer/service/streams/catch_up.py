@@ -128,6 +128,7 @@ class CatchUp:
     ) -> None:
         self._counters = counters or Counters()
         self._history = history or History()
+        self._note_announced = self._history.announcements.append
         self._faults = faults = faults or StoreFaults()
         self._inbox = inbox
         self._replay_max = replay_max
@@ -183,7 +184,15 @@ class CatchUp:
             now_s = time.time()
             if is_delivered:
                 self._counters.publish_to_write_s.observe(now_s - entry.at_us / 1e6)
-            self._history.announced(log, entry, now_s, is_delivered=is_delivered)
+            self._note_announced(
+                (
+                    log,
+                    entry.offset,
+                    entry.tag,
+                    entry.device,
+                    now_s if is_delivered else -now_s,
+                )
+            )
         self._expiries.note_entry(log, entry)
         if entry.offset > self._inbox.entries_max:
             # It has displaced the oldest entry, which may have been unread.

@@ -7,7 +7,7 @@ import pytest
 from streamer.core.counters import TransportCounters
 from streamer.core.streams.subscription import Start
 from streamer.errors import DRAINING
-from streamer.model import App, Entry, Log, Player
+from streamer.model import App, Log, Player, Position
 from streamer.service.inspection import history as history_module
 from streamer.service.inspection.history import Closed, History, Refused
 from streamer.service.streams.poll_waiter import PollWaiter
@@ -34,18 +34,14 @@ def history(clock: Clock) -> History:
     return History(clock_s=clock, entries_max=4)
 
 
-def entry(offset: int, tag: int = 7, device: str = "") -> Entry:
-    return Entry(1, offset * 1_000, offset, tag, b"", device=device)
-
-
 def announce(history: History, log: Log, *offsets: int) -> None:
     for offset in offsets:
-        history.announced(log, entry(offset), 1_000.0 + offset, is_delivered=True)
+        history.announcements.append((log, offset, 7, "", 1_000.0 + offset))
 
 
 def test_an_announcement_is_found_by_log_offset_and_tag(history: History) -> None:
-    history.announced(ANN, entry(1, device="phone"), 1_000.5, is_delivered=True)
-    history.announced(BOB, entry(1), 1_001.5, is_delivered=False)
+    history.announcements.append((ANN, 1, 7, "phone", 1_000.5))
+    history.announcements.append((BOB, 1, 7, "", -1_001.5))
 
     found = history.announcements_of([(ANN, 1, 7), (ANN, 1, 8), (THEIRS, 1, 7)])
 
@@ -64,8 +60,8 @@ def test_the_newest_entries_replace_the_oldest(history: History) -> None:
 
 
 def test_a_repeated_announcement_counts_the_first_time(history: History) -> None:
-    history.announced(ANN, entry(1), 1_000.0, is_delivered=True)
-    history.announced(ANN, entry(1), 1_002.0, is_delivered=False)
+    history.announcements.append((ANN, 1, 7, "", 1_000.0))
+    history.announcements.append((ANN, 1, 7, "", -1_002.0))
 
     assert history.announcements_of([(ANN, 1, 7)]) == {
         (ANN, 1, 7): (1_000_000, True, "")
@@ -118,7 +114,7 @@ def test_the_player_without_events_for_longest_is_forgotten(
 
 def test_an_ending_has_how_far_the_connection_came(history: History) -> None:
     reader = PollWaiter(Start.LATEST, "c1", TransportCounters("sse"))
-    reader.subscription.live_at = entry(5).position
+    reader.subscription.live_at = Position(1, 5_000, 5, 7)
 
     history.closed(
         ANN, reader, DRAINING, transport="sse", client="1.2.3.4", connected_ms=7

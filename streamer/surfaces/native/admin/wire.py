@@ -267,7 +267,7 @@ class InspectionResponse(msgspec.Struct, frozen=True, kw_only=True):
     """
     What is known of a player.
 
-    `closed` and `refused` are the last 16 of each node together, newest first, and
+    `closed` and `refused` are the last 8 of each node together, newest first, and
     `notifications` the newest of the inbox.
     """
 
