@@ -67,6 +67,7 @@ def test_the_commands_of_the_readme_work(server: ServerProcess) -> None:
     assert "event: hello" in printed
     assert '"state":"pending"' in printed
     assert '"token":"ey' in printed
+    assert "alice is o" in printed  # nline, or ffline
 
 
 @pytest.mark.stack("curl", "every command of [vendors](vendors.md)")
