@@ -193,6 +193,7 @@ class Components:
             self.inboxes,
             audiences,
             self.receipts,
+            self.player_names,
         )
 
         # Background tasks.

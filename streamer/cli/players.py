@@ -98,6 +98,7 @@ def connections(player: str | None, as_json: bool, url: str, key: str) -> None:
     is_flag=True,
     help="Let the clients stay away (4204) instead of reconnecting at once (4106).",
 )
+@click.option("--reason", default="", help="Why, for the server's log.")
 @_json_option
 @url_option
 @key_option("admin:write")
@@ -105,6 +106,7 @@ def disconnect(
     player: str,
     connection: str | None,
     stop: bool,
+    reason: str,
     as_json: bool,
     url: str,
     key: str,
@@ -116,7 +118,7 @@ def disconnect(
     keep a player out, revoke them with `streamer token revoke`. The exit code is 1 if a
     live node did not answer, because its connections may still be open.
     """
-    body: dict[str, object] = {"reconnect": not stop}
+    body: dict[str, object] = {"reconnect": not stop, "reason": reason}
     if connection is not None:
         body["connection"] = connection
     server = RemoteServer(url, key)

@@ -25,6 +25,7 @@ from starlette.routing import WebSocketRoute
 
 from streamer.app import build
 from streamer.config import Config
+from streamer.core.access.rights import DEFAULT_SCOPES
 from streamer.openapi import SURFACES, UNPUBLISHED
 from streamer.server import Host
 
@@ -214,7 +215,7 @@ async def site(start: Start, mint: Mint, add_key: AddKey) -> Any:
         base = await url
     yield Site(
         base,
-        key=await add_key(),
+        key=await add_key(*DEFAULT_SCOPES, "admin"),
         token=mint("alice", own),
         service=mint("alice", own, every),
         app=mint.name(),
@@ -264,6 +265,9 @@ GROUPS = {
         r"|^lootlocker\."
     ),
     "vendors": r"^(rallyhere|gateway)\.",
+    "administration": (
+        r"^native\.(nodes|connections|inspect|trace|disconnect|online|presence)$"
+    ),
 }
 
 

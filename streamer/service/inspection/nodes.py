@@ -22,12 +22,12 @@ import msgspec
 
 from ...core.limits import RateLimiter, Slots
 from ...errors import Limit, StoreUnavailable
-from ...model import new_name
+from ...model import Log, new_name
 from ...store.client.connection import RedisConnection
 from ...store.client.faults import STORE_FAILURES
 from ...store.presence.leases import alive_nodes
 from ...store.presence.node_channel import NodeChannel
-from .questions import Answer, Question
+from .questions import Answer, Forget, Forgotten, Question
 
 __all__ = ["Answers", "Nodes"]
 
@@ -142,6 +142,16 @@ class Nodes:
             self._slots.release()
         answers = _decoded(waiting.answers, answer_type)
         return Answers(answers, sorted(expected - answers.keys()))
+
+    async def forget(self, log: Log) -> list[str]:
+        """
+        Have all nodes forget the history of a player; return the silent nodes.
+
+        A silent node forgets it when it goes on, or has forgotten it with its end.
+        Raises as `ask`.
+        """
+        question = Forget(app=log.app, player=log.player)
+        return (await self.ask(question, Forgotten)).silent
 
     def on_question(self, asker: str, question_id: str, body: bytes) -> None:
         if not self._rate.allow(self._monotonic_s()):

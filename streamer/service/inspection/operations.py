@@ -13,6 +13,7 @@ that were silent.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -35,6 +36,9 @@ from ...store.presence.sightings import Sighting, Sightings
 from ..inboxes.audiences import PlayerAudiences
 from ..inboxes.inbox import InboxOperations
 from ..inboxes.receipts import Receipt, ReceiptOperations
+from ..node.fast_log import emit
+from ..node.player_names import PlayerNames
+from ..node.request_context import request_id
 from .history import Closed, Refused
 from .nodes import Answers, Nodes
 from .questions import (
@@ -72,6 +76,8 @@ __all__ = [
 
 TRACES_MAX: Final = ENTRIES_MAX
 """Notifications that are traced at once."""
+
+_logger = logging.getLogger(__name__)
 
 _READING: Final = frozenset({"notification:player:read"})
 """What a trace needs of an inbox. None of it but times and states is told."""
@@ -222,6 +228,7 @@ class Administration:
         inboxes: The players' inboxes.
         audiences: The audiences of players.
         receipts: The receipts of notifications.
+        players: Names players in the log.
 
     """
 
@@ -233,6 +240,7 @@ class Administration:
         inboxes: InboxOperations,
         audiences: PlayerAudiences,
         receipts: ReceiptOperations,
+        players: PlayerNames,
     ) -> None:
         self._nodes = nodes
         self._sightings = sightings
@@ -240,6 +248,7 @@ class Administration:
         self._inboxes = inboxes
         self._audiences = audiences
         self._receipts = receipts
+        self._players = players
 
     async def nodes(self, caller: Caller) -> NodeStates:
         """
@@ -379,7 +388,13 @@ class Administration:
         )
 
     async def disconnect(
-        self, caller: Caller, player: Player, connection: str, *, reconnect: bool
+        self,
+        caller: Caller,
+        player: Player,
+        connection: str,
+        *,
+        reconnect: bool,
+        reason: str = "",
     ) -> Disconnected:
         """
         End a player's connections, or the one that is named.
@@ -387,7 +402,7 @@ class Administration:
         With `reconnect` their clients return within seconds and resume; otherwise they
         stop, until the application opens another connection. A waiting poll is answered
         at once, without notifications, and its client polls again in either case. The
-        player's tokens stay valid.
+        player's tokens stay valid. `reason` says why, for the log.
 
         Raises:
             Forbidden: The caller's key has not the scope ``admin:write``.
@@ -400,6 +415,16 @@ class Administration:
         )
         answers = await self._nodes.ask(question, Ended)
         ended = [name for it in answers.of.values() for name in it.connections]
+        # The only change that an operation of this module makes.
+        fields = {
+            "app": caller.app,
+            "player": self._players.of(caller.app, player),
+            "connections": len(ended),
+            "reconnect": reconnect,
+            "reason": reason,
+            "request_id": request_id(),
+        }
+        emit(_logger, "an operator closed connections", fields, logging.INFO)
         return Disconnected(ended, answers.silent)
 
     async def _ask_about(

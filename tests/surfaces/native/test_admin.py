@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -160,6 +161,45 @@ async def test_a_notification_to_a_topic_is_traced_to_each_member_alone(
         assert traced["written"] == trace["written"]
 
 
+async def test_a_notification_for_one_device_was_not_written_to_another(
+    client: httpx2.AsyncClient,
+    admin: dict[str, str],
+    backend: dict[str, str],
+    mint: Any,
+    open_events: OpenEvents,
+) -> None:
+    token = mint.bearer("ann")
+    await open_events("/v1/stream?device=tablet", token)
+    phone = await open_events("/v1/stream?device=phone", token)
+    id_ = await published(client, backend, {"players": ["ann"]}, device="latest")
+    await phone.until(lambda s: id_ in s.text)
+
+    found = await get(client, "players/ann/inspection", admin)
+
+    devices = {it["id"]: it["device"] for it in found["connections"]}
+    (trace,) = found["notifications"]
+    assert [devices[it["connection"]] for it in trace["written"]] == ["phone"]
+
+
+async def test_a_waiting_poll_is_listed_and_ended_by_a_disconnect(
+    client: httpx2.AsyncClient,
+    server: Any,
+    admin: dict[str, str],
+    mint: Any,
+    until: Until,
+) -> None:
+    path = "/notification/v1/player/me/stream/notification/lp?deadline=20"
+    poll = asyncio.create_task(client.get(path, headers=mint.bearer("ann")))
+    await until(lambda: server.readers("ann"))
+
+    (connection,) = (await get(client, "players/ann/connections", admin))["connections"]
+    ended = await client.post("/v1/admin/players/ann/disconnect", headers=admin)
+
+    assert (connection["transport"], connection["state"]) == ("longpoll", "waiting")
+    assert ended.json()["disconnected"] == [connection["id"]]
+    assert (await poll).status_code == 200
+
+
 async def test_a_withdrawn_notification_is_traced(
     client: httpx2.AsyncClient,
     admin: dict[str, str],
@@ -247,19 +287,48 @@ async def test_all_connections_of_a_player_are_closed_and_may_return(
     admin: dict[str, str],
     mint: Any,
     open_events: OpenEvents,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO)
     anns = [await open_events("/v1/stream", mint.bearer("ann")) for _ in range(2)]
     bobs = await open_events("/v1/stream", mint.bearer("bob"))
 
-    response = await client.post("/v1/admin/players/ann/disconnect", headers=admin)
+    response = await client.post(
+        "/v1/admin/players/ann/disconnect",
+        json={"reason": "a stuck\nclient"},
+        headers=admin,
+    )
 
     assert len(response.json()["disconnected"]) == 2
+    (line,) = (
+        vars(record)["fields"]
+        for record in caplog.records
+        if record.msg == "an operator closed connections"
+    )
+    assert (line["app"], line["connections"]) == (mint.name(), 2)
+    assert (line["reason"], "ann" in line["player"]) == ("a stuck\nclient", False)
     for stream in anns:
         await stream.until(lambda s: "4106" in s.text)
         assert stream.data[-1]["reconnect"] is True
     found = await get(client, "players/bob/connections", admin)
     assert len(found["connections"]) == 1
     assert "4106" not in bobs.text
+
+
+async def test_nodes_can_be_made_to_forget_a_player(
+    client: httpx2.AsyncClient, server: Any, admin: dict[str, str], mint: Any
+) -> None:
+    for player in ("ann", "bob"):
+        token = mint.bearer(player, "notification:player:self:write")
+        page = await client.get("/v1/players/me/notifications", headers=token)
+        assert page.status_code == 403
+
+    silent = await server.app._components.nodes.forget(server.log("ann"))
+
+    assert silent == []
+    anns = await get(client, "players/ann/inspection", admin)
+    bobs = await get(client, "players/bob/inspection", admin)
+    assert (len(anns["refused"]), len(bobs["refused"])) == (0, 1)
 
 
 async def test_presence_tells_who_is_online_and_when_the_others_were(

@@ -88,7 +88,11 @@ class NativeAdmin:
         connection = "" if body.connection is UNSET else body.connection
         with self._in_flight.track_app(caller.app):
             ended = await self._administration.disconnect(
-                caller, player, connection, reconnect=body.reconnect
+                caller,
+                player,
+                connection,
+                reconnect=body.reconnect,
+                reason=body.reason,
             )
         return json_response(wire.encode_disconnected(ended))
 

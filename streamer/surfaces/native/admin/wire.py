@@ -59,6 +59,8 @@ __all__ = [
 PLAYERS_MAX: Final = 1_000
 """Players of one request for their presence."""
 
+REASON_CHARS_MAX: Final = 500
+
 LEASE_EXPIRY_S: Final = ALIVE_MS // 1_000 + int(HEARTBEAT_S)
 """How long a player whose node was killed counts as online."""
 
@@ -75,6 +77,7 @@ class DisconnectBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     connection: Annotated[str, Meta(min_length=1, max_length=64)] | UnsetType = UNSET
     reconnect: bool = True
+    reason: Annotated[str, Meta(max_length=REASON_CHARS_MAX)] = ""
 
 
 class PresenceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
