@@ -119,17 +119,21 @@ async def test_each_worker_is_a_node(make_server: MakeServer) -> None:
         stream.cut()
 
 
-async def test_an_access_list_of_the_namespace_suffices(
-    make_server: MakeServer, make_store: MakeStore
-) -> None:
-    store = await make_store(*DURABLE).start()
-    rights = "on >secret ~streamer:* &streamer@* +@all -@admin -@dangerous"
+async def limited(store: StoreProcess, channels: str) -> str:
+    """Create a user of the store for these channels; return the store's URL for it."""
+    rights = f"on >secret ~streamer:* {channels} +@all -@admin -@dangerous"
     reader, writer = await asyncio.open_connection("127.0.0.1", store.port)
     writer.write(f"ACL SETUSER limited {rights} +info +config|get\r\n".encode())
     assert await reader.readline() == b"+OK\r\n"
     writer.close()
-    url = store.url.replace("//", "//limited:secret@")
-    server = make_server(redis=url)
+    return store.url.replace("//", "//limited:secret@")
+
+
+async def test_an_access_list_of_the_namespace_suffices(
+    make_server: MakeServer, make_store: MakeStore
+) -> None:
+    store = await make_store(*DURABLE).start()
+    server = make_server(redis=await limited(store, "&streamer@*"))
     await server.start()
     key = await server.key(scopes=SCOPES)
 
@@ -137,6 +141,21 @@ async def test_an_access_list_of_the_namespace_suffices(
 
     assert [it["pid"] for it in found["nodes"]] == [server.pid]
     assert found["silent"] == []
+
+
+async def test_a_node_that_may_not_be_asked_is_ready_and_says_so(
+    make_server: MakeServer, make_store: MakeStore
+) -> None:
+    store = await make_store(*DURABLE).start()
+    channels = "&streamer@0:*:live:* &streamer@0:*:notices"
+    server = make_server(redis=await limited(store, channels))
+    await server.start()
+
+    refused = await run(server, await server.key(scopes=SCOPES), "connections")
+
+    assert await server.probe("/readyz") == 200
+    assert "503 store unavailable" in refused.stderr
+    await eventually(lambda: "refuses messages between nodes: NOPERM" in server.logged)
 
 
 async def test_a_refusal_is_one_line_and_exit_code_1(server: ServerProcess) -> None:

@@ -42,6 +42,19 @@ _NAME: Final = re.compile(rb"[0-9a-f]{16}")
 _logger = logging.getLogger(__name__)
 
 
+class _Refusals(StoreFaults):
+    """
+    Tells the log what the store refuses of this channel, and nobody else.
+
+    A node that cannot be asked delivers all the same, so it is ready. That the store is
+    unreachable is told by the parts that a node needs.
+    """
+
+    def failed(self, part: str, problem: str) -> None:
+        if part == PART:
+            super().failed(part, problem.replace("announcements", PART))
+
+
 class NodeMessageHandler(Protocol):
     """Receives the messages. No method may wait or raise."""
 
@@ -62,7 +75,6 @@ class NodeChannel:
         node: The node's name, as `model.new_name` returns it.
         namespace: As for `RedisConnection`.
         name: Name in ``CLIENT LIST``.
-        faults: Told when the store is unreachable or refuses a subscription.
 
     """
 
@@ -74,7 +86,6 @@ class NodeChannel:
         *,
         namespace: str = NAMESPACE,
         name: str = "streamer-nodes",
-        faults: StoreFaults | None = None,
     ) -> None:
         address = address_of(store)
         self.node = node
@@ -86,12 +97,13 @@ class NodeChannel:
         }
         self._confirmed: set[bytes] = set()
         self._handler: NodeMessageHandler | None = None
+        self._refusals = _Refusals(address.where)
         self._subscriber = Subscriber(
             address,
             self,
             name=name,
             part=PART,
-            faults=faults or StoreFaults(address.where),
+            faults=self._refusals,
         )
 
     @property
@@ -142,7 +154,7 @@ class NodeChannel:
         self._subscriber.send(*(("SSUBSCRIBE", it) for it in self._channels))
 
     def on_watch(self, now_s: float) -> None:
-        pass
+        self._refusals.tell_recovery()
 
     def on_closed(self) -> None:
         self._confirmed.clear()
