@@ -183,6 +183,7 @@ class Components:
             self.redis,
             leases.node,
             namespace=config.namespace,
+            faults=faults,
         )
         self.nodes = Nodes(self.redis, channel, local.answer)
         self.administration = Administration(

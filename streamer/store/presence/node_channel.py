@@ -25,7 +25,7 @@ from ...errors import StoreUnavailable
 from ...store_url import NAMESPACE
 from ..client.address import StoreAddress, address_of
 from ..client.connection import RedisConnection
-from ..client.faults import StoreFaults
+from ..client.faults import CONNECTION, StoreFaults
 from ..client.subscriber import Subscriber
 from ..keys import keys_of
 
@@ -37,6 +37,9 @@ PART: Final = "messages between nodes"
 MESSAGE_BYTES_MAX: Final = 1_048_576
 """A longer message is neither sent nor read."""
 
+TOLD_AFTER_S: Final = 3.0
+"""How long a refusal has to last: others may be refused in the same moment."""
+
 _NAME: Final = re.compile(rb"[0-9a-f]{16}")
 
 _logger = logging.getLogger(__name__)
@@ -46,13 +49,29 @@ class _Refusals(StoreFaults):
     """
     Tells the log what the store refuses of this channel, and nobody else.
 
-    A node that cannot be asked delivers all the same, so it is ready. That the store is
-    unreachable is told by the parts that a node needs.
+    A node that cannot be asked delivers all the same, so it is ready. What `others`
+    tell of the store is not told again: they are the parts that a node needs.
     """
 
+    def __init__(self, others: StoreFaults) -> None:
+        super().__init__(others.where)
+        self._others = others
+        self._refused_at_s: float | None = None
+
     def failed(self, part: str, problem: str) -> None:
-        if part == PART:
+        if part != PART:
+            return
+        now_s = self._clock_s()
+        if self._refused_at_s is None:
+            self._refused_at_s = now_s
+        is_lasting = now_s - self._refused_at_s >= TOLD_AFTER_S
+        if is_lasting and self._others.reason is None:
             super().failed(part, problem.replace("announcements", PART))
+
+    def passed(self, part: str = CONNECTION) -> None:
+        if part == PART:
+            self._refused_at_s = None
+        super().passed(part)
 
 
 class NodeMessageHandler(Protocol):
@@ -75,6 +94,7 @@ class NodeChannel:
         node: The node's name, as `model.new_name` returns it.
         namespace: As for `RedisConnection`.
         name: Name in ``CLIENT LIST``.
+        faults: What others know to fail.
 
     """
 
@@ -86,6 +106,7 @@ class NodeChannel:
         *,
         namespace: str = NAMESPACE,
         name: str = "streamer-nodes",
+        faults: StoreFaults | None = None,
     ) -> None:
         address = address_of(store)
         self.node = node
@@ -97,7 +118,7 @@ class NodeChannel:
         }
         self._confirmed: set[bytes] = set()
         self._handler: NodeMessageHandler | None = None
-        self._refusals = _Refusals(address.where)
+        self._refusals = _Refusals(faults or StoreFaults(address.where))
         self._subscriber = Subscriber(
             address,
             self,
