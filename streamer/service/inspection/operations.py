@@ -499,7 +499,8 @@ def _endings(answers: Answers[PlayerHistoryAnswer]) -> list[Ending]:
         for name, answer in answers.of.items()
         for closed in answer.closed
     ]
-    return sorted(endings, key=lambda it: -it.closed.at_ms)
+    # Of two in one millisecond, a node has the later one last.
+    return sorted(reversed(endings), key=lambda it: -it.closed.at_ms)
 
 
 def _refusals(answers: Answers[PlayerHistoryAnswer]) -> list[Refusal]:
@@ -508,7 +509,7 @@ def _refusals(answers: Answers[PlayerHistoryAnswer]) -> list[Refusal]:
         for name, answer in answers.of.items()
         for refused in answer.refused
     ]
-    return sorted(refusals, key=lambda it: -it.refused.at_ms)
+    return sorted(reversed(refusals), key=lambda it: -it.refused.at_ms)
 
 
 def _trace(
