@@ -57,6 +57,7 @@ from .surfaces.native.console.routes import Console, ConsoleParts
 from .surfaces.native.contract import NATIVE
 from .surfaces.native.demo.routes import Demo
 from .surfaces.native.inboxes.routes import NativeInboxes
+from .surfaces.native.privacy.routes import NativePrivacy
 from .surfaces.native.publishing.routes import NativePublishing
 from .surfaces.native.routes import Native
 from .surfaces.native.topics.routes import NativeTopics
@@ -287,7 +288,9 @@ def _native(components: Components, client: ClientFiles) -> list[BaseRoute]:
         admission=components.admission,
         allowed_origins=components.origins,
     )
-    memberships = TopicOperations(components.audiences, Mutes(components.redis))
+    memberships = TopicOperations(
+        components.audiences, Mutes(components.redis), components.audit
+    )
     topics = NativeTopics(
         authenticator=components.authenticator,
         memberships=memberships,
@@ -305,7 +308,12 @@ def _native(components: Components, client: ClientFiles) -> list[BaseRoute]:
         in_flight=components.in_flight,
         allowed_origins=components.origins,
     )
-    surfaces = (publishing, native, inboxes, topics, campaigns, admin)
+    privacy = NativePrivacy(
+        authenticator=components.authenticator,
+        audit=components.audit,
+        allowed_origins=components.origins,
+    )
+    surfaces = (publishing, native, inboxes, topics, campaigns, admin, privacy)
     routes = [route for part in surfaces for route in part.routes()]
     if not components.config.console:
         return routes
@@ -395,7 +403,11 @@ def _vendors(components: Components) -> list[BaseRoute]:
     walletwerk = WalletWerk(
         authenticator=components.authenticator,
         sends=CampaignSends(
-            redis, Campaigns(redis), components.timetable, components.quotas
+            redis,
+            Campaigns(redis),
+            components.timetable,
+            components.quotas,
+            components.audit,
         ),
         allowed_origins=components.origins,
     )

@@ -33,6 +33,8 @@ from .service.node.load_history import LoadHistory
 from .service.node.player_names import PlayerNames
 from .service.node.quotas import Quotas
 from .service.node.store_watch import OtherConnection, StoreWatch
+from .service.privacy.audit import Audit
+from .service.privacy.purging import Purging
 from .service.publishing.publisher import Publisher
 from .service.scheduling.scheduler import Scheduler
 from .service.scheduling.schedules import Schedules
@@ -93,6 +95,9 @@ class Components:
         self.redis = RedisConnection(address, namespace=config.namespace, faults=faults)
         self.confirmed = _confirmed(config, address, faults)
         self.apps = Apps(self.redis)
+        self.audit = Audit(
+            self.redis, self.apps, names_players=config.log_players == "name"
+        )
         inbox = Inbox(self.redis, settings, confirmed=self.confirmed)
         self.timetable = Timetable(self.redis, settings, confirmed=self.confirmed)
 
@@ -159,13 +164,25 @@ class Components:
             ),
             refusals=self.counters.refusals,
         )
-        self.publisher = Publisher(self.redis, inbox, self.counters, self.quotas)
-        self.schedules = Schedules(self.redis, self.timetable, self.quotas)
+        purging = Purging(inbox, self.timetable)
+        self.publisher = Publisher(
+            self.redis,
+            inbox,
+            self.counters,
+            self.quotas,
+            audit=self.audit,
+            purging=purging,
+        )
+        self.schedules = Schedules(
+            self.redis, self.timetable, self.quotas, audit=self.audit
+        )
         merged = MergedInbox(inbox, PageReads(self.redis, inbox, views), audiences)
         self.audiences = audiences
         receipts = ReceiptStore(self.redis, settings)
         self.receipts = ReceiptOperations(receipts, audiences, self.history)
-        self.inboxes = InboxOperations(inbox, merged, audiences)
+        self.inboxes = InboxOperations(
+            inbox, merged, audiences, purging=purging, audit=self.audit
+        )
         lists = NumberedLists(self.redis, settings)
         self.numbered_inbox = NumberedInbox(lists, merged, audiences)
         self.in_flight = InFlight(config, self.counters)

@@ -49,6 +49,7 @@ __all__ = [
     "Resolved",
     "default_data_dir",
     "load",
+    "masked",
     "parse_bind",
     "parse_memory",
     "resolve",
@@ -65,6 +66,10 @@ _SERVICE_LINK: Final = re.compile(
     r"|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
 _SERVICE_PORT: Final = re.compile(r"(tcp|udp|sctp)://\S+")
+HIDDEN: Final = "(hidden)"
+"""What people see of a secret."""
+_URL_PASSWORD: Final = re.compile(r"(password=)[^&]*")
+_SECRETS: Final = ("log_key", "metrics_token")
 DEFAULT: Final = "default"
 """Source of a setting that no source sets."""
 
@@ -652,6 +657,26 @@ def _redis_problem(url: str) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def masked(config: Config) -> dict[str, Any]:
+    """Return every setting by its name, secrets hidden, for people to read."""
+    values: dict[str, Any] = msgspec.to_builtins(config)
+    for name in _SECRETS:
+        if values[name]:
+            values[name] = HIDDEN
+    values["redis"] = _without_password(config.redis)
+    return values
+
+
+def _without_password(url: str) -> str:
+    head, at, tail = url.rpartition("@")
+    scheme, slashes, user = head.partition("://")
+    if not at or not slashes:
+        return _URL_PASSWORD.sub(rf"\1{HIDDEN}", url)
+    name, colon, _ = user.partition(":")
+    tail = _URL_PASSWORD.sub(rf"\1{HIDDEN}", tail)
+    return f"{scheme}://{name}{colon and ':' + HIDDEN}@{tail}"
 
 
 def _has_password(url: str) -> bool:

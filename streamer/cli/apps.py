@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .names import Duration, app_name, open_apps
+from .names import Duration, app_name, open_apps, open_audited
 from .quotas import quota
 from .settings import resolve, run, store_options
 
@@ -140,6 +140,35 @@ def show(name: str, as_json: bool, file: str | None, **flags: str | None) -> Non
         return
     for label, value in _facts(record):
         click.echo(f"{label:<20} {value}")
+
+
+@app.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask for the name once more.")
+@click.option("--reason", default="", help="Why, for the audit log.")
+@store_options
+def delete(
+    name: str, yes: bool, reason: str, file: str | None, **flags: str | None
+) -> None:
+    """
+    Delete the app NAME with everything that is stored for it.
+
+    Its players, notifications, topics, schedules, campaigns, keys and its audit log.
+    There is no way back but a backup. Requests are rejected within 5 s, and streams end
+    within 30 s. A deletion that failed half way is completed by the same command.
+    """
+    checked = app_name(name)
+    config = resolve(file, **flags).config
+    if not yes:
+        typed = click.prompt(
+            f"This deletes the app {name} for good. Type its name to confirm",
+            default="",
+            show_default=False,
+        )
+        if typed != name:
+            raise click.ClickException("nothing was deleted: that is another name")
+    run(_delete(config, checked, reason))
+    click.echo(f"deleted app {name}")
 
 
 @app.command()
@@ -311,9 +340,10 @@ def _printed_secret(record: AppRecord) -> str:
 async def _create(config: Config, name: App, settings: dict[str, Any]) -> None:
     from ..store.access.apps import AppExists, AudienceTaken
 
-    async with open_apps(config) as apps:
+    async with open_audited(config) as audited:
         try:
-            record = await apps.create(name, **settings)
+            async with audited.recorded(None, "app.create", target=f"app:{name}"):
+                record = await audited.apps.create(name, **settings)
         except (AppExists, AudienceTaken) as exc:
             raise click.ClickException(str(exc)) from exc
         except ValueError as exc:
@@ -324,9 +354,12 @@ async def _create(config: Config, name: App, settings: dict[str, Any]) -> None:
 async def _update(config: Config, name: App, changes: dict[str, Any]) -> None:
     from ..store.access.apps import AudienceTaken
 
-    async with open_apps(config) as apps:
+    async with open_audited(config) as audited:
+        await audited.require_app(name)
         try:
-            record = await apps.change_tokens(name, changes)
+            async with audited.recorded(name, "app.update") as details:
+                details["members"] = sorted(changes)
+                record = await audited.apps.change_tokens(name, changes)
         except AudienceTaken as exc:
             raise click.ClickException(str(exc)) from exc
         except ValueError as exc:
@@ -350,11 +383,28 @@ async def _check_key_set(record: AppRecord) -> None:
 
 
 async def _rotate(config: Config, name: App, grace_s: int) -> AppRecord:
-    async with open_apps(config) as apps:
+    async with open_audited(config) as audited:
+        await audited.require_app(name)
         try:
-            return await apps.rotate(name, grace_s=grace_s)
+            async with audited.recorded(name, "app.rotate") as details:
+                details["grace_s"] = grace_s
+                return await audited.apps.rotate(name, grace_s=grace_s)
         except ValueError as exc:
             raise click.ClickException(str(exc)) from exc
+
+
+async def _delete(config: Config, name: App, reason: str) -> None:
+    from ..service.access.authenticator import RECORD_TTL_S
+    from ..store.access.removal import is_removing, remove_app
+
+    async with open_audited(config) as audited:
+        if not await is_removing(audited.redis, name):
+            await audited.require_app(name)
+        async with audited.recorded(
+            None, "app.delete", target=f"app:{name}", reason=reason
+        ):
+            # Nodes keep an app's record for that long.
+            await remove_app(audited.redis, name, settle_s=2 * RECORD_TTL_S)
 
 
 async def _get(config: Config, name: App) -> AppRecord:

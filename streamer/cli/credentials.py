@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from .names import Duration, Lifetime, app_name, open_apps, player_name
+from .names import Duration, Lifetime, app_name, open_apps, open_audited, player_name
 from .settings import resolve, run, store_options
 from .tables import table
 
@@ -310,11 +310,25 @@ async def _add_key(
     lifetime_s: int = 0,
     role: Role | None = None,
 ) -> str:
-    async with open_apps(config) as apps:
+    from ..store.access.apps import key_digest, key_id
+
+    async with open_audited(config) as audited:
+        await audited.require_app(app)
         try:
-            return await apps.add_key(
-                app, scopes, name=name, lifetime_ms=lifetime_s * 1_000, role=role
-            )
+            async with audited.recorded(app, "key.create") as details:
+                text = await audited.apps.add_key(
+                    app,
+                    scopes,
+                    name=name,
+                    lifetime_ms=lifetime_s * 1_000,
+                    role=role,
+                )
+                details.update(
+                    key=key_id(key_digest(text.encode())),
+                    name=name,
+                    scopes=sorted(scopes) or "default",
+                )
+                return text
         except ValueError as exc:
             raise click.BadParameter(str(exc), param_hint="--scope") from exc
 
@@ -331,18 +345,24 @@ async def _list_keys(
 
 
 async def _revoke_key(config: Config, key_id: str) -> None:
-    async with open_apps(config) as apps:
-        await apps.revoke_key(key_id)
+    async with open_audited(config) as audited:
+        app = await audited.apps.app_of_key(key_id)
+        async with audited.recorded(app, "key.revoke", target=f"key:{key_id}"):
+            await audited.apps.revoke_key(key_id)
 
 
 async def _rotate_key(config: Config, key_id: str, grace_s: int) -> str:
-    async with open_apps(config) as apps:
-        return await apps.rotate_key(key_id, grace_s=grace_s)
+    async with open_audited(config) as audited:
+        app = await audited.apps.app_of_key(key_id)
+        async with audited.recorded(app, "key.rotate", target=f"key:{key_id}"):
+            return await audited.apps.rotate_key(key_id, grace_s=grace_s)
 
 
 async def _revoke_tokens(config: Config, name: App, player: Player | None) -> None:
-    async with open_apps(config) as apps:
-        await apps.revoke_tokens(name, player)
+    async with open_audited(config) as audited:
+        await audited.require_app(name)
+        async with audited.recorded(name, "tokens.revoke", player=player):
+            await audited.apps.revoke_tokens(name, player)
 
 
 async def _mint(

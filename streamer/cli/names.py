@@ -6,11 +6,13 @@ Knows click and the error messages for wrong names. Opens the apps of a store.
 
 from __future__ import annotations
 
+import getpass
+import os
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
@@ -19,9 +21,19 @@ from .settings import open_store
 if TYPE_CHECKING:
     from ..config import Config
     from ..model import App, Player
-    from ..store.access.apps import Apps
+    from ..service.privacy.audit import Action, Audit
+    from ..store.access.apps import AppRecord, Apps
+    from ..store.client.connection import RedisConnection
 
-__all__ = ["Duration", "Lifetime", "app_name", "open_apps", "player_name"]
+__all__ = [
+    "Audited",
+    "Duration",
+    "Lifetime",
+    "app_name",
+    "open_apps",
+    "open_audited",
+    "player_name",
+]
 
 _UNIT_S: Final = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DURATION = re.compile(r"(\d{1,9})([smhd]?)", re.ASCII)
@@ -98,6 +110,57 @@ async def open_apps(config: Config) -> AsyncIterator[Apps]:
 
     async with open_store(config) as redis:
         yield Apps(redis)
+
+
+class Audited(NamedTuple):
+    """The apps of a store, and what records the operations of this command."""
+
+    redis: RedisConnection
+    apps: Apps
+    audit: Audit
+
+    async def require_app(self, name: App) -> AppRecord:
+        """Return an app. Raises NotFound: a log is not begun for what is none."""
+        from ..errors import NotFound
+
+        record = await self.apps.get(name)
+        if record is None:
+            raise NotFound(f"the app {name}")
+        return record
+
+    def recorded(
+        self,
+        app: App | None,
+        action: Action,
+        *,
+        target: str = "",
+        player: Player | None = None,
+        reason: str = "",
+    ) -> AbstractAsyncContextManager[dict[str, Any]]:
+        """Return `Audit.recorded` for an operation of the user of this machine."""
+        return self.audit.recorded(
+            app, _user(), action, target=target, player=player, reason=reason
+        )
+
+
+@asynccontextmanager
+async def open_audited(config: Config) -> AsyncIterator[Audited]:
+    """Open the apps and the audit logs of the configured store."""
+    from ..service.privacy.audit import Audit
+    from ..store.access.apps import Apps
+
+    async with open_store(config) as redis:
+        apps = Apps(redis)
+        names_players = config.log_players == "name"
+        yield Audited(redis, apps, Audit(redis, apps, names_players=names_players))
+
+
+def _user() -> str:
+    try:
+        return f"cli {getpass.getuser()}"
+    except (KeyError, OSError):
+        # A container may run as a user that the system does not know.
+        return f"cli uid {os.getuid()}"
 
 
 def app_name(text: str) -> App:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from .names import app_name, open_apps
+from .names import app_name, open_audited
 from .settings import resolve, run, store_options
 
 if TYPE_CHECKING:
@@ -107,14 +107,16 @@ async def _change(
 
     from ..errors import NotFound
 
-    async with open_apps(config) as apps:
-        if changes:
-            changed = await apps.update(
+    async with open_audited(config) as audited:
+        record = await audited.apps.get(name)
+        if record is None:
+            raise NotFound(f"the app {name}")
+        if not changes:
+            return record.quotas
+        async with audited.recorded(name, "app.quota") as details:
+            details.update(changes)
+            changed = await audited.apps.update(
                 name,
                 lambda app: replace(app, quotas=replace(app.quotas, **changes)),
             )
             return changed.quotas
-        record = await apps.get(name)
-    if record is None:
-        raise NotFound(f"the app {name}")
-    return record.quotas

@@ -98,6 +98,12 @@ Beside the log of an audience:
     on; the size is a power of two. ``floor``: what is below was deleted. Expires with
     the log.
 
+Beside any stream of an app:
+
+``ns:{b}:rewriting:app`` stream
+    The copy that takes the place of a stream that is written again. No command sees it:
+    it exists only while the script runs.
+
 Connections
 ===========
 ``ns:{b}:lease:app:player`` hash
@@ -210,6 +216,10 @@ Apps
     quota of players. All periods share a bucket. Expires one period after the last
     count that includes it.
 
+``ns:{k}:audit:app`` stream
+    Administrative operations on the app, oldest first: one item per operation, with the
+    field ``e``, an `audit_log.AuditEntry` as JSON. The last 10,000. No expiry.
+
 Global
 ======
 None of these keys expires.
@@ -227,6 +237,20 @@ None of these keys expires.
     Digest of a backend key -> its last use, to the minute. In the slot of ``ns:keys``.
 ``ns:nodes`` zset
     Node -> its last heartbeat. Nodes without one for an hour are deleted.
+``ns:audit`` stream
+    The same as ``ns:{k}:audit:app`` for operations on apps, which outlive the app.
+``ns:pseudonyms`` string
+    Key of the hashes by which audit logs and the list of erasures name players: 64
+    hexadecimal digits. Never changed.
+``ns:erasures`` hash
+    Players that were erased: ``app hash`` -> ``state at``, the time of the last
+    erasure. The state is ``stored`` until the store's files are rewritten, then
+    ``done``.
+``ns:erasing`` hash
+    Erasures that have begun and not removed everything yet: ``app hash`` -> the
+    player's name. Empty at rest.
+``ns:removing`` hash
+    Apps that are being removed -> when that began.
 ``ns:fence`` string
     Empty; written to be waited for by ``WAIT``, see `store.client.replicated`.
 """
@@ -301,6 +325,11 @@ class Keys:
         # One slot for all nodes, so that each needs one connection for them.
         self._node_channels = f"{self._channels}:{{{NODES_BUCKET}}}"
         self.questions = f"{self._node_channels}:questions"
+        self.audit_of_apps = f"{namespace}:audit"
+        self.pseudonyms = f"{namespace}:pseudonyms"
+        self.erasures = f"{namespace}:erasures"
+        self.erasing = f"{namespace}:erasing"
+        self.removing = f"{namespace}:removing"
         # A script takes several keys of one log.
         self._cached_affixes = lru_cache(maxsize=4_096)(self.affixes)
         self._cached_channel = lru_cache(maxsize=4_096)(self.channel_of)
@@ -418,6 +447,12 @@ class Keys:
 
     def sandboxes(self, app: App) -> str:
         return f"{self._tag(bucket_of(app, 'sandboxes'))}sandboxes:{app}"
+
+    def rewriting(self, app: App, name: str) -> str:
+        return f"{self._tag(bucket_of(app, name))}rewriting:{app}"
+
+    def audit(self, app: App) -> str:
+        return f"{self._tag(bucket_of(app, 'audit'))}audit:{app}"
 
     def rate(self, app: App, operation: str) -> str:
         return f"{self._tag(bucket_of(app, operation))}rate:{app}:{operation}"

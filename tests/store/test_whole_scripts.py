@@ -27,6 +27,7 @@ from streamer.store.logs.settings import LogSettings
 from streamer.store.logs.views import Views
 from streamer.store.presence.devices import Devices
 from streamer.store.presence.leases import Lease, Leases
+from streamer.store.privacy.audit_log import AuditEntry, AuditLog
 from streamer.store.scheduling.schedule_records import ScheduleRef
 from streamer.store.scheduling.timetable import Timetable
 
@@ -188,6 +189,18 @@ async def withdraw(world: World) -> None:
 @case("withdraw", nothing, "of another log")
 async def withdraw_elsewhere(world: World) -> None:
     await world.inbox.append_withdrawal(LOG, "00000000-0000-7000-8000-000040000000")
+
+
+@case("purge", fill)
+@case("purge", full_and_late, "and trims")
+@case("purge", expire, "after an expiry")
+async def purge(world: World) -> None:
+    await world.inbox.purge(LOG, world.places[1])
+
+
+@case("purge", expire, "what has ended")
+async def purge_ended(world: World) -> None:
+    await world.inbox.purge(LOG, world.places[2])
 
 
 @case("read_after", expire)
@@ -387,6 +400,16 @@ async def move(world: World) -> None:
     await world.timetable.cancel(ScheduleRef.of(REMINDER), due_ms=NOON + 9)
 
 
+async def cancelled(world: World) -> None:
+    await scheduled(world)
+    await world.timetable.cancel(ScheduleRef.of(REMINDER))
+
+
+@case("schedule_purge", cancelled)
+async def purge_schedule(world: World) -> None:
+    await world.timetable.purge(ScheduleRef.of(REMINDER))
+
+
 @case("begin", with_audience)
 async def begin(world: World) -> None:
     await world.timetable.firing.begin_sending([ScheduleRef.of(world.schedule)])
@@ -426,6 +449,21 @@ async def finish(world: World) -> None:
 async def finish_last(world: World) -> None:
     schedule = world.schedule._replace(buckets=world.schedule.buckets[:1])
     await world.timetable.recipients.finish(schedule, {schedule.buckets[0]: 1})
+
+
+# Audit logs.
+
+
+async def audited(world: World) -> None:
+    log = AuditLog(world.redis)
+    for player in ("0a", "0b", "0a"):
+        entry = AuditEntry(action="purge", by="cli", player=player, reason="r")
+        await log.append(LOG.app, entry)
+
+
+@case("audit_forget", audited)
+async def forget(world: World) -> None:
+    await AuditLog(world.redis).forget(LOG.app, "0a")
 
 
 # The test.

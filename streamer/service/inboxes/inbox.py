@@ -13,7 +13,7 @@ without a response repeats it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from redis.exceptions import ResponseError
 
@@ -25,10 +25,18 @@ from ...core.streams.views import Audience, View
 from ...errors import FieldError, Invalid, NotFound
 from ...model import ZERO, Log, Player, Position, decode_id
 from ...store.logs.inbox import Inbox, MarkResult, PageEntry, ReadAfter
+from ..privacy.audit import Audit, recording
+from ..privacy.purging import Purging
 from .audiences import PlayerAudiences, unread_count
 from .merge import EntriesAfter, MergedInbox, MergedPage, RecoveredCursor
 
 __all__ = ["InboxOperations", "MergedPage", "PageEntry", "parse_cursor"]
+
+
+_OF_AUDIENCE: Final = (
+    "applies to notifications to a player alone; purge one to an audience where it was "
+    "sent: DELETE /v1/topics/{topic}/notifications/{id}?purge=true, or /v1/everyone"
+)
 
 
 def parse_cursor(text: str, *where: str) -> Cursor:
@@ -52,12 +60,22 @@ class InboxOperations:
         inbox: The players' own logs.
         merged: The same merged with the logs of their audiences.
         audiences: The audiences of players.
+        purging: Purges notifications.
+        audit: Records that.
 
     """
 
     def __init__(
-        self, inbox: Inbox, merged: MergedInbox, audiences: PlayerAudiences
+        self,
+        inbox: Inbox,
+        merged: MergedInbox,
+        audiences: PlayerAudiences,
+        *,
+        purging: Purging | None = None,
+        audit: Audit | None = None,
     ) -> None:
+        self._purging = purging
+        self._audit = audit
         self._inbox = inbox
         self._merged = merged
         self._audiences = audiences
@@ -270,6 +288,48 @@ class InboxOperations:
                 )
             return
         raise NotFound("the notification")
+
+    async def purge(
+        self, caller: Caller, player: Player, notification_id: str, *, reason: str = ""
+    ) -> None:
+        """
+        Delete a notification from a player's inbox, and its text from the store.
+
+        Idempotent as long as the notification is kept.
+
+        Args:
+            caller: The caller.
+            player: The player.
+            notification_id: The notification.
+            reason: Why, for the audit log.
+
+        Raises:
+            Forbidden: The caller may not write to this player.
+            Invalid: It was sent to an audience, which keeps its text.
+            NotFound: The inbox has no such notification.
+            StoreUnavailable: Nothing was purged.
+            OutcomeUnknown: A retry is safe.
+
+        """
+        assert self._purging is not None
+        caller.require_write(player)
+        log = Log(caller.app, player)
+        async with recording(
+            self._audit, caller, "purge", player=player, reason=reason
+        ) as details:
+            details["id"] = notification_id
+            position = decode_id(notification_id)
+            if position is None:
+                raise NotFound("the notification")
+            if await self._purging.purge(log, position):
+                return
+            views = await self._audiences.views_of(log)
+            logs = [(view.log, [position]) for view in views]
+            if any(
+                it.live or it.ended for it in await self._audiences.views.find(logs)
+            ):
+                raise Invalid(FieldError(("query", "purge"), _OF_AUDIENCE))
+            raise NotFound("the notification")
 
     async def unread_counts(
         self, caller: Caller, players: Sequence[Player]

@@ -11,12 +11,14 @@ topic. Players mute with their own tokens.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NamedTuple
 
 from ...core.access.rights import Caller
 from ...errors import NotFound
 from ...model import Log, Player, Topic, topic_log
 from ...store.logs.mutes import Mutes
+from ..privacy.audit import Action, Audit, recording, target_of
 from .audiences import PlayerAudiences
 
 __all__ = ["JoinedTopic", "TopicOperations"]
@@ -39,10 +41,14 @@ class TopicOperations:
     Args:
         audiences: The audiences of players.
         mutes: The muted types in the store.
+        audit: Records what a backend mutes for a player.
 
     """
 
-    def __init__(self, audiences: PlayerAudiences, mutes: Mutes) -> None:
+    def __init__(
+        self, audiences: PlayerAudiences, mutes: Mutes, audit: Audit | None = None
+    ) -> None:
+        self._audit = audit
         self._audiences = audiences
         self._mutes = mutes
 
@@ -89,7 +95,8 @@ class TopicOperations:
         """
         caller.require_mark(player)
         log = Log(caller.app, player)
-        await (self._mutes.mute if muted else self._mutes.unmute)(log, type_)
+        async with self._recorded(caller, player, f"type:{type_}", muted=muted):
+            await (self._mutes.mute if muted else self._mutes.unmute)(log, type_)
 
     async def mute_topic(
         self, caller: Caller, player: Player, topic: Topic, *, muted: bool
@@ -104,9 +111,18 @@ class TopicOperations:
         caller.require_mark(player)
         log = Log(caller.app, player)
         audience = topic_log(caller.app, topic)
-        joined = await self._audiences.views.mute(log, audience, muted=muted)
-        if muted and not joined:
-            raise NotFound("the topic")
+        async with self._recorded(caller, player, target_of(audience), muted=muted):
+            joined = await self._audiences.views.mute(log, audience, muted=muted)
+            if muted and not joined:
+                raise NotFound("the topic")
+
+    def _recorded(
+        self, caller: Caller, player: Player, target: str, *, muted: bool
+    ) -> AbstractAsyncContextManager[dict[str, Any]]:
+        # What players mute for themselves is no operation on them.
+        audit = self._audit if caller.player is None else None
+        action: Action = "mute" if muted else "unmute"
+        return recording(audit, caller, action, target=target, player=player)
 
 
 def _require_topic(caller: Caller, player: Player, topic: Topic) -> None:

@@ -38,12 +38,15 @@ from ...model import (
     Player,
     Position,
     decode_id,
+    everyone_log,
     notification_json,
 )
 from ...store.client.connection import RedisConnection
 from ...store.client.replies import StoreConflict
 from ...store.logs.inbox import AppendResult, Draft, Inbox, Once
 from ..node.quotas import Quotas
+from ..privacy.audit import Action, Audit, recording, target_of
+from ..privacy.purging import Purging
 from .drafts import Device, Message, drafts_of, indexes_by_log
 from .idempotency import IdempotentRequest
 
@@ -98,6 +101,8 @@ class Publisher:
         inbox: The logs.
         counters: Counts publishes.
         quotas: The quotas of apps; without, nothing is limited.
+        audit: Records what concerns everyone or a whole topic.
+        purging: Purges notifications to audiences.
 
     """
 
@@ -107,7 +112,11 @@ class Publisher:
         inbox: Inbox,
         counters: Counters | None = None,
         quotas: Quotas | None = None,
+        audit: Audit | None = None,
+        purging: Purging | None = None,
     ) -> None:
+        self._audit = audit
+        self._purging = purging
         self._counters = counters or Counters()
         self._quotas = quotas or Quotas.unlimited(redis)
         self._redis = redis
@@ -182,6 +191,25 @@ class Publisher:
 
         All messages for one log are stored in one step. Raises as `publish`.
         """
+        everyone = everyone_log(caller.app)
+        if any(everyone in message.logs for message in messages):
+            async with recording(
+                self._audit, caller, "publish.everyone", target=target_of(everyone)
+            ) as details:
+                sent = await self._send(caller, messages, idempotency_key)
+                details["ids"] = [
+                    position.id
+                    for of_message in sent.positions
+                    for log, position in of_message
+                    if log == everyone and position is not None
+                ]
+                details["replayed"] = sent.replayed
+                return sent
+        return await self._send(caller, messages, idempotency_key)
+
+    async def _send(
+        self, caller: Caller, messages: Sequence[Message], idempotency_key: str | None
+    ) -> SendResult:
         _require_write(caller, messages)
         drafts = drafts_of(messages)
         request = IdempotentRequest.of(
@@ -214,6 +242,16 @@ class Publisher:
             OutcomeUnknown: Some subscribers may have received it.
 
         """
+        everyone = everyone_log(caller.app)
+        if everyone not in message.logs:
+            return await self._send_ephemeral(caller, message)
+        async with recording(
+            self._audit, caller, "publish.everyone", target=target_of(everyone)
+        ) as details:
+            details["stored"] = False
+            return await self._send_ephemeral(caller, message)
+
+    async def _send_ephemeral(self, caller: Caller, message: Message) -> str:
         _require_write(caller, [message])
         fragment = drafts_of([message])[0].fragment
         logs = list(dict.fromkeys(message.logs))
@@ -230,12 +268,25 @@ class Publisher:
         return notification_id
 
     async def withdraw(
-        self, caller: Caller, audience: Log, notification_id: str
+        self,
+        caller: Caller,
+        audience: Log,
+        notification_id: str,
+        *,
+        purge: bool = False,
+        reason: str = "",
     ) -> None:
         """
         Withdraw a notification that was sent to an audience, for all its players.
 
         Idempotent as long as the notification is kept.
+
+        Args:
+            caller: The caller.
+            audience: The log.
+            notification_id: The notification.
+            purge: Whether to remove its text from the store, too.
+            reason: Why, for the audit log.
 
         Raises:
             Forbidden: The caller may not write to all players.
@@ -245,10 +296,21 @@ class Publisher:
 
         """
         assert audience.is_audience
-        caller.require_write_all()
-        position = decode_id(notification_id)
-        if position is None or await self._inbox.withdraw(audience, position) is None:
-            raise NotFound("the notification")
+        action: Action = "purge" if purge else "withdraw"
+        async with recording(
+            self._audit, caller, action, target=target_of(audience), reason=reason
+        ) as details:
+            details["id"] = notification_id
+            caller.require_write_all()
+            position = decode_id(notification_id)
+            if position is None or not await self._withdraw(audience, position, purge):
+                raise NotFound("the notification")
+
+    async def _withdraw(self, audience: Log, position: Position, purge: bool) -> bool:
+        if purge:
+            assert self._purging is not None
+            return await self._purging.purge(audience, position)
+        return await self._inbox.withdraw(audience, position) is not None
 
     async def _require_future_expiry(
         self,

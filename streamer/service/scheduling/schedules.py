@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any, Final, NamedTuple
 
 from ...core.access.rights import Caller
 from ...core.schedule import Schedule, ScheduleState
@@ -25,7 +26,7 @@ from ...errors import (
     StoreUnavailable,
     Unavailable,
 )
-from ...model import Log, Notification, Player
+from ...model import Log, Notification, Player, everyone_log
 from ...store.client.connection import RedisConnection
 from ...store.client.faults import STORE_FAILURES
 from ...store.keys import bucket_of
@@ -37,6 +38,7 @@ from ...store.scheduling.schedule_records import (
 )
 from ...store.scheduling.timetable import AddResult, Timetable
 from ..node.quotas import ChargedBlock, Quotas
+from ..privacy.audit import Audit, recording, target_of
 from ..publishing.drafts import addressed_to, encode
 from ..publishing.idempotency import IdempotentRequest, as_first_answered
 from .planning import rescheduled_fragment, start_ms, with_notification
@@ -69,12 +71,18 @@ class Schedules:
         redis: The connection to the store, for idempotency keys.
         timetable: The schedules in the store.
         quotas: The quotas of apps; without, nothing is limited.
+        audit: Records schedules to everyone, and cancellations.
 
     """
 
     def __init__(
-        self, redis: RedisConnection, timetable: Timetable, quotas: Quotas | None = None
+        self,
+        redis: RedisConnection,
+        timetable: Timetable,
+        quotas: Quotas | None = None,
+        audit: Audit | None = None,
     ) -> None:
+        self._audit = audit
         self._redis = redis
         self._timetable = timetable
         self._quotas = quotas or Quotas.unlimited(redis)
@@ -139,6 +147,42 @@ class Schedules:
             OutcomeUnknown: It may have been scheduled; retry with the idempotency key.
 
         """
+        everyone = everyone_log(caller.app)
+        about: AbstractAsyncContextManager[dict[str, Any]] = nullcontext({})
+        if everyone.name in players:
+            about = recording(
+                self._audit, caller, "publish.everyone", target=target_of(everyone)
+            )
+        async with about as details:
+            schedule, replayed = await self._schedule(
+                caller,
+                players,
+                notification,
+                due_ms=due_ms,
+                ttl_ms=ttl_ms,
+                spread_ms=spread_ms,
+                to_latest=to_latest,
+                label=label,
+                idempotency_key=idempotency_key,
+                spelling=spelling,
+            )
+            details.update(schedule=schedule.id, replayed=replayed)
+        return schedule, replayed
+
+    async def _schedule(
+        self,
+        caller: Caller,
+        players: Sequence[str],
+        notification: Notification,
+        *,
+        due_ms: int,
+        ttl_ms: int,
+        spread_ms: int,
+        to_latest: bool,
+        label: str,
+        idempotency_key: str | None,
+        spelling: str,
+    ) -> tuple[Schedule, bool]:
         recipients = list(dict.fromkeys(players))
         _check_request(caller, recipients, spread_ms)
         notification = addressed_to(Log(caller.app, recipients[0]), notification)
@@ -302,14 +346,43 @@ class Schedules:
         caller.require_scope("schedules:write")
         return await self._timetable.page(caller.app, after=after, limit=limit)
 
-    async def cancel(self, caller: Caller, schedule_id: str) -> CancelResult:
+    async def cancel(
+        self,
+        caller: Caller,
+        schedule_id: str,
+        *,
+        purge: bool = False,
+        reason: str = "",
+    ) -> CancelResult:
         """
         Cancel a schedule that has not begun to be sent.
 
         One atomic step decides whether it is cancelled or sent; see
         `CancelResult.done`. Raises as `get`, and OutcomeUnknown: a retry is safe.
+
+        Args:
+            caller: The caller.
+            schedule_id: The schedule.
+            purge: Whether to remove its text from the store, also if it was sent or
+                cancelled before. What was sent is purged by its own id.
+            reason: Why, for the audit log.
+
         """
-        return await self._change(caller, schedule_id, None)
+        async with recording(
+            self._audit,
+            caller,
+            "purge" if purge else "schedule.cancel",
+            target=f"schedule:{schedule_id}",
+            reason=reason,
+        ) as details:
+            result = await self._change(caller, schedule_id, None)
+            details["state"] = result.state.value
+            if purge and (ref := parse_schedule_id(caller.app, schedule_id)):
+                state = await self._timetable.purge(ref)
+                if state is None:
+                    raise NotFound("the schedule")
+                result = result._replace(state=state)
+        return result
 
     async def move(self, caller: Caller, schedule_id: str, due_ms: int) -> CancelResult:
         """
@@ -326,12 +399,15 @@ class Schedules:
         Other schedules, and those already sent, are ignored. Raises as `cancel`.
         """
         caller.require_scope("schedules:write")
-        parsed = [parse_schedule_id(caller.app, text) for text in dict.fromkeys(ids)]
-        dues = [due for due in parsed if due is not None]
-        schedules = await self._timetable.get_many(dues)
-        return await self._cancel_pending(
-            [s for s in schedules if s is not None and s.player is not None]
-        )
+        async with recording(self._audit, caller, "schedule.cancel") as details:
+            parsed = [parse_schedule_id(caller.app, it) for it in dict.fromkeys(ids)]
+            dues = [due for due in parsed if due is not None]
+            schedules = await self._timetable.get_many(dues)
+            cancelled = await self._cancel_pending(
+                [s for s in schedules if s is not None and s.player is not None]
+            )
+            details["ids"] = cancelled
+        return cancelled
 
     async def cancel_by_label(
         self, caller: Caller, players: Sequence[Player], label: str
@@ -342,14 +418,17 @@ class Schedules:
         Raises as `cancel`.
         """
         caller.require_scope("schedules:write")
-        pending: list[Schedule] = []
-        for player in dict.fromkeys(players):
-            pending += await self._timetable.list_index(
-                self._redis.keys.named(Log(caller.app, player), label),
-                bucket=bucket_of(caller.app, player),
-                app=caller.app,
-            )
-        return await self._cancel_pending(pending)
+        async with recording(self._audit, caller, "schedule.cancel") as details:
+            pending: list[Schedule] = []
+            for player in dict.fromkeys(players):
+                pending += await self._timetable.list_index(
+                    self._redis.keys.named(Log(caller.app, player), label),
+                    bucket=bucket_of(caller.app, player),
+                    app=caller.app,
+                )
+            cancelled = await self._cancel_pending(pending)
+            details["ids"] = cancelled
+        return cancelled
 
     async def _cancel_pending(self, schedules: Sequence[Schedule]) -> list[str]:
         cancelled: list[str] = []

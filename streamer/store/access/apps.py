@@ -57,6 +57,7 @@ __all__ = [
     "AudienceTaken",
     "KeyRecord",
     "key_digest",
+    "key_id",
 ]
 
 KEY_PREFIX: Final = b"sk_"
@@ -103,7 +104,7 @@ class KeyRecord(msgspec.Struct, frozen=True):
     @property
     def id(self) -> str:
         """The name of the key for people and logs; it grants nothing."""
-        return hashlib.sha256(b"streamer backend key\0" + self.digest).hexdigest()[:16]
+        return key_id(self.digest)
 
     def is_expired(self, now_ms: float) -> bool:
         """Whether the key has expired."""
@@ -111,12 +112,18 @@ class KeyRecord(msgspec.Struct, frozen=True):
 
 
 class AppExists(ValueError):
-    """An app of this name exists already. It was not changed."""
+    """An app of this name exists already, or is being removed. It was not changed."""
 
-    def __init__(self, name: App) -> None:
+    def __init__(self, name: App, *, removing: bool = False) -> None:
         self.name = name
+        self.removing = removing
 
     def __str__(self) -> str:
+        if self.removing:
+            return (
+                f"the app {self.name} is being deleted; complete that with `streamer "
+                f"app delete {self.name}`"
+            )
         return f"the app {self.name} exists already"
 
 
@@ -139,6 +146,11 @@ _key_decoder = msgspec.json.Decoder(KeyRecord)
 def key_digest(text: bytes) -> bytes:
     """Return the digest by which a backend key is stored."""
     return hashlib.sha256(text).digest()
+
+
+def key_id(digest: bytes) -> str:
+    """Return the id of the key with this digest; see `KeyRecord.id`."""
+    return hashlib.sha256(b"streamer backend key\0" + digest).hexdigest()[:16]
 
 
 class Apps:
@@ -171,7 +183,7 @@ class Apps:
                 mapping, as for `AppRecord.with_tokens`.
 
         Raises:
-            AppExists: An app of this name exists.
+            AppExists: An app of this name exists, or is being removed.
             AudienceTaken: The issuer and audience belong to another app.
             ValueError: The members contradict each other.
         """
@@ -184,6 +196,8 @@ class Apps:
             created_at_ms=self._now_ms(),
             **tokens,
         )
+        if await self._redis.call("HEXISTS", self._keys.removing, name):
+            raise AppExists(name, removing=True)
         if not await self._put(record, None, b""):
             raise AppExists(name)
         return record
@@ -384,6 +398,11 @@ class Apps:
         records = map(_key_decoder.decode, encoded)
         of_app = [record for record in records if app in (None, record.app)]
         return sorted(of_app, key=lambda record: (record.created_at_ms, record.id))
+
+    async def app_of_key(self, key_id: str) -> App:
+        """Return the app of the key with this id. O(n). Raises NotFound."""
+        _, record = await self._key_of_id(key_id)
+        return record.app
 
     async def revoke_key(self, key_id: str) -> None:
         """

@@ -123,6 +123,7 @@ def trial_commands(keys: Keys) -> list[Command]:
         ("XRANGE", stream, "-", "+", "COUNT", 1),
         ("XREVRANGE", stream, "+", "-", "COUNT", 1),
         ("XTRIM", stream, "MAXLEN", 1),
+        ("XSETID", stream, "9999999999999-1"),
         ("XDEL", stream, "0-1"),
         # HyperLogLogs.
         ("PFADD", hyperloglog, "a"),
@@ -132,7 +133,8 @@ def trial_commands(keys: Keys) -> list[Command]:
         ("PEXPIREAT", hash_, 1),
         ("PTTL", hash_),
         ("PERSIST", hash_),
-        ("DEL", string, hash_, list_, set_, zset, stream, hyperloglog),
+        ("RENAME", list_, f"{list_}2"),
+        ("DEL", string, hash_, list_, f"{list_}2", set_, zset, stream, hyperloglog),
     ]
 
 

@@ -73,6 +73,9 @@ PAGE_BYTES: Final = 4 * 1024 * 1024
 MARK_IDS_ANNOUNCED_MAX: Final = 100
 
 _WITHDRAW = Script("withdraw", includes=("_announce", "_whole", "_inbox", "_append"))
+_PURGE = Script(
+    "purge", includes=("_announce", "_whole", "_inbox", "_append", "_rewrite")
+)
 _READ_AFTER = Script(
     "read_after",
     includes=(
@@ -237,7 +240,37 @@ class Inbox:
         """
         await self._withdraw(log, (notification_id,))
 
-    async def _withdraw(self, log: Log, args: Sequence[str]) -> int:
+    async def fragment_at(self, log: Log, position: Position) -> bytes | None:
+        """
+        Return the text of the entry at `position`, ended or not; b"" if it was purged.
+
+        None if there is no such notification. Raises StoreUnavailable.
+        """
+        item_id = f"{position.at_us}-{position.offset}"
+        items = await self._redis.call(
+            "XRANGE", self._keys.inbox(log).log, item_id, item_id
+        )
+        for _, fields in items:
+            named = dict(zip(fields[::2], fields[1::2], strict=True))
+            if int(named[b"t"]) == position.tag and b"w" not in named:
+                return bytes(named[b"n"])
+        return None
+
+    async def purge(self, log: Log, position: Position) -> bool:
+        """
+        Remove the text of the entry at `position`; return whether there is the entry.
+
+        An entry that has not ended is withdrawn, as `withdraw` does. The entry keeps
+        its position. One step, O(entries), since the log is written again. Idempotent.
+        Raises as `append`.
+        """
+        args = (position.id, *position_args([position]))
+        copy = self._keys.rewriting(log.app, log.name)
+        return await self._withdraw(log, args, _PURGE, copy) != _UNKNOWN
+
+    async def _withdraw(
+        self, log: Log, args: Sequence[str], script: Script = _WITHDRAW, *more: str
+    ) -> int:
         head = (
             self._settings.entries_max,
             new_epoch(),
@@ -245,8 +278,8 @@ class Inbox:
             new_tag(),
         )
         call = ScriptCall(
-            _WITHDRAW,
-            self._keys.inbox(log),
+            script,
+            (*self._keys.inbox(log), *more),
             (*self._settings.script_args(), *head, *args),
         )
         (outcome,) = await self._appends.run_many([call])

@@ -21,7 +21,7 @@ from ...model import App, Log
 from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.damage import own, parsed
 from ..client.replicated import Replicated
-from ..keys import BUCKETS
+from ..keys import BUCKETS, bucket_of
 from ..logs.settings import DAY_MS, DEFAULTS, LogSettings
 from .firing import Firing
 from .recipients import Recipients
@@ -38,11 +38,18 @@ __all__ = ["AddResult", "Timetable"]
 PART: Final = "schedules"
 """The name of this part in `Damage`."""
 
+PORTION: Final = 500
+"""Records read in one packet."""
+
 INDEX_MS: Final = 31 * DAY_MS + KEPT_MS
 
 _INCLUDES: Final = ("_announce", "_whole", "_inbox", "_schedule")
 _SCHEDULE: Final = Script("schedule", includes=_INCLUDES)
 _CANCEL: Final = Script("cancel", includes=_INCLUDES)
+_PURGE: Final = Script("schedule_purge", includes=("_whole",))
+
+PURGED: Final = b"}"
+"""The fragment that a purged schedule has: a notification without members."""
 
 
 class AddResult(NamedTuple):
@@ -196,6 +203,42 @@ class Timetable:
             ),
         )
         return (ScheduleState(state.decode()) if state else None), bool(done)
+
+    async def purge(self, ref: ScheduleRef) -> ScheduleState | None:
+        """
+        Remove the text of a schedule that was sent or cancelled; return its state.
+
+        In another state nothing changes; None: no such schedule. Raises as `add`; a
+        second call is harmless.
+        """
+        keys = (ref.record_key(self._keys),)
+        state = await self._redis.run(_PURGE, keys, (PURGED,))
+        return ScheduleState(state.decode()) if state else None
+
+    async def purge_sent(self, log: Log, fragment: bytes) -> None:
+        """
+        Remove a text from the schedules that were sent to a log alone.
+
+        O(schedules of the app in the log's bucket). Raises as `add`.
+        """
+        bucket = bucket_of(log.app, log.name)
+        index = self._keys.schedules(bucket, log.app)
+        ids = await self._redis.call("ZRANGE", index, 0, -1)
+        for first in range(0, len(ids), PORTION):
+            refs = [
+                ref
+                for name in ids[first : first + PORTION]
+                if (ref := parse_schedule_id(log.app, name.decode(errors="replace")))
+            ]
+            for schedule in await self.get_many(refs):
+                if (
+                    schedule is not None
+                    and schedule.player == log.name
+                    # Sent late, it got a member more at its beginning.
+                    and fragment.endswith(schedule.fragment)
+                    and schedule.fragment != PURGED
+                ):
+                    await self.purge(ScheduleRef.of(schedule))
 
     async def list_index(self, index: str, *, bucket: int, app: App) -> list[Schedule]:
         """Return the schedules of an index, oldest first. Raises StoreUnavailable."""

@@ -46,6 +46,7 @@ from .common.body_types import CheckedBody
 from .common.parameters import CALLER_ERRORS, Cursor, TopicName
 from .common.responses import Problem, TicketResponse, TokenResponse
 from .inboxes.contract import INBOX_OPERATIONS
+from .privacy.contract import PRIVACY_OPERATIONS
 from .publishing.contract import PUBLISHING_OPERATIONS
 from .topics.contract import TOPIC_OPERATIONS
 
@@ -179,5 +180,6 @@ NATIVE: Final = Surface(
         ISSUE_TICKET,
         *CAMPAIGN_OPERATIONS,
         *ADMIN_OPERATIONS,
+        *PRIVACY_OPERATIONS,
     ),
 )

@@ -19,6 +19,7 @@ from ...core.schedule import Schedule, ScheduleState
 from ...errors import FieldError, Invalid, NotFound, Unavailable, UsedUp
 from ...model import Notification
 from ...service.node.quotas import Quotas
+from ...service.privacy.audit import Audit, recording
 from ...service.publishing.drafts import encode
 from ...service.publishing.idempotency import IdempotentRequest, as_first_answered
 from ...service.scheduling.campaigns import SENDS_MAX, require_campaign
@@ -49,6 +50,7 @@ class CampaignSends:
         campaigns: The campaigns in the store.
         timetable: The schedules in the store.
         quotas: The quotas of apps; without, nothing is limited.
+        audit: Records cancellations.
 
     """
 
@@ -58,7 +60,9 @@ class CampaignSends:
         campaigns: Campaigns,
         timetable: Timetable,
         quotas: Quotas | None = None,
+        audit: Audit | None = None,
     ) -> None:
+        self._audit = audit
         self._redis = redis
         self._quotas = quotas or Quotas.unlimited(redis)
         self._campaigns = campaigns
@@ -200,14 +204,19 @@ class CampaignSends:
         `CancelResult.done` is whether this call has cancelled it. Raises as `get`, and
         OutcomeUnknown.
         """
-        await self.check(caller, campaign_id)
-        due = ScheduleRef.of(await self._require_send(caller, campaign_id, send_id))
-        state, done = await self._timetable.cancel(due, campaign=campaign_id)
-        if state is None:
-            raise NotFound("the notification")
-        if done:
-            await self._quotas.free_schedule_slots(caller.app, [send_id])
-        schedule = await self._require_send(caller, campaign_id, send_id)
+        async with recording(
+            self._audit, caller, "schedule.cancel", target=f"schedule:{send_id}"
+        ) as details:
+            details["campaign"] = campaign_id
+            await self.check(caller, campaign_id)
+            due = ScheduleRef.of(await self._require_send(caller, campaign_id, send_id))
+            state, done = await self._timetable.cancel(due, campaign=campaign_id)
+            if state is None:
+                raise NotFound("the notification")
+            if done:
+                await self._quotas.free_schedule_slots(caller.app, [send_id])
+            details["state"] = state.value
+            schedule = await self._require_send(caller, campaign_id, send_id)
         return schedule, CancelResult(send_id, state, done)
 
     async def _require_send(

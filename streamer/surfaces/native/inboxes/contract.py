@@ -37,6 +37,8 @@ from ..common.parameters import (
     INBOX,
     LIMIT,
     PLAYER,
+    PURGE,
+    REASON,
     Cursor,
     TopicName,
 )
@@ -172,11 +174,12 @@ DELETE: Final = Operation(
     description=(
         "A player's token may delete the player's own notifications, a key with the "
         "scope `notifications:send` those of any player. A notification to an audience "
-        "remains in the inboxes of other players. This operation is idempotent."
+        "remains in the inboxes of other players, and cannot be purged here. Purging "
+        "requires the right to write to the player. This operation is idempotent."
     ),
-    parameters=(PLAYER, ID),
+    parameters=(PLAYER, ID, PURGE, REASON),
     responses=(ResponseSpec(204, "Deleted."),),
-    refusals=(*CALLER_ERRORS, *BAD_PATH, *GONE, *IN_FLIGHT, *WRITE),
+    refusals=(*CALLER_ERRORS, *BAD_PATH, *BAD_QUERY, *GONE, *IN_FLIGHT, *WRITE),
     security=(BEARER, COOKIE),
 )
 RECEIPT: Final = Operation(

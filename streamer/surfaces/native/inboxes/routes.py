@@ -31,7 +31,7 @@ from ....transports.streams.longpoll import wait_for_entry
 from ....transports.web.callers import Callers
 from ....transports.web.requests import RawResponse, list_header_of, tag_matches
 from ..common.endpoints import cursor_in, endpoints, player_of
-from ..common.parameters import LIMIT
+from ..common.parameters import LIMIT, read_purge, read_reason
 from . import contract, wire
 
 __all__ = ["NativeInboxes"]
@@ -189,9 +189,14 @@ class NativeInboxes:
         return json_response(wire.encode_entry(page_entry))
 
     async def delete(self, request: Request, caller: Caller) -> Response:
-        player = player_of(request, caller)
+        player, named = player_of(request, caller), request.path_params["id"]
+        purge = read_purge(request.query_params)
+        reason = read_reason(request.query_params)
         with self._in_flight.track(Log(caller.app, player)):
-            await self._inboxes.delete(caller, player, request.path_params["id"])
+            if purge:
+                await self._inboxes.purge(caller, player, named, reason=reason)
+            else:
+                await self._inboxes.delete(caller, player, named)
         return no_content()
 
     async def receipt(self, request: Request, caller: Caller) -> Response:

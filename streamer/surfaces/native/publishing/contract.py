@@ -31,7 +31,7 @@ from ....contract.refusals import (
     unknown,
 )
 from ..common.body_types import CheckedBody
-from ..common.parameters import CALLER_ERRORS, ID, LIMIT, TOPIC
+from ..common.parameters import CALLER_ERRORS, ID, LIMIT, PURGE, REASON, TOPIC
 from ..common.responses import (
     AudienceReceiptResponse,
     PublishResponse,
@@ -151,9 +151,9 @@ WITHDRAW_FROM_TOPIC: Final = Operation(
         "Removes the message from every player's inbox and notifies open streams. "
         "Requires the scope `notifications:send`. This operation is idempotent."
     ),
-    parameters=(TOPIC, ID),
+    parameters=(TOPIC, ID, PURGE, REASON),
     responses=(ResponseSpec(204, "Withdrawn."),),
-    refusals=(*CALLER_ERRORS, *BAD_PATH, *GONE, *WRITE),
+    refusals=(*CALLER_ERRORS, *BAD_PATH, *BAD_QUERY, *GONE, *WRITE),
     security=(BEARER, COOKIE),
 )
 WITHDRAW_FROM_EVERYONE: Final = Operation(
@@ -165,9 +165,9 @@ WITHDRAW_FROM_EVERYONE: Final = Operation(
         "Works as for a topic. Requires the scope `notifications:send`. This operation "
         "is idempotent."
     ),
-    parameters=(ID,),
+    parameters=(ID, PURGE, REASON),
     responses=(ResponseSpec(204, "Withdrawn."),),
-    refusals=(*CALLER_ERRORS, *GONE, *WRITE),
+    refusals=(*CALLER_ERRORS, *BAD_QUERY, *GONE, *WRITE),
     security=(BEARER, COOKIE),
 )
 TOPIC_RECEIPT: Final = Operation(
@@ -237,10 +237,19 @@ CANCEL_SCHEDULE: Final = Operation(
     path="/v1/schedules/{id}",
     name="cancelSchedule",
     summary="Cancel a schedule",
-    description="This operation is idempotent.",
-    parameters=(SCHEDULE_ID,),
+    description=(
+        "With `purge=true` the text is removed, also from a schedule that was sent; "
+        "what it has sent is purged by its own id. This operation is idempotent."
+    ),
+    parameters=(SCHEDULE_ID, PURGE, REASON),
     responses=(ResponseSpec(200, "The cancelled schedule.", ScheduleResponse),),
-    refusals=(*CALLER_ERRORS, *unknown("the schedule"), *TOO_LATE, *WRITE),
+    refusals=(
+        *CALLER_ERRORS,
+        *BAD_QUERY,
+        *unknown("the schedule"),
+        *TOO_LATE,
+        *WRITE,
+    ),
     security=(BEARER, COOKIE),
 )
 PUBLISHING_OPERATIONS: Final = (

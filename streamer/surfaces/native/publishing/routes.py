@@ -27,7 +27,7 @@ from ....transports.web.callers import Callers
 from ....transports.web.requests import read_body, single_header_of
 from ..common import names
 from ..common.endpoints import endpoints
-from ..common.parameters import LIMIT
+from ..common.parameters import LIMIT, read_purge, read_reason
 from ..inboxes.wire import encode_audience_receipt
 from . import contract, schedule_wire, wire
 from .message_body import PublishRequest
@@ -81,7 +81,13 @@ class NativePublishing:
 
     async def withdraw(self, request: Request, caller: Caller) -> Response:
         audience = _audience(request, caller)
-        await self._publisher.withdraw(caller, audience, request.path_params["id"])
+        await self._publisher.withdraw(
+            caller,
+            audience,
+            request.path_params["id"],
+            purge=read_purge(request.query_params),
+            reason=read_reason(request.query_params),
+        )
         return no_content()
 
     async def receipt(self, request: Request, caller: Caller) -> Response:
@@ -115,9 +121,17 @@ class NativePublishing:
         return await self.schedule(request, caller)
 
     async def cancel_schedule(self, request: Request, caller: Caller) -> Response:
-        changed = await self._schedules.cancel(caller, request.path_params["id"])
-        # A second cancellation has nothing to do, and succeeds.
-        if changed.state is not ScheduleState.CANCELLED:
+        purge = read_purge(request.query_params)
+        changed = await self._schedules.cancel(
+            caller,
+            request.path_params["id"],
+            purge=purge,
+            reason=read_reason(request.query_params),
+        )
+        # A second cancellation has nothing to do, and succeeds. The text of what was
+        # sent can still be removed.
+        purged = purge and changed.state is ScheduleState.SENT
+        if changed.state is not ScheduleState.CANCELLED and not purged:
             raise TooLate(changed.state.value)
         return await self.schedule(request, caller)
 

@@ -1,0 +1,1 @@
+"""Audit logs, and the export and erasure of a player."""

@@ -1,0 +1,255 @@
+"""
+The audit log: what operators and backends did to an app and its players.
+
+Decides which operations are recorded, what is written of the caller, and who may read
+it. `Audit.recorded` is the one way to record an operation. Knows nothing of surfaces.
+
+An entry is written after the operation, with its outcome. If it cannot be written, the
+process's log gets it at level ``error``, and the operation stays done: it cannot be
+undone. A caller that lacks the right leaves no entry, so that nobody can push entries
+out of the log without one.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Any, Final, Literal
+
+import msgspec
+
+from ...core.access.rights import Caller, KeyProof
+from ...errors import Forbidden, Unavailable
+from ...model import App, Log, Player
+from ...store.access.apps import Apps, key_id
+from ...store.client.connection import RedisConnection
+from ...store.privacy.audit_log import AuditEntry, AuditLog, AuditRecord
+from ...store.privacy.pseudonyms import Pseudonyms
+from ..node.request_context import request_id
+
+__all__ = ["Action", "Audit", "recording", "target_of"]
+
+Action = Literal[
+    "app.create",
+    "app.update",
+    "app.rotate",
+    "app.quota",
+    "app.delete",
+    "key.create",
+    "key.rotate",
+    "key.revoke",
+    "tokens.revoke",
+    "publish.everyone",
+    "withdraw",
+    "purge",
+    "schedule.cancel",
+    "mute",
+    "unmute",
+    "player.export",
+    "player.erase",
+    "player.disconnect",
+    "player.compensate",
+    "console.login",
+]
+"""The operations that are recorded."""
+
+_WORD_START: Final = re.compile(r"(?<=.)(?=[A-Z])")
+
+_logger = logging.getLogger(__name__)
+
+
+def recording(
+    audit: Audit | None,
+    caller: Caller,
+    action: Action,
+    *,
+    target: str = "",
+    player: Player | None = None,
+    reason: str = "",
+) -> AbstractAsyncContextManager[dict[str, Any]]:
+    """Return `Audit.recorded` for a caller's own app; without an audit, nothing."""
+    if audit is None:
+        return nullcontext({})
+    return audit.recorded(
+        caller.app, caller, action, target=target, player=player, reason=reason
+    )
+
+
+def target_of(audience: Log) -> str:
+    """Return how an entry names an audience: ``everyone``, or ``topic:`` and a name."""
+    return "everyone" if audience.topic is None else f"topic:{audience.topic}"
+
+
+class Audit:
+    """
+    The audit logs, and what writes them.
+
+    Args:
+        redis: The connection to the store.
+        apps: Knows the names of keys.
+        names_players: Whether entries have the names of players beside their hashes.
+
+    """
+
+    def __init__(
+        self, redis: RedisConnection, apps: Apps, *, names_players: bool = False
+    ) -> None:
+        self._log = AuditLog(redis)
+        self._apps = apps
+        self._names_players = names_players
+        self.pseudonyms = Pseudonyms(redis)
+        """The hashes of players in the entries."""
+
+    @asynccontextmanager
+    async def recorded(
+        self,
+        app: App | None,
+        by: Caller | str,
+        action: Action,
+        *,
+        target: str = "",
+        player: Player | None = None,
+        reason: str = "",
+    ) -> AsyncIterator[dict[str, Any]]:
+        """
+        Record the operation in the block, with its outcome, when the block ends.
+
+        Yields the details of the entry, JSON values, which the block may fill. They
+        must not have the name of a player.
+
+        Args:
+            app: The app; None for an operation on apps.
+            by: The caller, or who else: ``cli`` and a user.
+            action: What is done.
+            target: On what, if not on a player.
+            player: On which player.
+            reason: Why, in the words of the caller.
+
+        """
+        details: dict[str, Any] = {}
+        outcome = "done"
+        try:
+            yield details
+        except Forbidden:
+            outcome = ""
+            raise
+        except BaseException as error:
+            outcome = _WORD_START.sub("_", type(error).__name__).lower()
+            raise
+        finally:
+            if outcome:
+                await self._write(
+                    app,
+                    by,
+                    player,
+                    AuditEntry(
+                        action=action,
+                        by="",
+                        target=target,
+                        reason=reason,
+                        request_id=request_id(),
+                        outcome=outcome,
+                        details=details,
+                    ),
+                )
+
+    async def page(
+        self,
+        caller: Caller,
+        *,
+        before: str = "",
+        limit: int,
+        player: Player | None = None,
+        action: str = "",
+    ) -> list[AuditRecord]:
+        """
+        Return the entries of the caller's app before an id, newest first.
+
+        Args:
+            caller: The reader.
+            before: An id; "" for the newest entry.
+            limit: Maximum number of entries.
+            player: Only what was done to this player.
+            action: Only this action.
+
+        Raises:
+            Forbidden: The caller lacks the scope ``admin:read``.
+            StoreUnavailable: The store cannot be read.
+
+        """
+        caller.require_scope("admin:read")
+        return await self.read(
+            caller.app, before=before, limit=limit, player=player, action=action
+        )
+
+    async def read(
+        self,
+        app: App | None,
+        *,
+        before: str = "",
+        limit: int,
+        player: Player | None = None,
+        action: str = "",
+    ) -> list[AuditRecord]:
+        """Return what `page` does, without checking rights; None: of all apps."""
+        wanted = ""
+        if app is not None and player is not None:
+            wanted = await self.pseudonyms.of(Log(app, player))
+        found: list[AuditRecord] = []
+        if limit < 1:
+            return found
+        async for record in self._log.newest_first(app, before=before):
+            if wanted and record.entry.player != wanted:
+                continue
+            if action and record.entry.action != action:
+                continue
+            found.append(record)
+            if len(found) == limit:
+                break
+        return found
+
+    async def forget(self, log: Log) -> None:
+        """Remove what the app's log says of a player but the hash."""
+        await self._log.forget(log.app, await self.pseudonyms.of(log))
+
+    async def _write(
+        self,
+        app: App | None,
+        by: Caller | str,
+        player: Player | None,
+        entry: AuditEntry,
+    ) -> None:
+        try:
+            if isinstance(by, str):
+                entry = msgspec.structs.replace(entry, by=by)
+            else:
+                entry = await self._with_caller(entry, by)
+            if app is not None and player is not None:
+                entry = msgspec.structs.replace(
+                    entry,
+                    player=await self.pseudonyms.of(Log(app, player)),
+                    player_name=player if self._names_players else "",
+                )
+            await self._log.append(app, entry)
+        except Unavailable as error:
+            _logger.error(
+                "could not write to the audit log: %s",
+                error,
+                extra={"fields": {"audit": msgspec.to_builtins(entry)}},
+            )
+
+    async def _with_caller(self, entry: AuditEntry, caller: Caller) -> AuditEntry:
+        if isinstance(caller.proof, KeyProof):
+            digest = caller.proof.digest
+            (record,) = await self._apps.find_keys([digest])
+            return msgspec.structs.replace(
+                entry,
+                by=f"key {key_id(digest)}",
+                by_name=record.name if record is not None else "",
+            )
+        if caller.player is None:
+            return msgspec.structs.replace(entry, by="key")
+        subject = await self.pseudonyms.of(Log(caller.app, caller.player))
+        return msgspec.structs.replace(entry, by=f"token {subject}")

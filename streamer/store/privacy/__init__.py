@@ -1,0 +1,1 @@
+"""What is stored of people: audit logs, and the list of erased players."""
