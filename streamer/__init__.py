@@ -102,7 +102,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      sandboxes (what the demo stores)
       presence/      leases, devices, sightings (who is online), node_channel
                      (questions to all nodes)
-      privacy/       audit_log, pseudonyms (hashes in place of players' names)
+      privacy/       audit_log, pseudonyms (hashes in place of players' names), traces
+                     (what names a player), erasures (the list), files (of the store)
     hub              FANS OUT. A map from log to the readers of this process
     service/         DOES. What a surface can ask for
       streams/       admission and admission_queue (slots, leases, drain), catch_up
@@ -113,7 +114,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
       inboxes/       inbox, merge (several logs, one inbox), page_merge (one page of
                      them), search, numbered, receipts, topics, audiences
       publishing/    publisher, drafts, idempotency
-      privacy/       audit (what operators have done), purging (removing a text)
+      privacy/       audit (what operators have done), purging (removing a text),
+                     erasure (of a player)
       scheduling/    schedules, planning, scheduler, sender, campaigns
       access/        authenticator, key_sets (keys of foreign issuers), key_uses (when
                      keys were last used), failures (of authentication, by address),
@@ -146,9 +148,9 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
     workers/         several such processes on one port: supervisor, slot (one worker),
                      process, port, control_channel (between supervisor and worker)
     bench/           MEASURES. The load test: scenarios, target, runner, load/
-    cli/             serve, scheduler, store, app, key, token, audit, config, publish,
-                     tail, trim, inspect, connections, disconnect, presence, doctor,
-                     health, backup, restore
+    cli/             serve, scheduler, store, app, key, token, erase, erasures, audit,
+                     config, publish, tail, trim, inspect, connections, disconnect,
+                     presence, doctor, health, backup, restore
 
 Imports run one way: names <- errors, model, origins, store_url <- compiled <- core <-
 store, hub <- service <- transports <- contract, metrics <- surfaces <- components,

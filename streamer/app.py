@@ -143,6 +143,7 @@ class App:
             tasks.create_task(components.store_watch.run(), name="store watch")
             tasks.create_task(components.load_history.run(), name="history")
             tasks.create_task(components.nodes.run(), name="nodes")
+            tasks.create_task(components.erasing.run(), name="erasures")
             if components.config.background:
                 tasks.create_task(components.scheduler.run(), name="scheduler")
 
@@ -311,6 +312,7 @@ def _native(components: Components, client: ClientFiles) -> list[BaseRoute]:
     privacy = NativePrivacy(
         authenticator=components.authenticator,
         audit=components.audit,
+        erasing=components.erasing,
         allowed_origins=components.origins,
     )
     surfaces = (publishing, native, inboxes, topics, campaigns, admin, privacy)

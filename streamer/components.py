@@ -8,6 +8,8 @@ background tasks.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from .config import Config
 from .core.counters import Counters
 from .core.quotas import QuotaLimits
@@ -34,6 +36,7 @@ from .service.node.player_names import PlayerNames
 from .service.node.quotas import Quotas
 from .service.node.store_watch import OtherConnection, StoreWatch
 from .service.privacy.audit import Audit
+from .service.privacy.erasure import Erasing
 from .service.privacy.purging import Purging
 from .service.publishing.publisher import Publisher
 from .service.scheduling.scheduler import Scheduler
@@ -185,6 +188,16 @@ class Components:
         )
         lists = NumberedLists(self.redis, settings)
         self.numbered_inbox = NumberedInbox(lists, merged, audiences)
+        self.erasing = Erasing(
+            self.redis,
+            self.apps,
+            audiences,
+            self.audit,
+            data_dir=Path(config.data_dir)
+            if config.data_dir and not config.redis
+            else None,
+            faults=faults,
+        )
         self.in_flight = InFlight(config, self.counters)
         self.streams = self._streams()
 

@@ -44,6 +44,7 @@ from typing import NamedTuple
 __all__ = [
     "CLOSED_BY_OPERATOR",
     "DRAINING",
+    "ERASED",
     "FORBIDDEN",
     "ISSUER_UNAVAILABLE",
     "NODE_FULL",
@@ -433,3 +434,4 @@ FORBIDDEN = Disconnect(4201, "forbidden")
 REPLACED = Disconnect(4202, "replaced by the same instance")
 PROTOCOL = Disconnect(4203, "protocol")
 STOPPED_BY_OPERATOR = Disconnect(4204, "stopped by operator")
+ERASED = Disconnect(4205, "player erased")

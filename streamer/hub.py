@@ -32,7 +32,7 @@ from .core.streams.subscription import (
 )
 from .core.streams.unread_count import InboxCount
 from .core.streams.views import is_after
-from .errors import REPLACED, Disconnect
+from .errors import ERASED, REPLACED, Disconnect
 from .model import Entry, Log, Position, Topic
 
 __all__ = ["Follower", "Hub", "Reader", "Stream"]
@@ -366,6 +366,11 @@ class Hub:
         for reader in self.readers(log):
             if reader.connection == connection:
                 reader.end(REPLACED)
+
+    def end_all(self, log: Log) -> None:
+        """End the readers of a player who is erased."""
+        for reader in self.readers(log):
+            reader.end(ERASED)
 
     def mark_stale(self, log: Log) -> None:
         """Have all followers of a log read it: an announcement may have been lost."""

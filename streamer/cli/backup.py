@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .privacy import read_list, replay
 from .settings import (
     config_option,
     data_dir_option,
@@ -60,19 +61,32 @@ def backup(target: Path, verify: bool, file: str | None, data_dir: str | None) -
 
 @click.command()
 @click.argument("archive", metavar="FILE", type=_FILE)
+@click.option(
+    "--erasures",
+    "erasures",
+    type=_FILE,
+    metavar="LIST",
+    help="List of erased players, from `streamer erasures`. Default: the one in the "
+    "data directory, if it is there.",
+)
 @data_dir_option
 @config_option
-def restore(archive: Path, file: str | None, data_dir: str | None) -> None:
+def restore(
+    archive: Path, erasures: Path | None, file: str | None, data_dir: str | None
+) -> None:
     """
     Put a backup into a data directory that has no store.
 
     Notifications that were sent after the backup are gone; streams that had received
-    them are told by a `gap`.
+    them are told by a `gap`. Players who were erased after the backup are erased again,
+    by the list of erasures: the server repeats it beside its store, as
+    erasures-NAMESPACE.jsonl. Keep the newest one elsewhere, too.
     """
     config = _embedded(file, data_dir, "restore")
     if not archive.exists():
         raise click.ClickException(f"there is no file {archive}")
-    run(_restore(config, Path(config.data_dir).expanduser().absolute(), archive))
+    target = Path(config.data_dir).expanduser().absolute()
+    run(_restore(config, target, archive, erasures))
 
 
 def _embedded(file: str | None, data_dir: str | None, command: str) -> Config:
@@ -95,9 +109,17 @@ async def _backup(config: Config, target: Path, verify: bool) -> None:
     click.echo(f"verified: a store loads it, with {keys} keys")
 
 
-async def _restore(config: Config, data_dir: Path, archive: Path) -> None:
+async def _restore(
+    config: Config, data_dir: Path, archive: Path, erasures: Path | None
+) -> None:
+    from msgspec.structs import replace
+
+    from ..store.privacy.files import list_path
     from ..store.server.backup import restore_backup
     from ..store.server.directory import drop_lock, take_lock
+
+    if erasures is not None:
+        read_list(erasures)  # Before anything is restored.
 
     lock = await take_lock(data_dir, temporary=True)
     try:
@@ -105,6 +127,16 @@ async def _restore(config: Config, data_dir: Path, archive: Path) -> None:
     finally:
         drop_lock(lock)
     click.echo(f"restored {archive} to {data_dir}: {_describe(about)}")
+    listed = erasures or list_path(data_dir, config.namespace)
+    if erasures is not None or listed.exists():
+        again = await replay(replace(config, data_dir=str(data_dir)), listed)
+        click.echo(f"erased {again} players again, by {listed}")
+    else:
+        click.echo(
+            f"there is no list of erasures at {listed}: players who were erased after "
+            "the backup are back. With a list: streamer erasures --replay LIST",
+            err=True,
+        )
     keys = await _load(data_dir, config, password=embedded_password(config))
     click.echo(f"verified: a store loads it, with {keys} keys")
 

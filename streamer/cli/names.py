@@ -33,6 +33,7 @@ __all__ = [
     "open_apps",
     "open_audited",
     "player_name",
+    "user",
 ]
 
 _UNIT_S: Final = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -139,7 +140,7 @@ class Audited(NamedTuple):
     ) -> AbstractAsyncContextManager[dict[str, Any]]:
         """Return `Audit.recorded` for an operation of the user of this machine."""
         return self.audit.recorded(
-            app, _user(), action, target=target, player=player, reason=reason
+            app, user(), action, target=target, player=player, reason=reason
         )
 
 
@@ -155,7 +156,8 @@ async def open_audited(config: Config) -> AsyncIterator[Audited]:
         yield Audited(redis, apps, Audit(redis, apps, names_players=names_players))
 
 
-def _user() -> str:
+def user() -> str:
+    """Return how the audit log names the user of this machine."""
     try:
         return f"cli {getpass.getuser()}"
     except (KeyError, OSError):

@@ -134,9 +134,10 @@ Both expire after 24 hours.
 
 Credentials
 ===========
-``ns:{b}:revoked:app:player`` string
-    Unix time in *seconds* before which the player's tokens are revoked. Expires when
-    all of those have expired, after 24 hours and 1 minute.
+``ns:{b}:revoked:app:digest of the player`` string
+    Unix time in *seconds* before which the player's tokens are revoked. It outlives the
+    erasure of the player, and so has a digest in place of the name. Expires when all of
+    those tokens have expired, after 24 hours and 1 minute.
 ``ns:{k}:ticket:digest`` string
     A ticket, by its digest: ``used first ends caller``. ``used`` is 0 or 1, ``first``
     the time by which it has to be used, ``ends`` the time at which its token expires,
@@ -258,6 +259,7 @@ None of these keys expires.
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -265,7 +267,15 @@ from typing import Final, NamedTuple
 from ..model import App, Log
 from ..store_url import NAMESPACE
 
-__all__ = ["BUCKETS", "NODES_BUCKET", "InboxKeys", "Keys", "bucket_of", "keys_of"]
+__all__ = [
+    "BUCKETS",
+    "NODES_BUCKET",
+    "InboxKeys",
+    "KeyParts",
+    "Keys",
+    "bucket_of",
+    "keys_of",
+]
 
 BUCKETS: Final = 256
 """Hash tags in use. Part of every key, so it cannot change in a store with data."""
@@ -289,6 +299,15 @@ def _digest(text: str) -> str:
     # A label or key may contain any character, as a player's name may, and only one of
     # them can be the last part of a key.
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class KeyParts(NamedTuple):
+    """A key ``ns:{bucket}:kind:app:rest``. A ticket's digest is in place of the app."""
+
+    bucket: int
+    kind: str
+    app: str
+    rest: str
 
 
 class InboxKeys(NamedTuple):
@@ -330,6 +349,10 @@ class Keys:
         self.erasures = f"{namespace}:erasures"
         self.erasing = f"{namespace}:erasing"
         self.removing = f"{namespace}:removing"
+        self._parts = re.compile(
+            rb"%b:\{(\d+)\}:([a-z]+):([^:]*):?(.*)" % re.escape(namespace.encode()),
+            re.DOTALL,
+        )
         # A script takes several keys of one log.
         self._cached_affixes = lru_cache(maxsize=4_096)(self.affixes)
         self._cached_channel = lru_cache(maxsize=4_096)(self.channel_of)
@@ -386,7 +409,11 @@ class Keys:
         return f"{self._tag(bucket_of(log.app, log.name))}{kind}:{log.name}"
 
     def revoked(self, log: Log) -> str:
-        return "revoked".join(self._cached_affixes(log))
+        return f"{self._tag(bucket_of(*log))}revoked:{log.app}:{_digest(log.name)}"
+
+    def of_player(self, log: Log, kind: str) -> str:
+        """Return the key of a kind whose last part is the player's name."""
+        return kind.join(self._affixes(log))
 
     def ticket(self, digest: bytes) -> str:
         return f"{self._tag(_bucket_of_digest(digest))}ticket:{digest.hex()}"
@@ -477,6 +504,17 @@ class Keys:
     def app_pattern(self, app: App) -> str:
         """Return a pattern for SCAN that matches, among others, the keys of an app."""
         return f"{self.namespace}:{{*}}:*:{app}*"
+
+    def every_pattern(self, kind: str) -> str:
+        """Return a pattern for SCAN that matches the keys of a kind."""
+        return f"{self.namespace}:{{*}}:{kind}:*"
+
+    def split(self, key: bytes) -> KeyParts | None:
+        """Return the parts of a key with a bucket, None for any other key."""
+        if (match := self._parts.fullmatch(key)) is None:
+            return None
+        bucket, kind, app, rest = match.groups()
+        return KeyParts(int(bucket), kind.decode(), app.decode(), rest.decode())
 
     def app_of(self, key: bytes) -> str:
         """Return the name of the app that a key of this deployment belongs to."""

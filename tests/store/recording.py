@@ -18,6 +18,7 @@ class RecordingHandler:
         self.replaced: list[str] = []
         self.subscribed: list[Log] = []
         self.counted: list[Log] = []
+        self.erased: list[Log] = []
 
     def on_entry(self, log: Log, entry: Entry) -> None:
         self.entries.append(entry)
@@ -31,6 +32,9 @@ class RecordingHandler:
 
     def on_ephemeral(self, log: Log, notification: bytes) -> None:
         raise AssertionError
+
+    def on_erased(self, log: Log) -> None:
+        self.erased.append(log)
 
     def on_count_changed(self, log: Log) -> None:
         self.counted.append(log)

@@ -9,6 +9,7 @@ import pytest
 
 from streamer.model import App, Log, Player
 from streamer.store import keys
+from streamer.store.privacy import traces
 
 APP: Final = App("app")
 PLAYER: Final = Log(APP, "player")
@@ -155,3 +156,41 @@ def test_names_of_two_deployments_differ() -> None:
     assert keys.keys_of("a", 0).channel(ann) != keys.keys_of("b", 0).channel(ann)
     # Keys of two databases need no difference; they never meet.
     assert keys.keys_of("a", 0).inbox(ann) == keys.keys_of("a", 1).inbox(ann)
+
+
+def kinds_documented() -> set[str]:
+    """Return the kinds of keys on the page; channels store nothing."""
+    names = {name for name in documented() if name.startswith("ns:")}
+    return {re.sub(r"^ns:(\{[^}]*\}:)?", "", name).partition(":")[0] for name in names}
+
+
+def test_it_is_decided_of_every_kind_of_key_what_an_erasure_does() -> None:
+    decided = {*traces.OWN, *traces.SEARCHED, *traces.NAMELESS}
+
+    # A new kind goes into one of the three, and tests/surfaces/native/test_erasure.py
+    # leaves a trace of it if it has the name of a player.
+    assert kinds_documented() - decided == set()
+    assert len(decided) == len(traces.OWN) + len(traces.SEARCHED) + len(traces.NAMELESS)
+
+
+def test_what_ends_with_a_players_name_is_erased_with_the_player() -> None:
+    ends = {
+        re.sub(r"^ns:(\{[^}]*\}:)?", "", name).partition(":")[0]
+        for name in documented()
+        if name.startswith("ns:") and name.endswith(":player")
+    }
+
+    assert ends <= {*traces.OWN, *traces.SEARCHED}
+    for kind in ends & {*traces.OWN}:
+        assert NAMES.of_player(PLAYER, kind) in BUILT.values()
+
+
+def test_a_key_is_split_into_its_parts() -> None:
+    key = NAMES.once(Log(APP, "a:b\n"), "k").encode()
+    parts = NAMES.split(key)
+
+    assert parts is not None
+    assert parts[:3] == (keys.bucket_of(APP, "a:b\n"), "once", "app")
+    assert parts.rest.partition(":")[2] == "a:b\n"
+    for other in (b"ns:apps", b"other:{1}:log:app:p", b"ns:{ns:keys}:used"):
+        assert NAMES.split(other) is None

@@ -28,6 +28,7 @@ from streamer.store.logs.views import Views
 from streamer.store.presence.devices import Devices
 from streamer.store.presence.leases import Lease, Leases
 from streamer.store.privacy.audit_log import AuditEntry, AuditLog
+from streamer.store.privacy.traces import Trace, Traces
 from streamer.store.scheduling.schedule_records import ScheduleRef
 from streamer.store.scheduling.timetable import Timetable
 
@@ -464,6 +465,21 @@ async def audited(world: World) -> None:
 @case("audit_forget", audited)
 async def forget(world: World) -> None:
     await AuditLog(world.redis).forget(LOG.app, "0a")
+
+
+# Erasures.
+
+
+@case("player_erase", joined)
+async def erase(world: World) -> None:
+    await Traces(world.redis).remove_own(LOG)
+
+
+@case("schedule_erase", scheduled)
+async def erase_schedule(world: World) -> None:
+    traces = Traces(world.redis, LogSettings(clock_us=world.clock))
+    trace = Trace("schedule", {}, schedule=ScheduleRef.of(REMINDER))
+    await traces.remove(LOG, trace)
 
 
 # The test.

@@ -261,7 +261,7 @@ GROUPS = {
     ),
     "players": (
         r"^native\.(topics|joinTopic|leaveTopic|mutes|mute\w+|unmute\w+|stream"
-        r"|mintToken|issueTicket)$"
+        r"|mintToken|issueTicket|audit|erasePlayer|exportPlayer)$"
         r"|^lootlocker\."
     ),
     "vendors": r"^(rallyhere|gateway)\.",

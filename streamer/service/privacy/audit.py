@@ -230,7 +230,10 @@ class Audit:
                 entry = msgspec.structs.replace(
                     entry,
                     player=await self.pseudonyms.of(Log(app, player)),
-                    player_name=player if self._names_players else "",
+                    # What follows an erasure must not name the player again.
+                    player_name=player
+                    if self._names_players and entry.action != "player.erase"
+                    else "",
                 )
             await self._log.append(app, entry)
         except Unavailable as error:

@@ -216,6 +216,9 @@ class CatchUp:
         self.hub.note_needs_count(log, at_once=True)
         self._wake_polls(log)
 
+    def on_erased(self, log: Log) -> None:
+        self.hub.end_all(log)
+
     def on_subscribed(self, log: Log) -> None:
         self.hub.mark_stale(log)
 

@@ -17,7 +17,7 @@ other.
 ``ns:{ns:apps}:audiences``   hash  JSON of [issuer, audience] -> app  O(1) each
 ``ns:keys``                  hash  hex digest -> JSON of `KeyRecord`  O(1) each
 ``ns:{ns:keys}:used``        hash  hex digest -> time in ms            O(1) each
-``ns:{b}:revoked:app:player``  string, a time in s, for as long as it matters
+``ns:{b}:revoked:app:digest``  string, a time in s, for as long as it matters
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ An announcement is one message on a log's channel, its parts separated by spaces
     passing <JSON>            an ephemeral notification, which is in no log
     audiences                 the player has joined, left, muted or unmuted an audience
     count                     the player has deleted an audience's notification
+    erased                    the player is erased; the streams end
 
 Pub/Sub delivers at most once, and only while connected. The handler is therefore called
 for every confirmation of a subscription: after the first one the log's announcements
@@ -69,6 +70,9 @@ class PubSubHandler(Protocol):
 
     def on_count_changed(self, log: Log) -> None:
         """The unread count of the player of `log` has changed."""
+
+    def on_erased(self, log: Log) -> None:
+        """The player of `log` is erased."""
 
     def on_subscribed(self, log: Log) -> None:
         """From now on announcements arrive; some may have been lost before."""
@@ -267,6 +271,8 @@ class PubSub:
             self._handler.on_audiences_changed(log)
         elif kind == b"count":
             self._handler.on_count_changed(log)
+        elif kind == b"erased":
+            self._handler.on_erased(log)
 
 
 def _entry(text: bytes) -> Entry:

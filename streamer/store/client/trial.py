@@ -98,6 +98,8 @@ def trial_commands(keys: Keys) -> list[Command]:
         ("LRANGE", list_, 0, 0),
         ("LSET", list_, 0, "a"),
         ("LTRIM", list_, 0, 0),
+        ("LPOS", list_, "a"),
+        ("LREM", list_, 0, "z"),
         ("LPOP", list_),
         ("RPOP", list_),
         # Sets.

@@ -27,6 +27,7 @@ from ..client.replies import ok
 from ..keys import BUCKETS, bucket_of
 
 __all__ = [
+    "SPELLED",
     "Campaign",
     "Campaigns",
     "Card",
@@ -73,7 +74,7 @@ class _Record(NamedTuple):
     buckets: Sequence[int]
 
 
-_SPELLED: Final = "\x01"
+SPELLED: Final = "\x01"
 """Precedes another spelling of a player's name; no name contains it."""
 
 _encode = msgspec.json.Encoder().encode
@@ -218,7 +219,7 @@ class Campaigns:
         for key, group in by_key.items():
             args: list[str | int] = []
             for card_id, status, holder in group:
-                player = holder.partition(_SPELLED)[0]
+                player = holder.partition(SPELLED)[0]
                 bucket = str(bucket_of(app, player)) if player else ""
                 args += [card_id, status, holder, bucket]
             calls.append(ScriptCall(_WRITE, (key,), args))
@@ -256,7 +257,7 @@ class Campaigns:
 def _record(card_id: str, text: bytes) -> _Record:
     status, version, buckets, holder = text.decode().split(" ", 3)
     assert status in STATUSES
-    player, _, spelling = holder.partition(_SPELLED)
+    player, _, spelling = holder.partition(SPELLED)
     card = Card(card_id, Player(player), msgspec.convert(status, CardStatus), spelling)
     return _Record(card, int(version), [int(bucket) for bucket in buckets.split(",")])
 
@@ -265,7 +266,7 @@ def _holder(card: Card) -> str:
     """Return a card's player as in its record, with the other spelling, if any."""
     if card.spelling in ("", card.player):
         return card.player
-    return f"{card.player}{_SPELLED}{card.spelling}"
+    return f"{card.player}{SPELLED}{card.spelling}"
 
 
 def _all_or_unknown(replies: Sequence[Reply]) -> list[Any]:

@@ -26,8 +26,9 @@ OPTIONAL = {"CLIENT", "CONFIG", "INFO"}
 # Sent to connect, or by another connection than the one that tries commands.
 ELSEWHERE = {"AUTH", "SELECT", "SSUBSCRIBE", "SUNSUBSCRIBE", "WAIT"}
 # Sent to the embedded store alone, which has no access list.
-EMBEDDED = {"BGREWRITEAOF", "DBSIZE", "SHUTDOWN"}
-# Sent by `streamer trim` alone, which says what it lacks.
+EMBEDDED = {"BGREWRITEAOF", "DBSIZE", "RESET", "SHUTDOWN", "SLOWLOG"}
+# Sent where somebody asks for it, who is told what the store forbids: to trim, to
+# delete an app, to erase a player.
 BY_HAND = {"SCAN", "TYPE"}
 # Words that are commands, too: a constant, and an error of the store.
 NAMESAKES = {"KEYS", "READONLY"}

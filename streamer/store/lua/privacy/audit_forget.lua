@@ -6,7 +6,7 @@
 -- Returns the number of entries that were changed.
 --
 -- Removed are the name, and the reasons of operations that concern the player or were the
--- player's own. Nothing is written if there is nothing to remove. O(entries).
+-- player's own, but not those of erasures. Nothing is written if there is nothing to remove. O(entries).
 --
 -- Commands  XRANGE
 
@@ -17,8 +17,10 @@ local function without(text)
   if not string.find(text, hash, 1, true) then return nil end
   local entry = cjson.decode(text)
   if entry.player ~= hash and entry.by ~= 'token ' .. hash then return nil end
-  if not entry.player_name and not entry.reason then return nil end
-  entry.player_name, entry.reason = nil, nil
+  local reason = entry.action ~= 'player.erase' and entry.reason
+  if not entry.player_name and not reason then return nil end
+  entry.player_name = nil
+  if reason then entry.reason = nil end
   return cjson.encode(entry)
 end
 

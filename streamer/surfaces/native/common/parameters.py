@@ -25,6 +25,7 @@ __all__ = [
     "PLAYER",
     "PURGE",
     "REASON",
+    "REASON_CHARS_MAX",
     "TOPIC",
     "Count",
     "Cursor",

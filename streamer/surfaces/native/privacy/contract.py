@@ -1,13 +1,14 @@
 """
-The contract of the audit log, with the types of its responses.
+The contract of the audit log and of the erasure of players, with the types of
+responses.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from ....contract.operation import (
     BEARER,
@@ -18,10 +19,11 @@ from ....contract.operation import (
     matching,
     query,
 )
-from ....contract.refusals import BAD_QUERY, STORE
+from ....contract.refusals import BAD_PATH, BAD_QUERY, BODY, STORE, WRITE, unknown
 from ....service.privacy.audit import Action
+from ..common.body_types import CheckedBody
 from ..common.names import PlayerText
-from ..common.parameters import CALLER_ERRORS, LIMIT
+from ..common.parameters import CALLER_ERRORS, LIMIT, PLAYER, REASON_CHARS_MAX
 
 __all__ = ["PRIVACY_OPERATIONS"]
 
@@ -58,6 +60,24 @@ class AuditResponse(msgspec.Struct, frozen=True):
     next: AuditId | None
 
 
+class EraseBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /v1/players/{player}/erasure``."""
+
+    reason: Annotated[str, Meta(max_length=REASON_CHARS_MAX)] = ""
+
+
+class ErasedResponse(msgspec.Struct, frozen=True):
+    """
+    What was removed, by kind. `files` is `pending` until a node has rewritten the files
+    of the embedded store; those of an `external` store are the operator's.
+    """
+
+    removed: dict[str, Annotated[int, Meta(ge=0)]]
+    files: Literal["pending", "external"]
+
+
+ERASE_BODY: Final = CheckedBody[EraseBody](EraseBody, required=False)
+
 BEFORE: Final = query("before", AuditId, "The `next` of the previous page.")
 ACTION: Final = query(
     "action",
@@ -81,4 +101,29 @@ AUDIT: Final = Operation(
     security=(BEARER, COOKIE),
 )
 
-PRIVACY_OPERATIONS: Final = (AUDIT,)
+ERASE: Final = Operation(
+    method="POST",
+    path="/v1/players/{player}/erasure",
+    name="erasePlayer",
+    summary="Erase a player",
+    description=(
+        "Removes everything that the store has of the player: inbox, marks, topics, "
+        "mutes, schedules, cards, devices, tickets. Revokes the player's tokens, and "
+        "closes open streams with 4205. What is published to the player before the "
+        "response may be erased, too. Messages to audiences stay. Requires "
+        "the scope `admin:write`. This operation is idempotent."
+    ),
+    parameters=(PLAYER,),
+    body=ERASE_BODY,
+    responses=(ResponseSpec(200, "Erased.", ErasedResponse),),
+    refusals=(
+        *CALLER_ERRORS,
+        *BAD_PATH,
+        *BODY,
+        *unknown("the app"),
+        *WRITE,
+    ),
+    security=(BEARER, COOKIE),
+)
+
+PRIVACY_OPERATIONS: Final = (AUDIT, ERASE)

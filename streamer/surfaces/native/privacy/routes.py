@@ -1,5 +1,5 @@
 """
-The native surface's audit log.
+The native surface's audit log, and the erasure of players.
 
 Decides only which service an operation calls. Knows Starlette, the service, and the
 wire.
@@ -17,8 +17,9 @@ from ....contract.responses import json_response
 from ....core.access.rights import Caller
 from ....service.access.authenticator import Authenticator
 from ....service.privacy.audit import Audit
+from ....service.privacy.erasure import Erasing
 from ....transports.web.callers import Callers
-from ..common.endpoints import endpoints
+from ..common.endpoints import endpoints, player_of
 from ..common.parameters import LIMIT
 from . import contract, wire
 
@@ -26,20 +27,25 @@ __all__ = ["NativePrivacy"]
 
 
 class NativePrivacy:
-    """The audit log of an app on the native surface, with its routes."""
+    """The audit log and the erasure of players, with their routes."""
 
     def __init__(
         self,
         *,
         authenticator: Authenticator,
         audit: Audit,
+        erasing: Erasing,
         allowed_origins: Collection[str],
     ) -> None:
         self._callers = Callers(authenticator, allowed_origins)
         self._audit = audit
+        self._erasing = erasing
 
     def routes(self) -> list[BaseRoute]:
-        return endpoints(self._callers).bind((contract.AUDIT, self.audit))
+        return endpoints(self._callers).bind(
+            (contract.AUDIT, self.audit),
+            (contract.ERASE, self.erase),
+        )
 
     async def audit(self, request: Request, caller: Caller) -> Response:
         query = request.query_params
@@ -53,3 +59,9 @@ class NativePrivacy:
         )
         more = len(records) > limit
         return json_response(wire.encode_audit(records[:limit], more=more))
+
+    async def erase(self, request: Request, caller: Caller) -> Response:
+        body = await contract.ERASE_BODY.read(request)
+        player = player_of(request, caller)
+        erased = await self._erasing.erase(caller, player, reason=body.reason)
+        return json_response(wire.encode_erased(erased))

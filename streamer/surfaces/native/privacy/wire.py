@@ -1,5 +1,5 @@
 """
-The audit log as bytes.
+The audit log and results of erasures as bytes.
 
 Pure: no I/O, no services.
 """
@@ -14,9 +14,10 @@ import msgspec
 from ....errors import FieldError, Invalid
 from ....model import Player, iso_time
 from ....names import parse_player
+from ....service.privacy.erasure import Erased
 from ....store.privacy.audit_log import AuditRecord, is_audit_id
 
-__all__ = ["encode_audit", "read_before", "read_player"]
+__all__ = ["encode_audit", "encode_erased", "read_before", "read_player"]
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -35,6 +36,12 @@ def _entry(record: AuditRecord) -> dict[str, Any]:
     entry = msgspec.to_builtins(record.entry)
     entry.setdefault("outcome", "done")
     return {"id": record.id, "at": iso_time(record.at_ms), **entry}
+
+
+def encode_erased(erased: Erased) -> bytes:
+    """Return the result of an erasure."""
+    files = "pending" if erased.in_files else "external"
+    return _encode({"removed": erased.removed, "files": files})
 
 
 def read_before(query: Mapping[str, str]) -> str:

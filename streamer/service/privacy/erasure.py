@@ -1,0 +1,272 @@
+"""
+The erasure of players (GDPR, article 17).
+
+Decides in which order a player's traces are removed, so that a crash at any point
+leaves an erasure that any node completes, and what happens to what is stored meanwhile.
+Knows nothing of surfaces.
+
+In order: the name is noted, so that the erasure can be completed; the player's tokens
+are revoked; open streams end; the player's keys are deleted, with the marks in
+audiences taken from their tallies; everything else that names the player is searched
+for and removed; the audit log forgets name and reasons; the player's keys are deleted
+once more, with what was stored meanwhile; the name is replaced by its hash. The
+embedded store then rewrites its log.
+
+What is published to the player before the erasure has returned may be erased with the
+rest, although it was acknowledged. What is published afterwards begins a new inbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from redis.exceptions import ResponseError
+
+from ...core.access.rights import Caller
+from ...core.streams.views import View
+from ...errors import NotFound
+from ...model import App, Log, Player
+from ...store.access.apps import Apps
+from ...store.client.connection import RedisConnection
+from ...store.client.faults import StoreFaults
+from ...store.presence.leases import alive_nodes
+from ...store.privacy.erasures import ErasureList, Erasures, print_list
+from ...store.privacy.files import rewrite_log, write_list
+from ...store.privacy.pseudonyms import pseudonym
+from ...store.privacy.traces import Traces
+from ...store.server.server_binary import StoreFailed
+from ..inboxes.audiences import PlayerAudiences
+from .audit import Audit
+
+__all__ = ["Erased", "Erasing"]
+
+INTERVAL_S: Final = 60.0
+"""How often a node looks for erasures that another one has not completed."""
+
+CLOSING_S: Final = 5.0
+"""How long streams may take to close. Their leases are deleted in any case."""
+
+POLL_S: Final = 0.02
+
+PART: Final = "erasures"
+"""The name of this part in `StoreFaults`."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Erased(NamedTuple):
+    """
+    The result of an erasure.
+
+    `removed` has the number of things removed, by kind. `in_files` is whether the files
+    of the embedded store still have to be rewritten, which a node does soon.
+    """
+
+    removed: Mapping[str, int]
+    in_files: bool
+
+
+class Erasing:
+    """
+    Erases players, and completes what was begun.
+
+    Args:
+        redis: The connection to the store.
+        apps: The apps.
+        audiences: The audiences of players.
+        audit: Records erasures, and forgets players.
+        data_dir: The directory of the embedded store, None for an external one.
+        faults: Told of what the store refuses.
+        closing_s: How long streams may take to close.
+
+    """
+
+    def __init__(
+        self,
+        redis: RedisConnection,
+        apps: Apps,
+        audiences: PlayerAudiences,
+        audit: Audit,
+        *,
+        data_dir: Path | None = None,
+        faults: StoreFaults | None = None,
+        closing_s: float = CLOSING_S,
+    ) -> None:
+        self._redis = redis
+        self._apps = apps
+        self._audiences = audiences
+        self._audit = audit
+        self._data_dir = data_dir
+        self._faults = faults or StoreFaults()
+        self._closing_s = closing_s
+        self._traces = Traces(redis)
+        self.erasures = Erasures(redis)
+        self._due = asyncio.Event()
+
+    async def erase(
+        self, caller: Caller, player: Player, *, reason: str = ""
+    ) -> Erased:
+        """
+        Erase a player of the caller's app. Idempotent. O(keys of the store).
+
+        Raises:
+            Forbidden: The caller lacks the scope ``admin:write``.
+            StoreUnavailable, OutcomeUnknown: A node completes it if it has begun; a
+                retry is safe.
+
+        """
+        caller.require_scope("admin:write")
+        return await self.erase_for(caller, Log(caller.app, player), reason=reason)
+
+    async def erase_for(
+        self, by: Caller | str, log: Log, *, reason: str = ""
+    ) -> Erased:
+        """Do what `erase` does, without checking rights; see `Audit.recorded`."""
+        if await self._apps.get(log.app) is None:
+            raise NotFound(f"the app {log.app}")
+        async with self._audit.recorded(
+            log.app, by, "player.erase", player=log.player, reason=reason
+        ) as details:
+            details["removed"] = removed = await self._erase(log)
+        self._due.set()
+        return Erased(removed, in_files=self._data_dir is not None)
+
+    async def run(self) -> None:
+        """Complete erasures that were begun, periodically, until cancelled."""
+        attempts = self._faults.attempts(PART)
+        while True:
+            try:
+                async with attempts:
+                    await self.complete_all()
+            except (ResponseError, StoreFailed) as error:
+                # It must not end the node; the next round tries again.
+                _logger.error("could not complete an erasure: %s", error)
+            self._due.clear()
+            try:
+                async with asyncio.timeout(INTERVAL_S):
+                    await self._due.wait()
+            except TimeoutError:
+                continue
+
+    async def complete_all(self) -> None:
+        """
+        Complete every erasure that was begun, and rewrite the files of the store.
+
+        Raises:
+            StoreUnavailable, OutcomeUnknown: Not all of it was done.
+            StoreFailed: The store could not rewrite its log.
+
+        """
+        for log in await self.erasures.unfinished():
+            await self._erase(log)
+        in_files = await self.erasures.in_files()
+        if not in_files:
+            return
+        if self._data_dir is not None:
+            # First: a list that is lost with the store has to be there before.
+            text = print_list(await self.erasures.listed())
+            await asyncio.to_thread(
+                write_list, self._data_dir, self._redis.keys.namespace, text
+            )
+            await rewrite_log(self._redis)
+        await self.erasures.rewritten(in_files)
+
+    async def replay(self, listed: ErasureList) -> int:
+        """
+        Erase again the players of a list of whom the store has something.
+
+        For a store that was restored from an older backup. What its own list has is
+        left out: those players were erased before the backup, and what the store has
+        of them came later. Returns how many there were. Raises as `complete_all`.
+        """
+        listed = await self.erasures.missing(listed)
+        hashes: dict[App, set[str]] = {}
+        for erasure in listed.erasures:
+            hashes.setdefault(erasure.app, set()).add(erasure.player)
+        found: set[Log] = set()
+        for app, of_app in hashes.items():
+            async for log in self._traces.names(app):
+                if pseudonym(listed.key, log) in of_app:
+                    found.add(log)
+        await self.erasures.adopt(listed)
+        for log in sorted(found):
+            await self._erase(log)
+        await self.complete_all()
+        return len(found)
+
+    async def _erase(self, log: Log) -> dict[str, int]:
+        removed: Counter[str] = Counter()
+        await self.erasures.begin(log)
+        try:
+            await self._apps.revoke_tokens(log.app, log.player)
+        except NotFound:
+            pass  # The app was deleted meanwhile.
+        await self._end_streams(log)
+        removed["keys"] += await self._remove_own(log)
+        async for trace in self._traces.search(log):
+            await self._traces.remove(log, trace)
+            removed[_WORDS.get(trace.kind, "keys")] += 1
+        await self._audit.forget(log)
+        removed["keys"] += await self._remove_own(log)
+        await self.erasures.complete(log)
+        return dict(removed)
+
+    async def _end_streams(self, log: Log) -> None:
+        """End a player's streams, and wait until their nodes have released them."""
+        await self._traces.announce_erasure(log)
+        until_s = asyncio.get_running_loop().time() + self._closing_s
+        while asyncio.get_running_loop().time() < until_s:
+            leases = await self._traces.connections(log)
+            if not leases:
+                return
+            nodes = set(await alive_nodes(self._redis))
+            if not any(lease.partition(b":")[0] in nodes for lease in leases):
+                return
+            # The store tells of no deletions.
+            await asyncio.sleep(POLL_S)
+
+    async def _remove_own(self, log: Log) -> int:
+        """Delete the player's keys, and take the marks from the tallies."""
+        views = await self._audiences.views.read(log)
+        counted = [(view, *await self._counted(log, view)) for view in views.views]
+        removed = await self._traces.remove_own(log)
+        # Of several that erase the same player, one has deleted the views. If it stops
+        # here, the tallies stay too high, by a player whom nothing names.
+        if removed.views:
+            for view, read, acked in counted:
+                if read:
+                    await self._audiences.views.count(view.log, "read", read, by=-1)
+                if acked:
+                    await self._audiences.views.count(view.log, "acked", acked, by=-1)
+        return removed.keys
+
+    async def _counted(self, log: Log, view: View) -> tuple[list[int], list[int]]:
+        """Return the offsets at which a player counts as having read, and acked."""
+        audiences = await self._audiences.read([view.log])
+        audience = audiences[view.log]
+        head = audience.head
+        if head.is_zero:
+            return [], []
+        view = view.at(audience)
+        first = max(audience.floor, view.joined.offset + 1)
+        read = [
+            offset
+            for offset in range(first, head.offset + 1)
+            if view.is_done(offset) and offset not in view.deleted
+        ]
+        acked = await self._audiences.views.acked_offset(log, view.log, head.epoch)
+        return read, list(range(first, min(acked, head.offset) + 1))
+
+
+_WORDS: Final = {
+    "schedule": "schedules",
+    "to": "recipients",
+    "card": "cards",
+    "ticket": "tickets",
+}
+"""How results name kinds of keys."""
