@@ -115,7 +115,7 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      them), search, numbered, receipts, topics, audiences
       publishing/    publisher, drafts, idempotency
       privacy/       audit (what operators have done), purging (removing a text),
-                     erasure (of a player)
+                     erasure and export (of a player)
       scheduling/    schedules, planning, scheduler, sender, campaigns
       access/        authenticator, key_sets (keys of foreign issuers), key_uses (when
                      keys were last used), failures (of authentication, by address),
@@ -148,9 +148,9 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
     workers/         several such processes on one port: supervisor, slot (one worker),
                      process, port, control_channel (between supervisor and worker)
     bench/           MEASURES. The load test: scenarios, target, runner, load/
-    cli/             serve, scheduler, store, app, key, token, erase, erasures, audit,
-                     config, publish, tail, trim, inspect, connections, disconnect,
-                     presence, doctor, health, backup, restore
+    cli/             serve, scheduler, store, app, key, token, export, erase, erasures,
+                     audit, config, publish, tail, trim, inspect, connections,
+                     disconnect, presence, doctor, health, backup, restore
 
 Imports run one way: names <- errors, model, origins, store_url <- compiled <- core <-
 store, hub <- service <- transports <- contract, metrics <- surfaces <- components,

@@ -313,6 +313,7 @@ def _native(components: Components, client: ClientFiles) -> list[BaseRoute]:
         authenticator=components.authenticator,
         audit=components.audit,
         erasing=components.erasing,
+        exporting=components.exporting,
         allowed_origins=components.origins,
     )
     surfaces = (publishing, native, inboxes, topics, campaigns, admin, privacy)

@@ -37,6 +37,7 @@ from .service.node.quotas import Quotas
 from .service.node.store_watch import OtherConnection, StoreWatch
 from .service.privacy.audit import Audit
 from .service.privacy.erasure import Erasing
+from .service.privacy.export import Exporting
 from .service.privacy.purging import Purging
 from .service.publishing.publisher import Publisher
 from .service.scheduling.scheduler import Scheduler
@@ -53,6 +54,7 @@ from .store.client.faults import StoreFaults
 from .store.client.replicated import Replicated
 from .store.client.sentinel import address_at
 from .store.logs.inbox import Inbox
+from .store.logs.mutes import Mutes
 from .store.logs.numbered import NumberedLists
 from .store.logs.page_reads import PageReads
 from .store.logs.receipts import ReceiptStore
@@ -62,6 +64,7 @@ from .store.presence.devices import Devices
 from .store.presence.leases import Leases
 from .store.presence.node_channel import NodeChannel
 from .store.presence.sightings import Sightings
+from .store.privacy.traces import Traces
 from .store.scheduling.notices import Notices
 from .store.scheduling.timetable import Timetable
 from .transports.streams.opening import StreamComponents
@@ -197,6 +200,16 @@ class Components:
             if config.data_dir and not config.redis
             else None,
             faults=faults,
+        )
+        self.exporting = Exporting(
+            self.apps,
+            inbox,
+            receipts,
+            audiences,
+            Mutes(self.redis),
+            self.timetable,
+            Traces(self.redis, settings),
+            self.audit,
         )
         self.in_flight = InFlight(config, self.counters)
         self.streams = self._streams()

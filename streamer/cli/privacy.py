@@ -1,6 +1,6 @@
 """
-`streamer erase` and `erasures`: removes a player, and what a restored backup brings
-back.
+`streamer export`, `erase` and `erasures`: prints or removes a player, and removes what
+a restored backup brings back.
 
 Knows how a command asks for confirmation, and the file of the list of erasures. Works
 while servers run.
@@ -15,22 +15,42 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from .names import Audited, app_name, open_audited, player_name
+from .names import Audited, app_name, open_audited, player_name, user
 from .settings import locate_store, resolve, run, store_options
 
 if TYPE_CHECKING:
     from ..config import Config
     from ..model import App, Player
     from ..service.privacy.erasure import Erased, Erasing
+    from ..service.privacy.export import Exporting
     from ..store.privacy.erasures import ErasureList
 
-__all__ = ["erase", "erasures", "read_list", "replay"]
+__all__ = ["erase", "erasures", "export", "read_list", "replay"]
 
 _REWRITTEN = "the store has rewritten its log: its files have nothing of the player"
 _EXTERNAL = (
     "the store is external: its append-only file has the player until it is rewritten "
     "(BGREWRITEAOF), replicas and snapshots until they are replaced"
 )
+
+
+@click.command()
+@click.argument("player", metavar="PLAYER")
+@click.option("--app", "app", required=True, metavar="NAME", help="App of the player.")
+@click.option("--reason", default="", help="Why, for the audit log.")
+@store_options
+def export(
+    player: str, app: str, reason: str, file: str | None, **flags: str | None
+) -> None:
+    """
+    Print everything that is stored of PLAYER (GDPR, article 15), as JSON lines.
+
+    Notifications with marks and receipts, topics, mutes, connections, devices,
+    schedules, cards, tickets, what the audit log says. The last line has the kind
+    `end`.
+    """
+    name, of_player = app_name(app), player_name(player)
+    run(_export(resolve(file, **flags).config, name, of_player, reason))
 
 
 @click.command()
@@ -119,15 +139,21 @@ async def replay(config: Config, path: Path) -> int:
 class _Opened(NamedTuple):
     audited: Audited
     erasing: Erasing
+    exporting: Exporting
 
 
 @contextlib.asynccontextmanager
 async def _opened(config: Config) -> AsyncIterator[_Opened]:
     from ..service.inboxes.audiences import PlayerAudiences
     from ..service.privacy.erasure import Erasing
+    from ..service.privacy.export import Exporting
     from ..store.logs.inbox import Inbox
+    from ..store.logs.mutes import Mutes
+    from ..store.logs.receipts import ReceiptStore
     from ..store.logs.settings import DAY_MS, LogSettings
     from ..store.logs.views import Views
+    from ..store.privacy.traces import Traces
+    from ..store.scheduling.timetable import Timetable
 
     if not config.redis:
         config = locate_store(config)
@@ -136,7 +162,8 @@ async def _opened(config: Config) -> AsyncIterator[_Opened]:
     )
     async with open_audited(config) as audited:
         redis = audited.redis
-        audiences = PlayerAudiences(Views(redis, settings), Inbox(redis, settings))
+        inbox = Inbox(redis, settings)
+        audiences = PlayerAudiences(Views(redis, settings), inbox)
         yield _Opened(
             audited,
             Erasing(
@@ -146,17 +173,38 @@ async def _opened(config: Config) -> AsyncIterator[_Opened]:
                 audited.audit,
                 data_dir=None if config.redis else Path(config.data_dir),
             ),
+            Exporting(
+                audited.apps,
+                inbox,
+                ReceiptStore(redis, settings),
+                audiences,
+                Mutes(redis),
+                Timetable(redis, settings),
+                Traces(redis, settings),
+                audited.audit,
+            ),
         )
 
 
 async def _erase(config: Config, app: App, player: Player, reason: str) -> Erased:
     from ..model import Log
-    from .names import user
 
     async with _opened(config) as opened:
         erased = await opened.erasing.erase_for(user(), Log(app, player), reason=reason)
         await opened.erasing.complete_all()
         return erased
+
+
+async def _export(config: Config, app: App, player: Player, reason: str) -> None:
+    import msgspec
+
+    from ..model import Log
+
+    async with _opened(config) as opened:
+        await opened.audited.require_app(app)
+        items = opened.exporting.export_for(user(), Log(app, player), reason=reason)
+        async for item in items:
+            click.echo(msgspec.json.encode(item))
 
 
 async def _list(config: Config) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 from pathlib import Path
 
@@ -52,6 +53,12 @@ async def test_an_erased_player_is_in_no_file_and_comes_back_with_no_backup(
             await backend.published(OTHER, title=KEPT)
             assert server.run("backup", str(archive), *at).returncode == 0
             assert files_with(server.data_dir, TEXT)
+
+            exported = server.run("export", NAME, "--app", "demo", *at)
+            assert exported.returncode == 0, exported.stderr
+            lines = [json.loads(line) for line in exported.stdout.splitlines()]
+            assert TEXT in exported.stdout and KEPT not in exported.stdout
+            assert lines[-1]["kind"] == "end"
 
             refused = server.run("erase", NAME, "--app", "demo", *at)
             assert refused.returncode == 1  # Nobody has confirmed it.

@@ -12,6 +12,7 @@ out of the log without one.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator
@@ -135,6 +136,9 @@ class Audit:
         except Forbidden:
             outcome = ""
             raise
+        except (GeneratorExit, asyncio.CancelledError):
+            outcome = "interrupted"
+            raise
         except BaseException as error:
             outcome = _WORD_START.sub("_", type(error).__name__).lower()
             raise
@@ -209,6 +213,13 @@ class Audit:
             if len(found) == limit:
                 break
         return found
+
+    async def about(self, log: Log) -> AsyncIterator[AuditRecord]:
+        """Yield what was done to a player, newest first. Checks no rights."""
+        wanted = await self.pseudonyms.of(log)
+        async for record in self._log.newest_first(log.app):
+            if record.entry.player == wanted:
+                yield record
 
     async def forget(self, log: Log) -> None:
         """Remove what the app's log says of a player but the hash."""

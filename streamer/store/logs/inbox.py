@@ -14,12 +14,12 @@ expired.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from ...core.streams.subscription import ReadFrom, Start
 from ...core.streams.views import Audience
-from ...model import ZERO, Log, Position, encode_position, new_epoch, new_tag
+from ...model import ZERO, Entry, Log, Position, encode_position, new_epoch, new_tag
 from ..client.commands import KeyedCommand
 from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.damage import parsed
@@ -255,6 +255,27 @@ class Inbox:
             if int(named[b"t"]) == position.tag and b"w" not in named:
                 return bytes(named[b"n"])
         return None
+
+    async def portions(self, log: Log, count: int) -> AsyncIterator[list[Entry]]:
+        """
+        Yield the entries of a log, oldest first, up to the newest one at this moment.
+
+        With their texts, also those that have ended; `count` at a time. O(log n) each.
+        Raises StoreUnavailable.
+        """
+        key, (peek,) = self._keys.inbox(log).log, await self.peek([log])
+        if isinstance(peek, Exception):
+            raise peek
+        head, first = peek.head, "-"
+        while True:
+            items = await self._redis.call("XRANGE", key, first, "+", "COUNT", count)
+            entries = [parse_entry(head.epoch, item) for item in items]
+            found = [entry for entry in entries if entry.offset <= head.offset]
+            if found:
+                yield found
+            if len(items) < count or len(found) < len(entries):
+                return
+            first = f"({items[-1][0].decode()}"
 
     async def purge(self, log: Log, position: Position) -> bool:
         """

@@ -125,6 +125,23 @@ class Traces:
         found: list[bytes] = await self._redis.call("HKEYS", self._keys.lease(log))
         return found
 
+    async def leases(self, log: Log) -> dict[str, str]:
+        """Return the instance of each connection, by ``node:connection``."""
+        return await self._hash(self._keys.lease(log))
+
+    async def devices(self, log: Log) -> dict[str, tuple[str, int]]:
+        """Return the device of each connection, and when it was used, in Unix ms."""
+        found = {}
+        for connection, text in (await self._hash(self._keys.devices(log))).items():
+            device, _, used_ms = text.rpartition(" ")
+            found[connection] = device, int(used_ms)
+        return found
+
+    async def _hash(self, key: str) -> dict[str, str]:
+        items = await self._redis.call("HGETALL", key)
+        texts = [item.decode(errors="replace") for item in items]
+        return dict(zip(texts[::2], texts[1::2], strict=True))
+
     async def remove_own(self, log: Log) -> OwnRemoved:
         """Delete the keys of a player, in one step, and end the streams."""
         names = [self._keys.of_player(log, kind) for kind in (VIEWS, *OWN)]

@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 from ....contract.operation import (
     BEARER,
     COOKIE,
+    NO_STORE,
     TIME,
     Operation,
     ResponseSpec,
@@ -23,7 +24,7 @@ from ....contract.refusals import BAD_PATH, BAD_QUERY, BODY, STORE, WRITE, unkno
 from ....service.privacy.audit import Action
 from ..common.body_types import CheckedBody
 from ..common.names import PlayerText
-from ..common.parameters import CALLER_ERRORS, LIMIT, PLAYER, REASON_CHARS_MAX
+from ..common.parameters import CALLER_ERRORS, LIMIT, PLAYER, REASON, REASON_CHARS_MAX
 
 __all__ = ["PRIVACY_OPERATIONS"]
 
@@ -126,4 +127,22 @@ ERASE: Final = Operation(
     security=(BEARER, COOKIE),
 )
 
-PRIVACY_OPERATIONS: Final = (AUDIT, ERASE)
+EXPORT_MEDIA: Final = "application/jsonl"
+
+EXPORT: Final = Operation(
+    method="GET",
+    path="/v1/players/{player}/export",
+    name="exportPlayer",
+    summary="Export a player",
+    description=(
+        "Everything that the store has of the player, one JSON object per line, each "
+        "with a `kind`. The last line has the kind `end`; an export without it is not "
+        "complete. Requires the scope `admin:read`."
+    ),
+    parameters=(PLAYER, REASON),
+    responses=(ResponseSpec(200, "The export.", str, (NO_STORE,), media=EXPORT_MEDIA),),
+    refusals=(*CALLER_ERRORS, *BAD_PATH, *BAD_QUERY, *STORE),
+    security=(BEARER, COOKIE),
+)
+
+PRIVACY_OPERATIONS: Final = (AUDIT, EXPORT, ERASE)

@@ -1,12 +1,12 @@
 """
 The audit log and results of erasures as bytes.
 
-Pure: no I/O, no services.
+No I/O, no services.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -15,9 +15,16 @@ from ....errors import FieldError, Invalid
 from ....model import Player, iso_time
 from ....names import parse_player
 from ....service.privacy.erasure import Erased
+from ....service.privacy.export import Item
 from ....store.privacy.audit_log import AuditRecord, is_audit_id
 
-__all__ = ["encode_audit", "encode_erased", "read_before", "read_player"]
+__all__ = [
+    "encode_audit",
+    "encode_erased",
+    "encode_items",
+    "read_before",
+    "read_player",
+]
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -42,6 +49,15 @@ def encode_erased(erased: Erased) -> bytes:
     """Return the result of an erasure."""
     files = "pending" if erased.in_files else "external"
     return _encode({"removed": erased.removed, "files": files})
+
+
+async def encode_items(
+    first: Item, others: AsyncIterator[Item]
+) -> AsyncIterator[bytes]:
+    """Yield items as lines of JSON."""
+    yield _encode(first) + b"\n"
+    async for item in others:
+        yield _encode(item) + b"\n"
 
 
 def read_before(query: Mapping[str, str]) -> str:
