@@ -102,6 +102,8 @@ class AuditLog:
         self, app: App | None, *, before: str = ""
     ) -> AsyncIterator[AuditRecord]:
         """Yield the entries before an id, newest first. Damaged ones are left out."""
+        if before and not before.strip("0-"):
+            return  # Nothing is before 0-0, and the store refuses that bound.
         last = f"({before}" if before else "+"
         while True:
             items = await self._redis.call(

@@ -165,6 +165,14 @@ async def test_pages_are_newest_first_and_complete(
     assert targets == [f"key:{number}" for number in range(6, -1, -1)]
 
 
+async def test_nothing_is_before_the_lowest_id(support: Support) -> None:
+    await support.ask("PUT", "/v1/players/ann/mutes/types/ad")
+
+    for lowest in ("0-0", "000-0", "0-1", "1-0"):
+        assert await support.audit(f"?before={lowest}") == []
+    assert len(await support.audit("?before=999999999999999-9999999999")) == 1
+
+
 async def test_reading_takes_the_scope(
     client: httpx2.AsyncClient, mint: Mint, add_key: AddKey
 ) -> None:
@@ -188,7 +196,7 @@ async def test_another_app_has_another_log(
 
 
 @pytest.mark.parametrize(
-    "query", ["before=x", "before=1", "player=", "limit=0", "befor=1-0"]
+    "query", ["before=x", "before=", "before=1", "player=", "limit=0", "befor=1-0"]
 )
 async def test_a_query_that_is_not_valid_is_refused(
     support: Support, query: str

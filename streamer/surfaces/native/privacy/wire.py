@@ -62,8 +62,10 @@ async def encode_items(
 
 def read_before(query: Mapping[str, str]) -> str:
     """Return the id in a query, "" without one. Raises Invalid."""
-    text = query.get("before", "")
-    if not text or is_audit_id(text):
+    text = query.get("before")
+    if text is None:
+        return ""
+    if is_audit_id(text):
         return text
     raise Invalid(FieldError(("query", "before"), "is not the next of an audit page"))
 
