@@ -25,21 +25,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from redis.exceptions import ResponseError
-
 from ...core.access.rights import Caller
 from ...core.streams.views import View
-from ...errors import NotFound
+from ...errors import NotFound, StoreUnavailable
 from ...model import App, Log, Player
 from ...store.access.apps import Apps
-from ...store.client.connection import RedisConnection
+from ...store.client.connection import RedisConnection, is_forbidden
 from ...store.client.faults import StoreFaults
 from ...store.presence.leases import alive_nodes
 from ...store.privacy.erasures import ErasureList, Erasures, print_list
 from ...store.privacy.files import rewrite_log, write_list
 from ...store.privacy.pseudonyms import pseudonym
 from ...store.privacy.traces import Traces
-from ...store.server.server_binary import StoreFailed
 from ..inboxes.audiences import PlayerAudiences
 from .audit import Audit
 
@@ -143,9 +140,10 @@ class Erasing:
             try:
                 async with attempts:
                     await self.complete_all()
-            except (ResponseError, StoreFailed) as error:
-                # It must not end the node; the next round tries again.
-                _logger.error("could not complete an erasure: %s", error)
+            except Exception:
+                # For example a record that cannot be decoded. It must not end the node;
+                # the next round tries again.
+                _logger.exception("could not complete an erasure")
             self._due.clear()
             try:
                 async with asyncio.timeout(INTERVAL_S):
@@ -218,7 +216,12 @@ class Erasing:
 
     async def _end_streams(self, log: Log) -> None:
         """End a player's streams, and wait until their nodes have released them."""
-        await self._traces.announce_erasure(log)
+        try:
+            await self._traces.announce_erasure(log)
+        except StoreUnavailable as error:
+            if not is_forbidden(error):
+                raise
+            return  # They end within 30 s: their tokens are revoked.
         until_s = asyncio.get_running_loop().time() + self._closing_s
         while asyncio.get_running_loop().time() < until_s:
             leases = await self._traces.connections(log)

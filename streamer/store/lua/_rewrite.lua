@@ -12,7 +12,7 @@
 -- are left out. O(items) and as much memory once more.
 local function rewrite(stream, copy, change, items_max)
   local PORTION = 100
-  local function write(...)
+  local function careful_call(...)
     local reply = server.pcall(...)
     if type(reply) == 'table' and reply.err then
       server.pcall('DEL', copy)
@@ -21,22 +21,22 @@ local function rewrite(stream, copy, change, items_max)
     return reply
   end
   -- A refused deletion is known before there is anything to delete.
-  write('DEL', copy)
+  careful_call('DEL', copy)
   local from = '-'
   repeat
-    local items = write('XRANGE', stream, from, '+', 'COUNT', PORTION)
+    local items = careful_call('XRANGE', stream, from, '+', 'COUNT', PORTION)
     for _, item in ipairs(items) do
-      write('XADD', copy, item[1], unpack(change(item[1], item[2])))
+      careful_call('XADD', copy, item[1], unpack(change(item[1], item[2])))
     end
     if #items > 0 then from = '(' .. items[#items][1] end
   until #items < PORTION
-  if items_max then write('XTRIM', copy, 'MAXLEN', items_max) end
+  if items_max then careful_call('XTRIM', copy, 'MAXLEN', items_max) end
   -- The stream may have had later items, and gives their ids to no other.
-  local info = write('XINFO', 'STREAM', stream)
+  local info = careful_call('XINFO', 'STREAM', stream)
   for i = 1, #info, 2 do
-    if info[i] == 'last-generated-id' then write('XSETID', copy, info[i + 1]) end
+    if info[i] == 'last-generated-id' then careful_call('XSETID', copy, info[i + 1]) end
   end
-  local lifetime = write('PTTL', stream)
-  if lifetime > 0 then write('PEXPIRE', copy, lifetime) end
-  write('RENAME', copy, stream)
+  local lifetime = careful_call('PTTL', stream)
+  if lifetime > 0 then careful_call('PEXPIRE', copy, lifetime) end
+  careful_call('RENAME', copy, stream)
 end

@@ -285,6 +285,20 @@ async def test_an_erasure_that_was_interrupted_is_completed(
     assert await with_text(redis, "ida-lost") == set()
 
 
+async def test_a_node_completes_what_another_one_has_begun(
+    backend: Backend, server: Server, start: Any, redis: RedisConnection, until: Until
+) -> None:
+    await backend.publish({"players": ["ines-left"]})
+    await Erasures(redis).begin(server.log("ines-left"))
+
+    await start()
+
+    async def gone() -> bool:
+        return not await with_text(redis, "ines-left")
+
+    await until(gone)
+
+
 async def test_what_a_player_published_meanwhile_got_is_erased_too(
     backend: Backend, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
