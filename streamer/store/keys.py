@@ -413,7 +413,7 @@ class Keys:
 
     def of_player(self, log: Log, kind: str) -> str:
         """Return the key of a kind whose last part is the player's name."""
-        return kind.join(self._affixes(log))
+        return kind.join(self.affixes(log))
 
     def ticket(self, digest: bytes) -> str:
         return f"{self._tag(_bucket_of_digest(digest))}ticket:{digest.hex()}"

@@ -500,7 +500,7 @@ def _endings(answers: Answers[PlayerHistoryAnswer]) -> list[Ending]:
         for closed in answer.closed
     ]
     # Of two in one millisecond, a node has the later one last.
-    return sorted(reversed(endings), key=lambda it: -it.closed.at_ms)
+    return sorted(endings, key=lambda it: it.closed.at_ms)[::-1]
 
 
 def _refusals(answers: Answers[PlayerHistoryAnswer]) -> list[Refusal]:
@@ -509,7 +509,7 @@ def _refusals(answers: Answers[PlayerHistoryAnswer]) -> list[Refusal]:
         for name, answer in answers.of.items()
         for refused in answer.refused
     ]
-    return sorted(reversed(refusals), key=lambda it: -it.refused.at_ms)
+    return sorted(refusals, key=lambda it: it.refused.at_ms)[::-1]
 
 
 def _trace(

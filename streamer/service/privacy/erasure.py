@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -241,15 +241,14 @@ class Erasing:
         # Of several that erase the same player, one has deleted the views. If it stops
         # here, the tallies stay too high, by a player whom nothing names.
         if removed.views:
-            for view, read, acked in counted:
-                if read:
-                    await self._audiences.views.count(view.log, "read", read, by=-1)
-                if acked:
-                    await self._audiences.views.count(view.log, "acked", acked, by=-1)
+            read = [(view.log, runs) for view, runs, _ in counted]
+            acked = [(view.log, runs) for view, _, runs in counted]
+            await self._audiences.views.count("read", read, by=-1)
+            await self._audiences.views.count("acked", acked, by=-1)
         return removed.keys
 
-    async def _counted(self, log: Log, view: View) -> tuple[list[int], list[int]]:
-        """Return the offsets at which a player counts as having read, and acked."""
+    async def _counted(self, log: Log, view: View) -> tuple[list[range], list[range]]:
+        """Return the runs of offsets that a player counts as having read, and acked."""
         audiences = await self._audiences.read([view.log])
         audience = audiences[view.log]
         head = audience.head
@@ -263,7 +262,19 @@ class Erasing:
             if view.is_done(offset) and offset not in view.deleted
         ]
         acked = await self._audiences.views.acked_offset(log, view.log, head.epoch)
-        return read, list(range(first, min(acked, head.offset) + 1))
+        seen = range(first, min(acked, head.offset) + 1)
+        return _runs_of(read), [seen] if seen else []
+
+
+def _runs_of(offsets: Iterable[int]) -> list[range]:
+    """Return ascending offsets as the ranges that they fill."""
+    runs: list[range] = []
+    for offset in offsets:
+        if runs and runs[-1].stop == offset:
+            runs[-1] = range(runs[-1].start, offset + 1)
+        else:
+            runs.append(range(offset, offset + 1))
+    return runs
 
 
 _WORDS: Final = {
