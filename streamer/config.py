@@ -36,7 +36,7 @@ from .origins import origin_problem
 from .store_url import (
     NAMESPACE,
     NAMESPACE_CHARS,
-    SentinelUrl,
+    StoreUrl,
     is_namespace,
     parse_store_url,
 )
@@ -686,7 +686,7 @@ def _has_password(url: str) -> bool:
         parsed = parse_store_url(url)
     except ValueError:  # A problem of its own.
         return False
-    store = parsed.store if isinstance(parsed, SentinelUrl) else parsed
+    store = parsed if isinstance(parsed, StoreUrl) else parsed.store
     return bool(store.password)
 
 

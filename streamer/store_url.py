@@ -18,6 +18,7 @@ __all__ = [
     "NAMESPACE",
     "NAMESPACE_CHARS",
     "SCHEMES",
+    "ClusterUrl",
     "SentinelUrl",
     "StoreUrl",
     "is_namespace",
@@ -49,6 +50,11 @@ SENTINELS: Final = {
 """The schemes of a store that Sentinels find, and for each that of the store."""
 
 SENTINEL_PORT: Final = 26379
+
+CLUSTERS: Final = {
+    f"{scheme}+cluster": kind for scheme, kind in SCHEMES.items() if kind != "unix"
+}
+"""The schemes of a Redis Cluster, and for each that of its nodes."""
 
 _NAMESPACE: Final = re.compile(r"[a-z0-9_-]{1,32}")
 _CLIENT_NAME: Final = re.compile(r"[!-~]{1,64}", re.ASCII)
@@ -155,12 +161,49 @@ class SentinelUrl(NamedTuple):
         return self.store.verifies_certificate
 
 
+class ClusterUrl(NamedTuple):
+    """
+    The parts of the URL of a Redis Cluster.
+
+    Args:
+        seeds: Nodes that are asked for the others. All have the same credentials.
+
+    """
+
+    seeds: tuple[StoreUrl, ...]
+
+    @property
+    def store(self) -> StoreUrl:
+        """Any node, for what all have in common."""
+        return self.seeds[0]
+
+    @property
+    def scheme(self) -> str:
+        """``redis`` or ``rediss`` (TLS, to every node)."""
+        return self.store.scheme
+
+    @property
+    def database(self) -> int:
+        """Number of the database, which is 0 in a cluster."""
+        return 0
+
+    @property
+    def place(self) -> str:
+        """Where the store is, for messages."""
+        return f"{', '.join(each.place for each in self.seeds)} (cluster)"
+
+    @property
+    def verifies_certificate(self) -> bool:
+        """Whether every node has to prove its identity. False without TLS, too."""
+        return self.store.verifies_certificate
+
+
 def is_namespace(text: str) -> bool:
     """Whether keys can begin with a text; see `NAMESPACE_CHARS`."""
     return _NAMESPACE.fullmatch(text) is not None
 
 
-def parse_store_url(text: str) -> StoreUrl | SentinelUrl:
+def parse_store_url(text: str) -> StoreUrl | SentinelUrl | ClusterUrl:
     """
     Return the parts of a URL.
 
@@ -179,12 +222,13 @@ def parse_store_url(text: str) -> StoreUrl | SentinelUrl:
         _ = parts.hostname
     except ValueError as error:
         raise ValueError("is not a URL: an IPv6 address needs brackets") from error
-    by_sentinels = parts.scheme in SENTINELS
-    scheme = SENTINELS.get(parts.scheme) or SCHEMES.get(parts.scheme)
+    by_sentinels, is_cluster = parts.scheme in SENTINELS, parts.scheme in CLUSTERS
+    scheme = (SCHEMES | SENTINELS | CLUSTERS).get(parts.scheme)
     if scheme is None:
         raise ValueError(
             "must begin with redis://, rediss://, valkey://, valkeys:// or unix://, or "
-            "with redis+sentinel:// or rediss+sentinel://"
+            "with redis+sentinel://, rediss+sentinel://, redis+cluster:// or "
+            "rediss+cluster://"
         )
     if not text[len(parts.scheme) :].startswith("://"):
         raise ValueError(f"must begin with {parts.scheme}://")
@@ -195,7 +239,14 @@ def parse_store_url(text: str) -> StoreUrl | SentinelUrl:
         path = _socket(address, parts.path)
     elif by_sentinels:
         hosts = [_host(each, SENTINEL_PORT) for each in address.split(",")]
+    elif is_cluster:
+        hosts = [_host(each) for each in address.split(",")]
     else:
+        if "," in address:
+            raise ValueError(
+                f"names several hosts: {parts.scheme}+cluster://host1:6379,host2:6379 "
+                "for a cluster"
+            )
         hosts = [_host(address)]
     # The rest of a password with a / or ? in it, which no message may repeat.
     if "@" in parts.query or (hosts and "@" in parts.path):
@@ -222,6 +273,15 @@ def parse_store_url(text: str) -> StoreUrl | SentinelUrl:
             service,
             tuple(sentinel._replace(host=host, port=port) for host, port in hosts),
             store._replace(database=_database(database, options)),
+        )
+    if is_cluster:
+        if _database(parts.path, options):
+            raise ValueError(
+                "names a database, and a cluster has none but 0. To share a cluster, "
+                "set `namespace`"
+            )
+        return ClusterUrl(
+            tuple(store._replace(host=host, port=port) for host, port in hosts)
         )
     if path:
         return store._replace(path=path, database=_database("", options))

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from streamer.store_url import SentinelUrl, StoreUrl, parse_store_url
+from streamer.store_url import ClusterUrl, SentinelUrl, StoreUrl, parse_store_url
 
 
 @pytest.mark.parametrize(
@@ -148,6 +148,18 @@ def test_the_parts_of_a_url(url: str, parts: StoreUrl) -> None:
         ("redis+sentinel://a/main?sentinel_password=", "without a value"),
         ("redis://a?sentinel_password=secret", "which is for Sentinels"),
         ("unix+sentinel:///run/s", "or with redis+sentinel://"),
+        ("unix+cluster:///run/s", "redis+cluster:// or rediss+cluster://"),
+        ("redis+cluster://", "has no host"),
+        ("redis+cluster://a,,b", "has no host"),
+        ("redis+cluster://a,b:0", "has a wrong port"),
+        ("redis+cluster://a,::1", "an IPv6 address without brackets"),
+        ("redis+cluster://a,b/1", "a cluster has none but 0"),
+        ("redis+cluster://a?db=1", "a cluster has none but 0"),
+        ("redis+cluster://a/main", "no such database"),
+        ("redis+cluster://a?sentinel_password=x", "which is for Sentinels"),
+        ("redis+cluster://a?ssl_ca_certs=/ca", "which needs TLS"),
+        ("redis://a,b:7000", "names several hosts: redis+cluster://"),
+        ("valkeys://a,b", "names several hosts: valkeys+cluster://"),
     ],
 )
 def test_a_wrong_url_is_refused_and_no_secret_repeated(url: str, problem: str) -> None:
@@ -214,4 +226,28 @@ def test_sentinels_have_credentials_of_their_own_and_the_options_for_tls() -> No
             client_name="me",
             tls=tls,
         ),
+    )
+
+
+def test_the_nodes_of_a_cluster_have_credentials_and_options_in_common() -> None:
+    node = StoreUrl(
+        "rediss",
+        "a",
+        7000,
+        username="user",
+        password="p@w",
+        client_name="me",
+        tls={"ssl_ca_certs": "/ca"},
+    )
+
+    url = parse_store_url(
+        "rediss+cluster://user:p%40w@a:7000,[::1]/0?ssl_ca_certs=/ca&client_name=me"
+    )
+
+    assert url == ClusterUrl((node, node._replace(host="::1", port=6_379)))
+    assert (url.scheme, url.database) == ("rediss", 0)
+    assert url.place == "a:7000, [::1]:6379 (cluster)"
+    assert url.verifies_certificate
+    assert parse_store_url("valkey+cluster://a") == ClusterUrl(
+        (StoreUrl("redis", "a"),)
     )

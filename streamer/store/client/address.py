@@ -55,7 +55,7 @@ class FixedAddress:
     def __init__(self, url: str | StoreUrl) -> None:
         parsed = parse_store_url(url) if isinstance(url, str) else url
         if not isinstance(parsed, StoreUrl):
-            raise ValueError("names Sentinels, and not a server")
+            raise ValueError("names Sentinels or a cluster, and not a server")
         self._url = parsed
 
     @property
