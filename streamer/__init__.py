@@ -90,7 +90,10 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      subscriptions, kept open), pubsub (announcements), unannounced
                      (those that the store refused), replicated (writes that replicas
                      confirm), faults (what fails, told seldom), damage, health,
-                     trial (tries every command)
+                     trial (tries every command), scanning (walks through all keys);
+                     for a Redis Cluster slots (which primary has a key),
+                     cluster_address (the map of them), cluster (a connection per
+                     primary)
       server/        embedded (the private Valkey), directory, memory,
                      password, running, backup, server_binary
       logs/          inbox, appending, entries, page_reads, shared_logs (of audiences,

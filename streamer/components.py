@@ -49,7 +49,8 @@ from .store.access.apps import Apps
 from .store.access.quotas import QuotaUsage
 from .store.access.tickets import TicketStore
 from .store.client.address import StoreAddress
-from .store.client.connection import TIMEOUT_S, RedisConnection
+from .store.client.cluster import redis_at
+from .store.client.connection import TIMEOUT_S
 from .store.client.faults import StoreFaults
 from .store.client.replicated import Replicated
 from .store.client.sentinel import address_at
@@ -98,7 +99,7 @@ class Components:
         self.history = History()
         address = address_at(store_url)
         faults = faults or StoreFaults(address.where)
-        self.redis = RedisConnection(address, namespace=config.namespace, faults=faults)
+        self.redis = redis_at(address, namespace=config.namespace, faults=faults)
         self.confirmed = _confirmed(config, address, faults)
         self.apps = Apps(self.redis)
         self.audit = Audit(
@@ -277,7 +278,7 @@ def _confirmed(
     if config.durability != "replicated":
         return None
     timeout_ms = config.replication_timeout_ms
-    redis = RedisConnection(
+    redis = redis_at(
         address,
         namespace=config.namespace,
         name="streamer-publish",

@@ -3,7 +3,9 @@ What every test may ask for: a real store, empty, on a server that runs for the 
 a way to it, and a log of its own.
 
 ``STREAMER_TEST_STORE=redis-server`` runs the tests on that program instead of the one
-`streamer serve` would choose.
+`streamer serve` would choose. ``STREAMER_TEST_STORE=cluster`` runs those of the store
+and the services on a Redis Cluster of three primaries; tests that need a store of their
+own, or its socket, keep that.
 """
 
 from __future__ import annotations
@@ -20,12 +22,15 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from streamer.model import App, Log, Player
+from streamer.store.client.cluster import redis_at
 from streamer.store.client.connection import RedisConnection
+from streamer.store.client.sentinel import address_at
 from streamer.store.server.embedded import Embedded
 from streamer.store.server.server_binary import find_server
 
 from .clock import Clock
 from .compatibility import page
+from .e2e.clusters import Cluster, debian_server
 from .faults.report import battery
 from .faults.report.battery import (
     pytest_configure,
@@ -117,7 +122,7 @@ _numbers = itertools.count(1)
 def store_binary() -> Path:
     """Return the server program the tests run on."""
     wanted = os.environ.get("STREAMER_TEST_STORE")
-    if not wanted:
+    if not wanted or wanted == CLUSTER:
         return find_server()
     found = shutil.which(wanted)
     if found is None:
@@ -139,11 +144,39 @@ def session_store(
     loop.close()
 
 
+CLUSTER = "cluster"
+
+ON_CLUSTER = os.environ.get("STREAMER_TEST_STORE") == CLUSTER
+"""Whether the tests run on a cluster."""
+
+
+@pytest.fixture(scope="session")
+def session_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Give one cluster of three primaries for all tests; see `session_store`."""
+    loop = asyncio.new_event_loop()
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"), binary=debian_server())
+    try:
+        loop.run_until_complete(cluster.start())
+        yield cluster
+    finally:
+        cluster.discard()
+        loop.close()
+
+
 RECORD = b'SET streamer:deployment \'{"format":2,"id":"test"}\''
 
 
 def empty(url: str) -> None:
-    """Leave nothing but a deployment's record in the store behind a socket file."""
+    """Leave nothing but a deployment's record in the store at a URL."""
+    if url.startswith("redis+cluster:"):
+        for node in url.removeprefix("redis+cluster://").split(","):
+            host, _, port = node.partition(":")
+            with socket.create_connection((host, int(port))) as connection:
+                connection.sendall(b"FLUSHALL SYNC\r\n")
+                assert connection.recv(64) == b"+OK\r\n"
+                connection.sendall(RECORD + b"\r\n")
+                assert connection.recv(64).startswith((b"+OK", b"-MOVED"))
+        return
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(url.removeprefix("unix://"))
         connection.sendall(b"FLUSHALL SYNC\r\n")
@@ -153,15 +186,25 @@ def empty(url: str) -> None:
 
 
 @pytest.fixture
-def store_url(session_store: str) -> str:
+def store_url(request: pytest.FixtureRequest) -> str:
     """Return the URL of an empty store."""
-    empty(session_store)
-    return session_store
+    if ON_CLUSTER:
+        return str(request.getfixturevalue("nodes").url)
+    url: str = request.getfixturevalue("session_store")
+    empty(url)
+    return url
+
+
+@pytest.fixture
+def nodes(session_cluster: Cluster) -> Cluster:
+    """Return an empty cluster. A test that moves a slot moves it back."""
+    empty(session_cluster.url)
+    return session_cluster
 
 
 @pytest.fixture
 async def redis(store_url: str) -> AsyncIterator[RedisConnection]:
-    redis = RedisConnection(store_url)
+    redis = redis_at(address_at(store_url))
     yield redis
     await redis.close()
 

@@ -259,12 +259,10 @@ async def store_url(config: Config) -> AsyncIterator[str]:
 @contextlib.asynccontextmanager
 async def open_redis(url: str, config: Config) -> AsyncIterator[RedisConnection]:
     """Yield a connection to the store at `url`, which the first call opens."""
-    from ..store.client.connection import RedisConnection
+    from ..store.client.cluster import redis_at
     from ..store.client.sentinel import address_at
 
-    redis = RedisConnection(
-        address_at(url), namespace=config.namespace, name="streamer-cli"
-    )
+    redis = redis_at(address_at(url), namespace=config.namespace, name="streamer-cli")
     try:
         yield redis
     finally:

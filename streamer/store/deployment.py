@@ -31,6 +31,7 @@ from ..core.deployment import (
 from ..errors import StoreUnavailable, StoreUnfit
 from .client.connection import RedisConnection, is_forbidden
 from .client.replies import ok
+from .client.scanning import scan
 
 __all__ = [
     "enter_deployment",
@@ -145,18 +146,18 @@ async def _has_data(redis: RedisConnection) -> bool:
     replies = await redis.call_many(known)
     if any(map(ok, replies)):
         return True
-    cursor = b"0"
-    for _ in range(SAMPLE_KEYS // SCAN_COUNT):
-        try:
-            cursor, names = await redis.call("SCAN", cursor, "COUNT", SCAN_COUNT)
-        except (ResponseError, StoreUnavailable) as error:
-            if not is_forbidden(error):
-                raise
-            return False  # The ACL forbids it. What every deployment has is missing.
-        if any(holds_data(name, keys.namespace) for name in names):
-            return True
-        if cursor == b"0":
-            break
+    left = SAMPLE_KEYS // SCAN_COUNT
+    try:
+        async for names in scan(redis, "COUNT", SCAN_COUNT):
+            left -= 1
+            if any(holds_data(name, keys.namespace) for name in names):
+                return True
+            if not left:
+                break
+    except (ResponseError, StoreUnavailable) as error:
+        if not is_forbidden(error):
+            raise
+        # The ACL forbids it. What every deployment has is missing.
     return False
 
 

@@ -253,7 +253,9 @@ None of these keys expires.
 ``ns:removing`` hash
     Apps that are being removed -> when that began.
 ``ns:fence`` string
-    Empty; written to be waited for by ``WAIT``, see `store.client.replicated`.
+    Empty; written to be waited for by ``WAIT``, see `store.client.replicated`. In a
+    cluster ``ns:{n}:fence``, with a number that leads to the primary that is waited
+    for; it is deleted in the same step.
 """
 
 from __future__ import annotations
@@ -356,6 +358,10 @@ class Keys:
         # A script takes several keys of one log.
         self._cached_affixes = lru_cache(maxsize=4_096)(self.affixes)
         self._cached_channel = lru_cache(maxsize=4_096)(self.channel_of)
+
+    def fence_of(self, number: int) -> str:
+        """Return the key of a fence in some slot of a cluster."""
+        return f"{self._tag(number)}fence"
 
     def inbox(self, log: Log) -> InboxKeys:
         """Return the six keys of a log."""

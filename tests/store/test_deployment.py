@@ -14,6 +14,7 @@ from streamer.errors import StoreUnavailable, StoreUnfit
 from streamer.model import App, Log, Player
 from streamer.store import deployment as deployment_module
 from streamer.store.access.apps import Apps
+from streamer.store.client.cluster import redis_at
 from streamer.store.client.connection import RedisConnection
 from streamer.store.deployment import (
     enter_deployment,
@@ -54,7 +55,7 @@ async def test_to_look_for_a_deployment_writes_nothing(redis: RedisConnection) -
 async def test_nodes_that_begin_at_the_same_time_begin_one(
     redis: RedisConnection,
 ) -> None:
-    nodes = [RedisConnection(redis.address) for _ in range(8)]
+    nodes = [redis_at(redis.address) for _ in range(8)]
 
     entered = await asyncio.gather(*map(enter_deployment, nodes))
 
@@ -66,7 +67,7 @@ async def test_nodes_that_begin_at_the_same_time_begin_one(
 async def test_of_two_names_at_the_same_time_one_is_refused(
     redis: RedisConnection,
 ) -> None:
-    other = RedisConnection(redis.address)
+    other = redis_at(redis.address)
 
     outcomes = await asyncio.gather(
         enter_deployment(redis, "a"),
@@ -158,7 +159,7 @@ async def test_another_namespace_or_database_is_free_of_format_1(
     await redis.call("HSET", "streamer:apps", "demo", "{}")
     await redis.call("XADD", "{19}:log:demo:ann", "1-1", "t", "1")
     others = [
-        RedisConnection(redis.address, namespace="game"),
+        redis_at(redis.address, namespace="game"),
         RedisConnection(f"unix://{redis.address.where}?db=1"),
     ]
 

@@ -67,6 +67,7 @@ BUILT = {
     "erasing": NAMES.erasing,
     "removing": NAMES.removing,
     "fence": NAMES.fence,
+    "fence_of": NAMES.fence_of(7),
     "deployment": NAMES.deployment,
 }
 

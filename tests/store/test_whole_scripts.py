@@ -19,6 +19,8 @@ from streamer.core.streams.subscription import Start
 from streamer.model import App, Log, Player, Position, Topic, topic_log
 from streamer.store.client.commands import Call
 from streamer.store.client.connection import RedisConnection, Reply
+from streamer.store.client.slots import slot_of
+from streamer.store.client.unannounced import result_of
 from streamer.store.logs.inbox import Draft, Inbox, Once
 from streamer.store.logs.mutes import Mutes
 from streamer.store.logs.numbered import NumberedLists
@@ -559,6 +561,18 @@ async def put_back(
     assert set(replies) == {b"OK"}
 
 
+def declared(call: Call) -> list[bytes]:
+    """Return the keys that a call declares."""
+    command = call.by_digest()
+    if isinstance(command, bytes):
+        # Lengths and arguments in turn, after the number of arguments.
+        command = tuple(command.split(b"\r\n")[2::2])
+    count = int(command[2])
+    return [it if isinstance(it, bytes) else str(it).encode() for it in command[3:]][
+        :count
+    ]
+
+
 @pytest.fixture
 async def admin(any_store: str) -> AsyncIterator[Capturing]:
     redis = Capturing(any_store)
@@ -619,6 +633,57 @@ async def test_a_script_does_everything_or_nothing(
         elif script not in CLOCKED:
             assert await content(admin) == done, refused
     assert failed
+
+
+@pytest.mark.parametrize(("script", "before", "use"), CASES)
+async def test_a_script_touches_the_keys_that_it_declares_in_one_slot(
+    admin: Capturing,
+    limited: RedisConnection,
+    clock: Clock,
+    script: str,
+    before: Step,
+    use: Step,
+) -> None:
+    world = World(admin, clock)
+    await before(world)
+    admin.wanted = script
+    with pytest.raises(Captured):
+        await use(world)
+    (call, *_) = admin.calls
+    keys = declared(call)
+    first = keys[0]
+    (slot,) = {slot_of(key) for key in keys}
+    tag = first[first.index(b"{") : first.index(b"}") + 1]
+    # The store itself refuses any other key, and any channel of another slot.
+    await admin.call(
+        *("ACL", "SETUSER", "limited", "reset", "on", "nopass", "+@all"),
+        *(b"~" + key for key in keys),
+        b"&streamer@0:" + tag + b"*",
+        write=True,
+    )
+
+    (reply,) = await limited.call_many([call.by_text()], write=True)
+
+    assert not isinstance(result_of(reply, limited.unannounced), Exception)
+    assert limited.unannounced.count == 0, limited.unannounced.words
+    assert slot_of(b"streamer@0:" + tag) == slot
+
+
+async def test_the_store_refuses_a_script_a_key_that_it_does_not_declare(
+    admin: Capturing, limited: RedisConnection
+) -> None:
+    await admin.call(
+        *("ACL", "SETUSER", "limited", "reset", "on", "nopass", "+@all", "~own"),
+        write=True,
+    )
+
+    text = "redis.call('SET', KEYS[1] .. ARGV[1], '')"
+    own, other = await limited.call_many(
+        [("EVAL", text, 1, "own", ""), ("EVAL", text, 1, "own", "x")]
+    )
+
+    assert own is None
+    assert isinstance(other, Exception)
 
 
 def test_every_script_that_writes_is_tested() -> None:

@@ -14,6 +14,7 @@ import msgspec
 from ...model import App
 from ..client.connection import RedisConnection
 from ..client.replies import ok
+from ..client.scanning import scan
 from ..keys import BUCKETS
 from .apps import KeyRecord
 
@@ -75,18 +76,12 @@ async def _remove_keys(redis: RedisConnection, name: App) -> None:
     due = [("ZREM", redis.keys.due_apps(bucket), name) for bucket in range(BUCKETS)]
     for reply in await redis.call_many(due, write=True):
         ok(reply)
-    cursor = b"0"
-    while True:
-        cursor, found = await redis.call(
-            *("SCAN", cursor, "MATCH", redis.keys.app_pattern(name)),
-            *("COUNT", SCAN_COUNT),
-        )
+    pattern = redis.keys.app_pattern(name)
+    async for found in scan(redis, "MATCH", pattern, "COUNT", SCAN_COUNT):
         # The pattern also matches keys of players that are called like the app.
         own = [key for key in found if redis.keys.app_of(key) == name]
         for reply in await redis.call_many([("DEL", key) for key in own], write=True):
             ok(reply)
-        if cursor == b"0":
-            return
 
 
 async def _remove_credentials(redis: RedisConnection, name: App) -> None:

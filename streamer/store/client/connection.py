@@ -5,7 +5,7 @@ Decides when a command may be sent, which caller a reply belongs to, and what a 
 means. Knows Redis replies and the two kinds of failure: nothing was done
 (`StoreUnavailable`), and the outcome is unknown (`OutcomeUnknown`). Knows
 nothing of apps and the meaning of scripts, and of keys only that all users of a
-connection have the same ones.
+connection have the same ones. `cluster` has one such connection per primary.
 
 Theory of operation. All commands of this process go over one socket, in the order of
 the calls, and replies arrive in that order, so the only state is a queue of packets
@@ -37,7 +37,7 @@ import re
 import socket
 import ssl
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from time import monotonic
 from typing import Any, Final, cast
 
@@ -68,6 +68,7 @@ __all__ = [
     "FORBIDDEN",
     "FULL",
     "GATHERED_BYTES_MAX",
+    "BackOff",
     "Command",
     "RedisConnection",
     "Reply",
@@ -518,8 +519,8 @@ class RedisConnection:
         """Whether the connection is closed as soon as its replies have arrived."""
         self._words = ""
         """Why the last connect or the last call failed."""
-        self._connect_back_off = _BackOff(*CONNECT_BACK_OFF_S)
-        self._leave_back_off = _BackOff(*LEAVE_BACK_OFF_S)
+        self._connect_back_off = BackOff(*CONNECT_BACK_OFF_S)
+        self._leave_back_off = BackOff(*LEAVE_BACK_OFF_S)
         self.connects = 0
         """Number of connects. Each may have reached another server."""
         self.errors: Counter[str] = Counter()
@@ -556,7 +557,8 @@ class RedisConnection:
         Run commands in one packet, in order, but not as a transaction.
 
         Returns their replies. A failed command is an exception in the list, of the
-        classes that `call` raises.
+        classes that `call` raises. On a cluster there is one packet per primary, and
+        the order is that of the commands of one slot.
 
         Raises:
             StoreUnavailable: None of them was sent.
@@ -626,7 +628,7 @@ class RedisConnection:
 
         """
         digests = [call.by_digest() for call in calls]
-        replies = await self.call_many([*digests, *after], write=write)
+        replies = await self._call_scripts(digests, after, write=write)
         unknown = [
             i
             for i, reply in enumerate(replies)
@@ -636,7 +638,7 @@ class RedisConnection:
             return self._results(replies)
         texts = [calls[i].by_text() for i in unknown]
         try:
-            again = await self.call_many([*texts, *after], write=write)
+            again = await self._call_scripts(texts, after, write=write)
         except StoreUnavailable as error:
             # The other scripts may have run, so only these have failed.
             again = [error] * (len(texts) + len(after))
@@ -645,12 +647,45 @@ class RedisConnection:
             replies[i] = reply
         return self._results(replies)
 
+    def _call_scripts(
+        self,
+        scripts: Sequence[Command | Packed],
+        after: Sequence[Command | Packed],
+        *,
+        write: bool,
+    ) -> Coroutine[Any, Any, list[Reply]]:
+        return self.call_many([*scripts, *after], write=write)
+
     def _results(self, replies: list[Reply]) -> list[Reply]:
         before = self.unannounced.count
         results = [result_of(reply, self.unannounced) for reply in replies]
         if self.unannounced.count != before:
             self._forbidden(self.unannounced.words)
         return results
+
+    async def servers(self) -> Sequence[RedisConnection]:
+        """
+        Return a connection to each server that has a part of the keys: this one.
+
+        A command without a key, such as SCAN, is for one server. Raises
+        StoreUnavailable.
+        """
+        return [self]
+
+    async def replicas(self) -> Sequence[RedisConnection]:
+        """
+        Return a connection of the caller's to each replica of a cluster.
+
+        A single server's are not known. Raises StoreUnavailable.
+        """
+        return []
+
+    async def server_of(self, key: str) -> RedisConnection:
+        """Return the connection to the server of a key. Raises StoreUnavailable."""
+        return self
+
+    def note_serving(self) -> None:
+        """Report that this server, one of several, has replied."""
 
     async def now_ms(self) -> int:
         """Return the store's time. Raises StoreUnavailable."""
@@ -808,7 +843,7 @@ class RedisConnection:
             self._check_timeout()
 
 
-class _BackOff:
+class BackOff:
     """
     Waits that double while failures follow each other closely.
 

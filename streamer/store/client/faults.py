@@ -68,14 +68,19 @@ class StoreFaults:
         self.forbidden_words = ""
         """What the store said of the last of them."""
         self._problems: dict[str, str] = {}
+        self._partial: set[str] = set()
+        """Parts whose problem leaves the node ready."""
         self._told = ""
         self._told_at_s = float("-inf")
         self._begun_at_s = self._failed_at_s = float("-inf")
 
     @property
     def reason(self) -> str | None:
-        """What fails, without the address of the store; None if nothing does."""
-        problem = next(iter(self._problems.values()), None)
+        """Why the node is not ready, without the store's address; None if it is."""
+        problem = next(
+            (it for part, it in self._problems.items() if part not in self._partial),
+            None,
+        )
         return None if problem is None else f"the store {problem}"
 
     def is_failing(self, part: str = CONNECTION) -> bool:
@@ -116,13 +121,21 @@ class StoreFaults:
         """
         return Attempts(self, part, wait_s)
 
-    def failed(self, part: str, problem: str) -> None:
-        """Report a problem of a part, as the predicate of "the store"."""
+    def failed(self, part: str, problem: str, *, partial: bool = False) -> None:
+        """
+        Report a problem of a part, as the predicate of "the store".
+
+        With `partial` it concerns a part of the store, and leaves the node ready.
+        """
         now_s = self._clock_s()
         if not self._told:
             self._begun_at_s = now_s
         self._failed_at_s = now_s
         self._problems[part] = problem
+        if partial:
+            self._partial.add(part)
+        else:
+            self._partial.discard(part)
         # The first problem stays the reason while it lasts; others follow from it.
         problem = next(iter(self._problems.values()))
         since_s = now_s - self._told_at_s

@@ -18,8 +18,9 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from ...errors import StoreUnavailable
-from ...store_url import SentinelUrl, StoreUrl, parse_store_url
+from ...store_url import ClusterUrl, SentinelUrl, StoreUrl, parse_store_url
 from .address import FixedAddress, StoreAddress
+from .cluster_address import ClusterAddress
 from .connection import RedisConnection
 
 __all__ = ["SentinelAddress", "address_at"]
@@ -119,15 +120,19 @@ class SentinelAddress:
         return self._url.store._replace(host=host.decode(), port=int(port))
 
 
-def address_at(url: str) -> StoreAddress:
+def address_at(store: str | StoreAddress) -> StoreAddress:
     """
-    Return the address of the store that a URL names.
+    Return the address of the store that a URL names. An address is returned as it is.
 
     Raises:
         ValueError: `store_url.parse_store_url` does not accept the URL.
 
     """
-    parsed = parse_store_url(url)
+    if not isinstance(store, str):
+        return store
+    parsed = parse_store_url(store)
     if isinstance(parsed, SentinelUrl):
         return SentinelAddress(parsed)
+    if isinstance(parsed, ClusterUrl):
+        return ClusterAddress(parsed)
     return FixedAddress(parsed)

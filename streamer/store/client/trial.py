@@ -33,7 +33,12 @@ __all__ = ["Forbidden", "find_forbidden", "receive_announcement", "trial_command
 TRIAL_APP: Final = App(".trial")
 """No valid name of an app, as `PROBE_APP`, so that its keys are nobody's."""
 
+TRIAL_PLAYER: Final = "trial"
+
 EXPIRY_MS: Final = 60_000
+PLAYERS_MAX: Final = 2_000
+"""Enough to meet all buckets, and so every primary that has one."""
+
 ANNOUNCEMENT_S: Final = 2.0
 NAMED_MAX: Final = 6
 
@@ -55,10 +60,10 @@ class Forbidden(NamedTuple):
         return f"forbids {names}{more}, which this server needs: {self.words}"
 
 
-def trial_commands(keys: Keys) -> list[Command]:
+def trial_commands(keys: Keys, player: str = TRIAL_PLAYER) -> list[Command]:
     """Return every command that the server sends, with harmless arguments."""
     # The same keys every time: what a lost connection has left is deleted by the next.
-    log = Log(TRIAL_APP, Player("trial"))
+    log = Log(TRIAL_APP, Player(player))
     base = keys.lease(log)
     string, hash_, list_, set_, zset, stream, hyperloglog = (
         f"{base}:{kind}" for kind in _KINDS
@@ -146,6 +151,8 @@ async def find_forbidden(
     """
     Try every command in one packet; return those that are forbidden, or None.
 
+    On a cluster tries them on every primary: each has an access list of its own.
+
     Args:
         redis: The connection to try.
         replicated: Whether writes wait for replicas, which needs one more command.
@@ -154,19 +161,23 @@ async def find_forbidden(
         StoreUnavailable: The store takes no commands, or no writes, at present.
 
     """
-    commands = trial_commands(redis.keys)
-    if replicated:
-        commands.append(("WAIT", 0, 1))
-    replies = await redis.call_many(commands)
+    commands: list[Command] = []
+    replies: list[Reply] = []
+    for server, name in await _players(redis):
+        commands += (own := trial_commands(redis.keys, name))
+        replies += await redis.call_many(own)
+        if replicated:
+            commands += (wait := [("WAIT", 0, 1)])
+            replies += await server.call_many(wait)
     forbidden = dict[str, str]()
-    for (name, *_), reply in zip(commands, replies, strict=True):
+    for (command, *_), reply in zip(commands, replies, strict=True):
         if not isinstance(reply, StoreUnavailable):
             continue
         if reply.words.startswith(FULL):
             continue  # Refused for want of space, not forbidden.
         if not reply.words.startswith(FORBIDDEN):
             raise reply
-        forbidden.setdefault(str(name), reply.words)
+        forbidden.setdefault(str(command), reply.words)
     if not forbidden:
         return None
     return Forbidden(tuple(forbidden), next(iter(forbidden.values())))
@@ -174,7 +185,7 @@ async def find_forbidden(
 
 async def receive_announcement(redis: RedisConnection) -> str:
     """
-    Subscribe to a channel, publish, and wait for the announcement.
+    Subscribe to a channel, publish, and wait for the announcement, on every server.
 
     Returns why it did not arrive, or an empty text.
 
@@ -182,7 +193,30 @@ async def receive_announcement(redis: RedisConnection) -> str:
         StoreUnavailable: The store takes no connections or commands at present.
 
     """
-    name = redis.keys.channel(Log(TRIAL_APP, Player(secrets.token_hex(8))))
+    for server, player in await _players(redis, secrets.token_hex(8)):
+        channel = redis.keys.channel(Log(TRIAL_APP, Player(player)))
+        if problem := await _receive(server, channel):
+            return problem
+    return ""
+
+
+async def _players(
+    redis: RedisConnection, name: str = TRIAL_PLAYER
+) -> list[tuple[RedisConnection, str]]:
+    """Return each server, with the name of a player whose keys it has."""
+    servers = await redis.servers()
+    found = dict[RedisConnection, str]()
+    for number in range(PLAYERS_MAX):
+        player = f"{name}-{number}" if number else name
+        log = Log(TRIAL_APP, Player(player))
+        found.setdefault(await redis.server_of(redis.keys.channel(log)), player)
+        if len(found) >= len(servers):
+            break
+    return list(found.items())
+
+
+async def _receive(redis: RedisConnection, name: str) -> str:
+    """Do what `receive_announcement` does, on one server."""
     arrived: asyncio.Queue[Reply] = asyncio.Queue()
 
     def on_replies(replies: list[Reply]) -> None:

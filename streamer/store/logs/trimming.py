@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from ...model import App
 from ..client.connection import RedisConnection
 from ..client.damage import own
+from ..client.scanning import scan
 
 __all__ = ["Trimmed", "trim_logs"]
 
@@ -53,12 +54,9 @@ async def trim_logs(
 
     """
     entries = logs = refused = 0
-    cursor = b"0"
     pattern = redis.keys.logs_pattern(app)
-    while True:
-        cursor, keys = await redis.call(
-            "SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT, "TYPE", "stream"
-        )
+    options = ("MATCH", pattern, "COUNT", SCAN_COUNT, "TYPE", "stream")
+    async for keys in scan(redis, *options):
         replies = await redis.call_many(
             [("XTRIM", key, "MINID", before_us) for key in keys], write=True
         )
@@ -69,5 +67,4 @@ async def trim_logs(
             else:
                 entries += removed
                 logs += bool(removed)
-        if cursor == b"0":
-            return Trimmed(entries, logs, refused)
+    return Trimmed(entries, logs, refused)

@@ -12,6 +12,7 @@ from streamer.service.node import deployment_check
 from streamer.service.node.deployment_check import DeploymentCheck
 from streamer.service.node.store_watch import StoreWatch
 from streamer.service.streams.catch_up import PROBE_APP
+from streamer.store.client.cluster import redis_at
 from streamer.store.client.connection import RedisConnection
 from streamer.store.deployment import enter_deployment, find_deployment
 from streamer.store.logs.inbox import Inbox
@@ -109,7 +110,7 @@ async def test_a_replica_without_a_record_is_told_to_be_a_replica(
 ) -> None:
     await redis.call("REPLICAOF", "127.0.0.1", "1")
     # It leaves the replica; `redis`, which writes nothing, does not.
-    node = RedisConnection(redis.address)
+    node = redis_at(redis.address)
     watch = StoreWatch(node, Config())
 
     try:

@@ -22,6 +22,7 @@ from streamer.errors import OutcomeUnknown, StoreUnavailable
 from streamer.model import App, Log, Player, decode_fragment, iso_time
 from streamer.service.scheduling import scheduler as fires
 from streamer.service.scheduling.scheduler import Scheduler
+from streamer.store.client.cluster import redis_at
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.faults import StoreFaults
 from streamer.store.keys import BUCKETS, Keys, bucket_of, keys_of
@@ -213,7 +214,7 @@ async def test_concurrent_schedulers_fire_everything_once(
     async def keep_stopping() -> None:
         nonlocal stops
         while True:
-            redis = RedisConnection(store_url)
+            redis = redis_at(store_url)
             mine = Timetable(redis, LogSettings(clock_us=clock.us))
             running = asyncio.create_task(Scheduler(mine, clock_s=clock.node_s).run())
             try:

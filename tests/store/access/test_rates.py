@@ -9,6 +9,7 @@ import pytest
 from streamer.errors import RateLimited
 from streamer.model import App
 from streamer.store.access.rates import Rates
+from streamer.store.client.cluster import redis_at
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import keys_of
 
@@ -74,7 +75,7 @@ async def test_apps_and_operations_are_counted_separately(rates: Rates) -> None:
 
 
 async def test_nodes_count_together(store_url: str) -> None:
-    links = [RedisConnection(store_url) for _ in range(3)]
+    links = [redis_at(store_url) for _ in range(3)]
     let_through = await asyncio.gather(*(allowed(Rates(redis), 20) for redis in links))
     for redis in links:
         await redis.close()

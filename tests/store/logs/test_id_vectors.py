@@ -8,8 +8,8 @@ import random
 import pytest
 
 from streamer.model import Position, encode_id
+from streamer.store.client.cluster import redis_at
 from streamer.store.client.commands import Script
-from streamer.store.client.connection import RedisConnection
 from streamer.store.logs.entries import parse_entry
 
 from ...clock import NOON_US
@@ -40,7 +40,7 @@ return numbers
 
 async def run(store_url: str, code: str, *args: str | int) -> list[bytes]:
     """Run code that follows the functions of the scripts."""
-    redis = RedisConnection(store_url)
+    redis = redis_at(store_url)
     text = Script("_append", includes=("_inbox",)).text + code
     reply: list[bytes] = await redis.call("EVAL", text, 0, 1, NOON_US, *args)
     await redis.close()

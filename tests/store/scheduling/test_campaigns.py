@@ -10,6 +10,7 @@ import pytest
 
 from streamer.errors import OutcomeUnknown, StoreUnavailable
 from streamer.model import App, Player
+from streamer.store.client.cluster import redis_at
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import BUCKETS, bucket_of, keys_of
 from streamer.store.scheduling.campaigns import Campaigns, Card, CardStatus
@@ -119,7 +120,7 @@ async def test_concurrent_writers_leave_one_player_per_card(
     store_url: str, campaigns: Campaigns, redis: RedisConnection
 ) -> None:
     """In whatever order their steps reach the store."""
-    connections = [RedisConnection(store_url) for _ in range(4)]
+    connections = [redis_at(store_url) for _ in range(4)]
     names = [f"k{i}" for i in range(30)]
 
     async def write(redis: RedisConnection) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from streamer.core.schedule import Schedule, ScheduleState
 from streamer.model import App, Log, Player
+from streamer.store.client.cluster import redis_at
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import bucket_of, keys_of
 from streamer.store.logs.inbox import Inbox
@@ -35,7 +36,7 @@ T = TypeVar("T")
 
 @pytest.fixture
 async def other_redis(store_url: str) -> AsyncIterator[RedisConnection]:
-    redis = RedisConnection(store_url)
+    redis = redis_at(store_url)
     yield redis
     await redis.close()
 
