@@ -93,7 +93,7 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      trial (tries every command), scanning (walks through all keys);
                      for a Redis Cluster slots (which primary has a key),
                      cluster_address (the map of them), cluster (a connection per
-                     primary)
+                     primary), cluster_subscriber (the same for subscriptions)
       server/        embedded (the private Valkey), directory, memory,
                      password, running, backup, server_binary
       logs/          inbox, appending, entries, page_reads, shared_logs (of audiences,

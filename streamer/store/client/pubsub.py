@@ -35,10 +35,11 @@ from ...errors import StoreUnavailable
 from ...model import Entry, Log
 from ...store_url import NAMESPACE
 from ..keys import keys_of
-from .address import StoreAddress, address_of
+from .address import StoreAddress
+from .cluster_subscriber import subscriber_at
 from .commands import Command
 from .faults import StoreFaults
-from .subscriber import Subscriber
+from .sentinel import address_at
 
 __all__ = ["PubSub", "PubSubHandler"]
 
@@ -80,7 +81,9 @@ class PubSubHandler(Protocol):
 
 class PubSub:
     """
-    The subscriptions of this process, on one connection that `run` keeps open.
+    The subscriptions of this process, on a connection that `run` keeps open.
+
+    With a cluster it is one connection per primary; see `cluster_subscriber`.
 
     Args:
         store: The store, as for `RedisConnection`.
@@ -100,7 +103,7 @@ class PubSub:
         name: str = "streamer-pubsub",
         faults: StoreFaults | None = None,
     ) -> None:
-        self._address = address_of(store)
+        self._address = address_at(store)
         self._keys = keys_of(namespace, self._address.database)
         self._handler = handler
         self._logs: dict[bytes, Log] = {}
@@ -108,19 +111,22 @@ class PubSub:
         self._resolved: asyncio.Future[None] | None = None
         self._subscribers: Counter[Log] = Counter()
         self._unused: dict[Log, float] = {}
-        self._subscriber = Subscriber(
+        self._subscriber = subscriber_at(
             self._address,
             self,
             name=name,
             part=PART,
             faults=faults or StoreFaults(self._address.where),
         )
-        self.losses = 0
-        """Number of times the connection was lost."""
 
     @property
     def connected(self) -> bool:
         return self._subscriber.connected
+
+    @property
+    def losses(self) -> int:
+        """Number of times a connection was lost."""
+        return self._subscriber.losses
 
     @property
     def server(self) -> str:
@@ -150,11 +156,11 @@ class PubSub:
         confirmed = self._confirmed.get(log)
         if confirmed is None:
             confirmed = asyncio.get_running_loop().create_future()
-            if not self._subscriber.connected:
+            channel = self._keys.channel(log).encode()
+            if not self._subscriber.reaches(channel):
                 confirmed.cancel()
                 return confirmed
             self._confirmed[log] = confirmed
-            channel = self._keys.channel(log).encode()
             self._logs[channel] = log
             self._subscriber.send(("SSUBSCRIBE", channel))
         return confirmed
@@ -208,7 +214,6 @@ class PubSub:
             self._subscriber.send(*_in_batches("SUNSUBSCRIBE", channels))
 
     def on_closed(self) -> None:
-        self.losses += 1
         if not self._subscriber.was_refused:
             _logger.warning("announcements interrupted: connection lost")
         for confirmed in self._confirmed.values():
@@ -231,7 +236,12 @@ class PubSub:
         elif kind == b"ssubscribe":
             self._confirm(log)
         elif kind == b"sunsubscribe":
-            # Unexpected: the slot has moved, or the log has a subscriber again.
+            # The slot has moved, its server is lost, or the log has a subscriber again.
+            confirmed = self._confirmed[log]
+            if not self._subscriber.reaches(channel):
+                confirmed.cancel()
+            if confirmed.done():
+                self._confirmed[log] = asyncio.get_running_loop().create_future()
             self._subscriber.send(("SSUBSCRIBE", channel))
 
     def _confirm(self, log: Log) -> None:
@@ -281,6 +291,6 @@ def _entry(text: bytes) -> Entry:
 
 
 def _in_batches(command: str, channels: Iterable[bytes]) -> list[Command]:
-    # A cluster would need one command per slot. A single server takes any mix.
+    # A single server takes any mix; `cluster_subscriber` sorts by slot.
     names = list(channels)
     return [(command, *names[i : i + BATCH]) for i in range(0, len(names), BATCH)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import hiredis
@@ -40,7 +41,13 @@ class SubscriberOwner(Protocol):
         """The connection has opened; nothing is subscribed."""
 
     def on_message(self, kind: bytes, channel: bytes, payload: bytes) -> None:
-        """A reply about a channel: its kind is ``ssubscribe`` or ``smessage``, say."""
+        """
+        A reply about a channel: ``ssubscribe``, ``smessage`` or ``sunsubscribe``.
+
+        ``sunsubscribe`` that the owner has not asked for means that the subscription
+        has ended: the slot of the channel has moved, or its server is lost. If the
+        owner subscribes again, a confirmation follows as soon as it can.
+        """
 
     def on_watch(self, now_s: float) -> None:
         """The connection is open; called every `WATCH_S`, with the loop's time."""
@@ -60,6 +67,9 @@ class Subscriber:
         part: What the connection is for, as a part in `StoreFaults`. Connecting is
             reported as "connection for ..." that.
         faults: Told when the store is unreachable or refuses a subscription.
+        is_partial: Whether the server is one of several, so that its failure is that of
+            a part of the store.
+        accepts: Whether an error reply is no refusal.
 
     """
 
@@ -71,7 +81,11 @@ class Subscriber:
         name: str,
         part: str,
         faults: StoreFaults,
+        is_partial: bool = False,
+        accepts: Callable[[str], bool] = lambda error: False,
     ) -> None:
+        self._is_partial = is_partial
+        self._accepts = accepts
         self._address = address
         self._owner = owner
         self._name = name
@@ -84,6 +98,8 @@ class Subscriber:
         """Whether a reply has arrived since the last check; cheaper than a time."""
         self.was_refused = False
         """Whether the store has refused a subscription on this connection."""
+        self.losses = 0
+        """Number of times the connection was lost."""
 
     @property
     def connected(self) -> bool:
@@ -93,6 +109,10 @@ class Subscriber:
     def server(self) -> str:
         """The name of the run of the connected server; "" if not known."""
         return self._connection.server if self._connection is not None else ""
+
+    def reaches(self, channel: bytes) -> bool:
+        """Whether the server of a channel is connected."""
+        return self._connection is not None
 
     def send(self, *commands: Command) -> None:
         """Send commands. Does nothing while not connected."""
@@ -108,6 +128,11 @@ class Subscriber:
         """Report that the store has accepted the subscriptions."""
         self._faults.passed(self._part)
 
+    def withdraw_faults(self) -> None:
+        """Report that what has failed is not needed any longer."""
+        self._faults.passed(self._part)
+        self._faults.passed(self._connect_part)
+
     async def run(self) -> None:
         """Keep the connection open; runs until cancelled."""
         low_s, high_s = BACK_OFF_S
@@ -117,6 +142,7 @@ class Subscriber:
                 if await self._connect():
                     await self._watch()
                     self._connection = None
+                    self.losses += 1
                     self._owner.on_closed()
                     if not self.was_refused:
                         delay_s = low_s
@@ -132,7 +158,7 @@ class Subscriber:
         try:
             await connect(self._address, connection, name=self._name)
         except StoreUnavailable as error:
-            self._faults.failed(self._connect_part, f"is unavailable: {error.words}")
+            self._failed(self._connect_part, f"is unavailable: {error.words}")
             return False
         self._faults.passed(self._connect_part)
         self._connection = connection
@@ -167,9 +193,16 @@ class Subscriber:
         on_message = self._owner.on_message
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
+                if self._accepts(str(reply)):
+                    continue
                 self.was_refused = True
-                self._faults.failed(self._part, f"refuses announcements: {reply}")
+                self._failed(self._part, f"refuses announcements: {reply}")
                 self.reconnect()
             elif isinstance(reply, list) and len(reply) == 3:
                 # The other one is the reply to PING.
                 on_message(*reply)
+
+    def _failed(self, part: str, problem: str) -> None:
+        if self._is_partial:
+            problem = f"{problem} ({self._address.where})"
+        self._faults.failed(part, problem, partial=self._is_partial)

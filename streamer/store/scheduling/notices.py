@@ -19,9 +19,10 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from ...store_url import NAMESPACE
-from ..client.address import StoreAddress, address_of
+from ..client.address import StoreAddress
+from ..client.cluster_subscriber import subscriber_at
 from ..client.faults import StoreFaults
-from ..client.subscriber import Subscriber
+from ..client.sentinel import address_at
 from ..keys import BUCKETS, keys_of
 
 __all__ = ["NoticeHandler", "Notices"]
@@ -61,12 +62,12 @@ class Notices:
         name: str = "streamer-scheduler",
         faults: StoreFaults | None = None,
     ) -> None:
-        self._address = address_of(store)
+        self._address = address_at(store)
         keys = keys_of(namespace, self._address.database)
         self._buckets = {keys.notices(n).encode(): n for n in range(BUCKETS)}
         self._handler: NoticeHandler | None = None
         self._confirmed: set[int] = set()
-        self._subscriber = Subscriber(
+        self._subscriber = subscriber_at(
             self._address,
             self,
             name=name,
@@ -119,6 +120,6 @@ class Notices:
                 self._subscriber.note_subscribed()
             self._handler.on_subscribed(bucket)
         elif kind == b"sunsubscribe":
-            # The slot has moved.
+            # The slot has moved, or its server is lost.
             self._confirmed.discard(bucket)
             self._subscriber.send(("SSUBSCRIBE", channel))
