@@ -965,9 +965,9 @@ def test_doctor_names_what_an_access_list_forbids(
 
 
 @pytest.mark.stack(
-    "Cluster (Valkey)",
-    "`serve` and `doctor` on a node of one",
-    fails="not supported yet, and both say so",
+    "Redis Cluster",
+    "`serve` and `doctor` with the URL of one of its nodes alone",
+    fails="both say which URL to use",
 )
 def test_doctor_and_serve_recognize_a_cluster(tmp_path: Path, start: Run) -> None:
     with cluster_node(tmp_path) as port:
@@ -975,7 +975,7 @@ def test_doctor_and_serve_recognize_a_cluster(tmp_path: Path, start: Run) -> Non
         served = start("serve", "--redis", f"redis://127.0.0.1:{port}")
         _, logged = served.communicate(timeout=20)
 
-    told = "the store is a node of a cluster, which is not supported yet"
+    told = "the store is a node of a cluster: use redis+cluster://HOST:PORT"
     assert told in result.output
     assert (result.exit_code, served.returncode) == (1, 1)
     assert f"Error: unsuitable store: {told}" in logged

@@ -31,7 +31,9 @@ from ..core.store_health import (
     judge_clock,
     judge_durability,
     judge_policy,
+    judge_replica,
     judge_version,
+    told_of,
 )
 from ..store_url import parse_store_url
 from .limits import FDS_BESIDE_CONNECTIONS, fd_limit_max, streams_max
@@ -47,6 +49,7 @@ from .settings import (
 
 if TYPE_CHECKING:
     from ..config import Config, Resolved
+    from ..core.store_health import StoreFacts
     from ..store.client.connection import RedisConnection
 
 __all__ = [
@@ -275,15 +278,24 @@ async def _examine_store(config: Config) -> AsyncIterator[Finding]:
 async def _query_store(
     redis: RedisConnection, promise: DurabilityPromise, deployment: str
 ) -> AsyncIterator[Finding]:
-    from ..store.client.health import read_facts
+    from ..store.client.health import read_all_facts, read_replicas
     from ..store.client.trial import find_forbidden, receive_announcement
     from ..store.scheduling.inspection import inspect_timetable
 
-    facts = await read_facts(redis)
-    findings = judge(facts, promise)
-    for finding in findings.values():
-        yield finding
-    if findings["mode"].verdict == "problem":
+    stores = await read_all_facts(redis)
+    if "" not in stores:
+        for finding in await _judge_cluster(redis, stores):
+            yield finding
+    modes = []
+    for place, facts in stores.items():
+        findings = judge(facts, promise, of_cluster=place != "")
+        modes.append(findings["mode"].verdict)
+        for finding in findings.values():
+            yield told_of(finding, place)
+    for place, facts in (await read_replicas(redis)).items():
+        for finding in judge_replica(facts, promise).values():
+            yield told_of(finding, f"{place} (replica)")
+    if "problem" in modes:
         return  # What follows is for a server with data.
     yield await _judge_deployment(redis, deployment)
     forbidden = await find_forbidden(
@@ -294,15 +306,44 @@ async def _query_store(
     else:
         yield Finding("problem", f"the store {forbidden}")
     if forbidden is None or "TIME" not in forbidden.commands:
-        before = time.time()
-        store_s = await redis.now_ms() / 1_000
-        yield judge_clock((before + time.time()) / 2 - store_s)
+        for server in await redis.servers():
+            before = time.time()
+            store_s = await server.now_ms() / 1_000
+            place = "" if server is redis else server.address.where
+            yield told_of(judge_clock((before + time.time()) / 2 - store_s), place)
     if forbidden is None:
         yield judge_timetable(*await inspect_timetable(redis))
     if problem := await receive_announcement(redis):
         yield Finding("problem", f"the store {problem}")
     else:
         yield Finding("ok", "the store delivers announcements")
+
+
+async def _judge_cluster(
+    redis: RedisConnection, stores: Mapping[str, StoreFacts]
+) -> list[Finding]:
+    """Judge whether every slot has a primary, and whether all primaries answer."""
+    from ..store.client.cluster import ClusterConnection
+
+    assert isinstance(redis, ClusterConnection)
+    map_ = await redis.cluster.slots()
+    replicas = sum(len(shard.replicas) for shard in map_.shards.values())
+    count = f"{len(map_.shards)} primaries and {replicas} replicas"
+    findings = [Finding("ok", f"the store is a cluster of {count}")]
+    if map_.uncovered:
+        findings.append(
+            Finding(
+                "problem",
+                f"no primary has {map_.uncovered} slots of the cluster: what belongs "
+                "there is unavailable. See redis-cli --cluster check",
+            )
+        )
+    findings += [
+        Finding("problem", f"{place}: the primary does not answer")
+        for place in map_.shards
+        if str(place) not in stores
+    ]
+    return findings
 
 
 async def _judge_deployment(redis: RedisConnection, name: str) -> Finding:

@@ -11,7 +11,7 @@ warning and not a reason to refuse the store: such hosts could not be used at al
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 __all__ = [
@@ -23,17 +23,22 @@ __all__ = [
     "Verdict",
     "durability_of",
     "judge",
+    "judge_all",
     "judge_clock",
+    "judge_coverage",
     "judge_durability",
     "judge_memory",
     "judge_mode",
     "judge_policy",
     "judge_promise",
+    "judge_replica",
     "judge_version",
     "memory_level",
     "parse_facts",
+    "told_of",
     "unready_reason",
     "unsuitable_reasons",
+    "weakest_durability",
 ]
 
 CLOCK_WARNING_S: Final = 1.0
@@ -46,7 +51,10 @@ MEMORY_WARNING: Final = 0.8
 MEMORY_HYSTERESIS: Final = 0.05
 """Fraction of the limit by which memory has to fall below a threshold to be past it."""
 
-SETTINGS: Final = ("appendonly", "appendfsync", "maxmemory-policy", "maxmemory")
+SETTINGS: Final = (
+    *("appendonly", "appendfsync", "maxmemory-policy", "maxmemory"),
+    "cluster-require-full-coverage",
+)
 """The settings to read with ``CONFIG GET``."""
 
 Verdict: TypeAlias = Literal["ok", "warning", "problem"]
@@ -55,6 +63,8 @@ MemoryLevel: TypeAlias = Literal["ok", "nearly full", "full"]
 # From weak to strong. With "no" the operating system decides when the append-only file
 # reaches the disk; with "none" there is no such file.
 _STRENGTH: Final = ("none", "no", "everysec", "always")
+
+_VERDICTS: Final = ("ok", "warning", "problem")
 
 
 class Finding(NamedTuple):
@@ -86,6 +96,7 @@ class StoreFacts(NamedTuple):
     appendfsync: str | None
     policy: str | None
     maxmemory: int | None
+    full_coverage: str | None = None
 
     @property
     def used_memory(self) -> int:
@@ -150,6 +161,7 @@ def parse_facts(info: bytes, settings: Sequence[bytes] | None) -> StoreFacts:
         config.get("appendfsync"),
         config.get("maxmemory-policy", info_fields.get("maxmemory_policy")),
         None if maxmemory is None else _number(maxmemory),
+        config.get("cluster-require-full-coverage"),
     )
 
 
@@ -160,8 +172,62 @@ def durability_of(facts: StoreFacts) -> str:
     return facts.appendfsync if facts.appendfsync in _STRENGTH else "unknown"
 
 
-def judge(facts: StoreFacts, promise: DurabilityPromise) -> dict[str, Finding]:
-    """Return all findings by subject."""
+def weakest_durability(stores: Iterable[StoreFacts]) -> str:
+    """Return the weakest of what `durability_of` says of several servers."""
+    found = {durability_of(facts) for facts in stores}
+    return next((it for it in ("unknown", *_STRENGTH) if it in found), "unknown")
+
+
+def judge_all(
+    stores: Mapping[str, StoreFacts], promise: DurabilityPromise
+) -> dict[str, Finding]:
+    """
+    Return all findings by subject, each of the server of which it is worst.
+
+    Args:
+        stores: What the primaries of a cluster report, by their addresses; or what a
+            single server does, by an empty text.
+        promise: As for `judge`.
+
+    """
+    worst: dict[str, Finding] = {}
+    for place, facts in stores.items():
+        for subject, finding in judge(facts, promise, of_cluster=place != "").items():
+            before = worst.get(subject)
+            if before is None or _VERDICTS.index(before.verdict) < _VERDICTS.index(
+                finding.verdict
+            ):
+                worst[subject] = told_of(finding, place)
+    return worst
+
+
+def told_of(finding: Finding, place: str) -> Finding:
+    """Return a finding that says of which server it is, if there are several."""
+    return finding._replace(text=f"{place}: {finding.text}") if place else finding
+
+
+def judge_replica(facts: StoreFacts, promise: DurabilityPromise) -> dict[str, Finding]:
+    """Return the findings of a replica: what it would break as the primary."""
+    alone = DurabilityPromise(promise.weakest_log)
+    findings = {
+        "promise": judge_promise(facts, alone),
+        "policy": judge_policy(facts.policy),
+    }
+    return {f"replica's {subject}": it for subject, it in findings.items()}
+
+
+def judge(
+    facts: StoreFacts, promise: DurabilityPromise, *, of_cluster: bool = False
+) -> dict[str, Finding]:
+    """
+    Return all findings by subject.
+
+    Args:
+        facts: What a server reports.
+        promise: What the settings promise.
+        of_cluster: Whether it is used as a node of a cluster.
+
+    """
     promised = judge_promise(facts, promise)
     durability = judge_durability(facts.appendonly, facts.appendfsync)
     if promised.verdict != "problem" and durability.verdict == "problem":
@@ -169,7 +235,7 @@ def judge(facts: StoreFacts, promise: DurabilityPromise) -> dict[str, Finding]:
         durability = Finding("warning", durability.text)
     findings = {
         "version": judge_version(facts.info),
-        "mode": judge_mode(facts.info),
+        "mode": judge_mode(facts.info, of_cluster=of_cluster),
         "durability": durability,
         "promise": promised,
         "policy": judge_policy(facts.policy),
@@ -180,6 +246,8 @@ def judge(facts: StoreFacts, promise: DurabilityPromise) -> dict[str, Finding]:
             "problem",
             "the store cannot write its append-only file: is its disk full?",
         )
+    if of_cluster:
+        findings["coverage"] = judge_coverage(facts.full_coverage)
     if facts.is_replica:
         findings["role"] = Finding(
             "problem", "the store is a read-only replica: use the URL of its primary"
@@ -226,13 +294,27 @@ def judge_version(info: Mapping[str, str]) -> Finding:
     return Finding("ok", f"the store is {name} {version}")
 
 
-def judge_mode(info: Mapping[str, str]) -> Finding:
-    """Judge whether the store is a single server that holds all of the data."""
+def judge_coverage(full_coverage: str | None) -> Finding:
+    """Judge what a cluster does when a part of its slots has no primary."""
+    if full_coverage == "yes":
+        return Finding(
+            "warning",
+            "while one primary is lost, the whole cluster refuses commands: set "
+            "cluster-require-full-coverage no",
+        )
+    if full_coverage is None:
+        return Finding("ok", "cluster-require-full-coverage is not known")
+    return Finding("ok", "while one primary is lost, the others serve")
+
+
+def judge_mode(info: Mapping[str, str], *, of_cluster: bool = False) -> Finding:
+    """Judge whether the store is of the kind that its URL names."""
     if info.get("redis_mode") == "cluster" or info.get("cluster_enabled") == "1":
+        if of_cluster:
+            return Finding("ok", "the store is a node of a cluster")
         return Finding(
             "problem",
-            "the store is a node of a cluster, which is not supported yet: use a "
-            "single primary, with replicas if you like",
+            "the store is a node of a cluster: use redis+cluster://HOST:PORT",
         )
     if info.get("redis_mode") == "sentinel":
         return Finding(

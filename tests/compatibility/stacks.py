@@ -146,7 +146,7 @@ STACKS = {
     "Redis": Stack(STORES, program("redis-server", "--version")),
     "Valkey": Stack(STORES, valkey),
     "Sentinel (Valkey)": Stack(STORES, valkey),
-    "Cluster (Valkey)": Stack(STORES, valkey),
+    "Redis Cluster": Stack(STORES, program("redis-server", "--version")),
     "a managed store's ACL": Stack(STORES, program("redis-server", "--version")),
 }
 

@@ -24,6 +24,10 @@ that begins and when it ends is logged, within a second of the first refusal.
 With ``appendfsync everysec`` a store whose disk does not keep up replies before its
 append-only file is written, and reports that by a counter only. It is checked every two
 seconds, and its durability is *degraded* while the counter increases.
+
+Every primary of a cluster is checked, and every replica for what it would break as a
+primary. A problem of one is a problem of the store. One that is away is logged, and
+leaves the node ready while another one serves: all nodes share the cluster.
 """
 
 from __future__ import annotations
@@ -41,18 +45,21 @@ from ...core.store_health import (
     MemoryLevel,
     StoreFacts,
     Verdict,
-    durability_of,
-    judge,
+    judge_all,
     judge_memory,
+    judge_replica,
     memory_level,
+    told_of,
     unready_reason,
     unsuitable_reasons,
+    weakest_durability,
 )
 from ...errors import StoreUnavailable, StoreUnfit, Unavailable
+from ...store.client.cluster import ClusterConnection, redis_at
+from ...store.client.cluster_address import NO_CLUSTER
 from ...store.client.connection import RedisConnection
-from ...store.client.faults import StoreFaults
-from ...store.client.health import read_facts
-from ...store.client.sentinel import address_at
+from ...store.client.faults import STORE_FAILURES, StoreFaults
+from ...store.client.health import read_all_facts, read_facts, read_replicas
 from ...store.client.trial import find_forbidden
 from ...store.deployment import enter_deployment
 from .deployment_check import DeploymentCheck
@@ -80,6 +87,7 @@ ALLOWED: Final = "allowed commands"
 """The names of the check and of its trial in `StoreFaults`."""
 
 _SEVERITY: Final[dict[Verdict, int]] = {"ok": 0, "warning": 1, "problem": 2}
+_LEVELS: Final[Sequence[MemoryLevel]] = ("ok", "nearly full", "full")
 _LOG_LEVEL: Final = (logging.INFO, logging.WARNING, logging.ERROR)
 
 _logger = logging.getLogger(__name__)
@@ -124,7 +132,8 @@ class StoreWatch:
         self._clock_s = clock_s
         self._promise = _promise(config)
         self._deployment = DeploymentCheck(redis, config.deployment)
-        self._facts: StoreFacts | None = None
+        self._facts: Mapping[str, StoreFacts] = {}
+        """What each server reports, by its address; that of a single one is empty."""
         self._findings: Mapping[str, Finding] = {}
         self._checked_at_s = self._tried_at_s = float("-inf")
         self._connects = 0
@@ -143,12 +152,13 @@ class StoreWatch:
     @property
     def memory_used(self) -> int:
         """Bytes that count against the store's memory limit, at the last check."""
-        return self._facts.counted_memory if self._facts else 0
+        return sum(facts.counted_memory for facts in self._facts.values())
 
     @property
     def memory_max(self) -> int:
         """The store's memory limit in bytes; 0 if it has none or does not report it."""
-        return (self._facts and self._facts.maxmemory) or 0
+        limits = [facts.maxmemory or 0 for facts in self._facts.values()]
+        return sum(limits) if all(limits) else 0
 
     @property
     def facts(self) -> StoreFacts | None:
@@ -158,9 +168,7 @@ class StoreWatch:
     @property
     def durability(self) -> str:
         """One of always, everysec, degraded, replicated, none and unknown."""
-        if self._facts is None:
-            return "unknown"
-        durability = durability_of(self._facts)
+        durability = weakest_durability(self._facts.values())
         if self._degraded:
             return "degraded"
         if self._promise.durability == "replicated" and durability != "none":
@@ -171,10 +179,12 @@ class StoreWatch:
         """Return why publishes cannot be stored at present, None if they can."""
         if self._faults.reason is not None:
             return self._faults.reason
-        if self._facts is None:
+        if not self._facts:
             return "the store has not responded yet"
-        return unsuitable_reasons(self._findings) or unready_reason(
-            self._facts, self._promise
+        reasons = [unready_reason(it, self._promise) for it in self._facts.values()]
+        # All nodes share a cluster, so none is left out while it serves in part.
+        return unsuitable_reasons(self._findings) or (
+            reasons[0] if all(reasons) else None
         )
 
     async def run(self) -> None:
@@ -190,7 +200,7 @@ class StoreWatch:
             await asyncio.sleep(self._wait_s())
 
     def _wait_s(self) -> float:
-        if self._facts is None:
+        if not self._facts:
             return RETRY_S
         return FAULT_POLL_S if self._faults.is_failing() else POLL_S
 
@@ -198,11 +208,25 @@ class StoreWatch:
         if self._is_check_due():
             await self.check(tries_commands=self._is_trial_due())
         else:
-            # Finds a connection that leads nowhere while nothing else is sent.
-            await self._redis.call("PING")
+            await self._ping()
         for other in self._others:
             if other.server and self._redis.server not in ("", other.server):
                 other.reconnect()
+
+    async def _ping(self) -> None:
+        """Find a connection that leads nowhere while nothing else is sent."""
+        servers = await self._redis.servers()
+        if len(servers) == 1:
+            await servers[0].call("PING")
+            return
+        pings = [server.call("PING") for server in servers]
+        for server, reply in zip(
+            servers, await asyncio.gather(*pings, return_exceptions=True), strict=True
+        ):
+            if not isinstance(reply, BaseException):
+                server.note_serving()
+            elif not isinstance(reply, STORE_FAILURES):
+                raise reply
 
     async def check(self, *, tries_commands: bool = True) -> None:
         """
@@ -219,21 +243,26 @@ class StoreWatch:
         # Before the facts, which ask for what a host may well forbid.
         was_forbidden = self._faults.forbidden != self._forbidden
         words = self._faults.forbidden_words if was_forbidden else ""
-        facts = await read_facts(self._redis)
+        stores = await self._read_facts()
+        is_replica = all(facts.is_replica for facts in stores.values())
         self._checked_at_s = self._clock_s()
         self._connects = self._redis.connects
-        self._update_degraded(facts)
-        self._update_memory(facts)
-        findings = judge(facts, self._promise)
+        self._update_degraded(stores)
+        self._update_memory(stores)
+        findings = judge_all(stores, self._promise)
+        if tries_commands:
+            for place, replica in (await read_replicas(self._redis)).items():
+                for subject, finding in judge_replica(replica, self._promise).items():
+                    findings[f"{subject} {place}"] = told_of(finding, place)
         try:
             findings["deployment"] = await self._deployment.judge()
         except StoreUnavailable:
             # A replica takes no writes. That it is one is the finding.
-            if not facts.is_replica:
+            if not is_replica:
                 raise
         for subject in (findings.keys() | self._findings.keys()) - {"memory"}:
             _log_change(self._findings.get(subject), findings.get(subject))
-        self._facts, self._findings = facts, findings
+        self._facts, self._findings = stores, findings
         if not tries_commands:
             self._forbidden = self._faults.forbidden
             return
@@ -241,8 +270,13 @@ class StoreWatch:
             await self._try_commands(words)
         except StoreUnavailable:
             # The writes of the trial have made the connection leave a replica.
-            if not facts.is_replica:
+            if not is_replica:
                 raise
+
+    async def _read_facts(self) -> Mapping[str, StoreFacts]:
+        if isinstance(self._redis, ClusterConnection):
+            return await read_all_facts(self._redis)
+        return {"": await read_facts(self._redis)}
 
     async def _try_commands(self, forbidden_words: str) -> None:
         """Try all commands; `forbidden_words` is what was said of one, if any."""
@@ -265,7 +299,7 @@ class StoreWatch:
             return True  # A missing replica, for example, may return at any time.
         if self._memory != "ok" or self._redis.errors["full"] != self._refused:
             return True
-        everysec = self._facts is not None and durability_of(self._facts) == "everysec"
+        everysec = weakest_durability(self._facts.values()) == "everysec"
         every_s = CHECK_EVERYSEC_S if everysec else CHECK_S
         return (
             self._redis.connects != self._connects
@@ -280,14 +314,20 @@ class StoreWatch:
             or self._faults.is_failing(ALLOWED)
             or self._redis.connects != self._connects
             or self._faults.forbidden != self._forbidden
-            or (self._facts is not None and self._facts.is_replica)
+            or any(facts.is_replica for facts in self._facts.values())
             or self._clock_s() - self._tried_at_s >= CHECK_S
         )
 
-    def _update_memory(self, facts: StoreFacts) -> None:
+    def _update_memory(self, stores: Mapping[str, StoreFacts]) -> None:
         refused = self._redis.errors["full"] != self._refused
         self._refused = self._redis.errors["full"]
-        level = memory_level(facts, self._memory, refused=refused)
+        levels = [
+            (_LEVELS.index(memory_level(facts, self._memory, refused=refused)), facts)
+            for facts in stores.values()
+        ]
+        # The fullest one refuses first.
+        worst, facts = max(levels, key=lambda it: (it[0], it[1].counted_memory))
+        level = _LEVELS[worst]
         if level == self._memory:
             return
         text = judge_memory(facts.maxmemory, facts.counted_memory).text
@@ -303,10 +343,11 @@ class StoreWatch:
             _logger.warning("the store is no longer nearly full: %s", text)
         self._memory = level
 
-    def _update_degraded(self, facts: StoreFacts) -> None:
-        before = self._facts.fsyncs_delayed if self._facts else facts.fsyncs_delayed
-        if facts.fsyncs_delayed > before:
-            self._degraded_at_s = self._checked_at_s
+    def _update_degraded(self, stores: Mapping[str, StoreFacts]) -> None:
+        for place, facts in stores.items():
+            before = self._facts.get(place, facts)
+            if facts.fsyncs_delayed > before.fsyncs_delayed:
+                self._degraded_at_s = self._checked_at_s
         degraded = self._checked_at_s - self._degraded_at_s < DEGRADED_S
         if degraded and not self._degraded:
             _logger.error(
@@ -337,13 +378,15 @@ async def refuse_unsuitable_store(
             deployment, or data of another format.
 
     """
-    redis = RedisConnection(address_at(url), namespace=config.namespace, faults=faults)
+    redis = redis_at(url, namespace=config.namespace, faults=faults)
     try:
-        facts = await read_facts(redis)
-        if reasons := unsuitable_reasons(judge(facts, _promise(config))):
+        stores = await read_all_facts(redis)
+        if reasons := unsuitable_reasons(judge_all(stores, _promise(config))):
             raise StoreUnfit(reasons)
         await enter_deployment(redis, config.deployment)
-    except Unavailable:
+    except Unavailable as error:
+        if isinstance(error, StoreUnavailable) and NO_CLUSTER in error.words:
+            raise StoreUnfit(error.words) from error
         return
     finally:
         await redis.close()

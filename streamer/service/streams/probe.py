@@ -8,7 +8,8 @@ notification to a log of its own, by the same script and channel as any other, a
 to receive it live. Until it does, the node is not ready, and it reconnects Pub/Sub.
 
 A full store accepts probes: it serves readers, and all nodes share it, so a node that
-is not ready would help nobody.
+is not ready would help nobody. For the same reason a node on a cluster is ready while
+one primary serves: it tries a log of another one when a probe is refused.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ connected within a few milliseconds, and is not ready before its first probe.
 
 KEPT_MS: Final = 60_000
 """Retention of probes."""
+
+LOGS_MAX: Final = 64
+"""Names of logs, at most, that a node tries on a cluster of which a part is away."""
 
 PART: Final = "probe"
 """The name of this part in `StoreFaults`."""
@@ -97,6 +101,9 @@ class Probe:
             when_full=True,
         )
         self._catch_up = catch_up
+        self._redis = redis
+        self._node = node
+        self._failures = 0
         self._log = Log(PROBE_APP, Player(node))
         self._returned_at_s = float("-inf")
 
@@ -115,10 +122,22 @@ class Probe:
                 await self._listen()
             except STORE_FAILURES as error:
                 self._refused(error)
+                await self._try_elsewhere()
                 if sent != self._returned_at_s:
                     delay_s = RETRY_S[0]
                 await asyncio.sleep(delay_s)
                 delay_s = min(2 * delay_s, RETRY_S[1])
+
+    async def _try_elsewhere(self) -> None:
+        """Take another log, if its primary may be one of several that serves."""
+        try:
+            servers = await self._redis.servers()
+        except STORE_FAILURES:
+            return
+        if len(servers) > 1:
+            self._failures += 1
+            name = f"{self._node}.{self._failures % LOGS_MAX}"
+            self._log = Log(PROBE_APP, Player(name))
 
     async def _listen(self) -> None:
         echo = _Echo(Start.LATEST, "probe")
