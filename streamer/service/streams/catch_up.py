@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from redis.exceptions import ResponseError
@@ -34,7 +34,6 @@ from ...errors import RESYNC, Unavailable
 from ...hub import Follower, Hub
 from ...model import App, Entry, Log, Position
 from ...store.client.address import StoreAddress
-from ...store.client.damage import own
 from ...store.client.faults import StoreFaults
 from ...store.client.pubsub import PubSub
 from ...store.logs.inbox import Inbox, Read, ReadAfter
@@ -257,6 +256,7 @@ class CatchUp:
         """Read every log that needs it; return whether a reader is congested."""
         congested = False
         progress = False
+        unavailable: Unavailable | None = None
         logs = list(self.hub.needs_read)
         for first in range(0, len(logs), BATCH):
             reads: list[_LogRead] = []
@@ -275,8 +275,14 @@ class CatchUp:
                             log, read_from, self._replay_max_of(read_from, readers)
                         )
                     )
-            await self._read(reads)
+            try:
+                await self._read(reads)
+            except Unavailable as error:
+                # A part of the store may be away, and the others not.
+                unavailable = error
             progress |= bool(reads)
+        if unavailable is not None:
+            raise unavailable
         if progress and self.hub.needs_read:
             self._wake.set()
         return congested
@@ -289,23 +295,27 @@ class CatchUp:
         players = [read.log for read in reads if not read.log.is_audience]
         # One packet, executed in this order. The audiences are those that the readers
         # follow already; the views tell whether there are others.
+        followed = self._followed_audiences(players)
         replies, views_of_players, states = await asyncio.gather(
             self._inbox.read_many(requests),
-            self._audiences.views_of_many(players),
-            self._audiences.read_each(self._followed_audiences(players)),
+            _of_players(players, self._audiences.views_of_many(players)),
+            _of_audiences(followed, self._audiences.read_each(followed)),
         )
-        views, audiences = await self._views_and_audiences(
-            dict(zip(players, views_of_players, strict=True)), states
+        views, audiences, incomplete = await self._views_and_audiences(
+            views_of_players, states
         )
         # Looked up once: a log may have as many positions as followers.
         readers = {
             log: self.hub.readers_by_position(log)
             for log in {read.log for read in reads}
         }
+        unavailable: Unavailable | None = None
         for (log, read_from, _), reply in zip(reads, replies, strict=True):
             if isinstance(reply, Unavailable):
-                raise reply
-            if isinstance(reply, Exception):
+                unavailable = reply
+            elif log in incomplete:
+                unavailable = incomplete[log]
+            elif isinstance(reply, Exception):
                 self._inbox.damage.note(PART, f"a log of {log.app}", reply)
                 for follower in self.hub.followers(log):
                     follower.end(RESYNC)
@@ -323,6 +333,8 @@ class CatchUp:
                         reply.unread_before,
                     )
                 self._deliver(log, followers, read_from, reply, count)
+        if unavailable is not None:
+            raise unavailable
 
     def _followed_audiences(self, players: Iterable[Log]) -> list[Log]:
         """Return the logs of the audiences that readers of these players follow."""
@@ -335,51 +347,66 @@ class CatchUp:
 
     async def _views_and_audiences(
         self,
-        replies: dict[Log, list[View] | Exception],
-        states: dict[Log, Audience | Exception],
-    ) -> tuple[dict[Log, list[View]], dict[Log, Audience]]:
+        replies: Mapping[Log, list[View] | Exception],
+        states: Mapping[Log, Audience | Exception],
+    ) -> tuple[dict[Log, list[View]], dict[Log, Audience], dict[Log, Unavailable]]:
         """
         Return the views of players, and the state of the audiences in them.
+
+        Also returns the players of which an audience is in a part of the store that is
+        away, so that nothing can be counted for them yet.
 
         `states` has those that are known; others are read. Subscribes the players'
         readers to audiences that the players have joined since, and unsubscribes them
         from those they have left.
         """
         if not replies:
-            return {}, {}
+            return {}, {}, {}
         views: dict[Log, list[View]] = {}
         for log, of_player in replies.items():
             if isinstance(of_player, Unavailable):
-                raise of_player
+                continue  # So is the player's log, which is in the same part.
             if isinstance(of_player, Exception):
                 self._inbox.damage.note(PART, f"views in {log.app}", of_player)
             else:
                 views[log] = of_player
+        incomplete: dict[Log, Unavailable] = {}
         for log in views:
             for reader in self.hub.readers(log):
                 try:
                     await self.stream_audiences.refresh(log, reader, views[log])
+                except Unavailable as error:
+                    incomplete[log] = error
                 except ResponseError as error:
                     self._inbox.damage.note(PART, f"audiences of {log.app}", error)
                     reader.end(RESYNC)
         named = {view.log for of in views.values() for view in of}
-        if missing := named - states.keys():
-            states = states | await self._audiences.read_each(missing)
+        if missing := list(named - states.keys()):
+            read = self._audiences.read_each(missing)
+            states = {**states, **await _of_audiences(missing, read)}
         audiences: dict[Log, Audience] = {}
+        away: dict[Log, Unavailable] = {}
         for audience_log in named:
             audience = states[audience_log]
             if isinstance(audience, Audience):
                 audiences[audience_log] = audience
                 continue
             # Its readers are closed when its log is read. Its players get no count.
-            where = f"an audience of {audience_log.app}"
-            self._inbox.damage.note(PART, where, own(audience))
+            if isinstance(audience, Unavailable):
+                away[audience_log] = audience
+            else:
+                where = f"an audience of {audience_log.app}"
+                self._inbox.damage.note(PART, where, audience)
+        for log, of in views.items():
+            failures = [away[view.log] for view in of if view.log in away]
+            if failures:
+                incomplete[log] = failures[0]
         views = {
             log: of
             for log, of in views.items()
             if all(view.log in audiences for view in of)
         }
-        return views, audiences
+        return views, audiences, incomplete
 
     def _replay_max_of(self, read_from: ReadFrom, readers: Sequence[Follower]) -> int:
         # Only a reader that joins can be too far behind. A live one gets what it would
@@ -433,3 +460,23 @@ class CatchUp:
                     except Exception:  # The cursor is sent again when it changes.
                         _logger.exception("could not send a stream its cursor")
                 await asyncio.sleep(0)
+
+
+async def _of_players(
+    players: Sequence[Log], views: Awaitable[Sequence[list[View] | Exception]]
+) -> dict[Log, list[View] | Exception]:
+    """Return views by player, each a failure if the whole store, or their part, is."""
+    try:
+        return dict(zip(players, await views, strict=True))
+    except Unavailable as error:
+        return dict.fromkeys(players, error)
+
+
+async def _of_audiences(
+    logs: Sequence[Log], states: Awaitable[Mapping[Log, Audience | Exception]]
+) -> Mapping[Log, Audience | Exception]:
+    """Return the states of audiences; see `_of_players`."""
+    try:
+        return await states
+    except Unavailable as error:
+        return dict.fromkeys(logs, error)

@@ -89,9 +89,15 @@ class PositionCheck:
         """
         self._second += 1
         due = self._due_logs(self._second % self._check_s)
+        unavailable: Unavailable | None = None
         for first in range(0, len(due), BATCH):
-            await self._peek_at(due[first : first + BATCH])
+            try:
+                await self._peek_at(due[first : first + BATCH])
+            except Unavailable as error:
+                unavailable = error
         self._forget()
+        if unavailable is not None:
+            raise unavailable
 
     def _due_logs(self, second: int) -> list[Log]:
         """Return the logs that are checked in a second of the round."""
@@ -108,12 +114,16 @@ class PositionCheck:
         return [log for log in due if log in self._hub]
 
     async def _peek_at(self, logs: Sequence[Log]) -> None:
+        unavailable: Unavailable | None = None
         for log, peek in zip(logs, await self._inbox.peek(logs), strict=True):
             if isinstance(peek, Unavailable):
-                raise peek
+                unavailable = peek  # Its part of the store may be away alone.
+                continue
             # If a peek fails, the read of the log reports the error.
             if isinstance(peek, Exception) or not self._is_in_sync(log, peek):
                 self._hub.mark_stale(log)
+        if unavailable is not None:
+            raise unavailable
 
     def _is_in_sync(self, log: Log, peek: Peek) -> bool:
         self._expiries.note(log, peek.ends_at_ms)

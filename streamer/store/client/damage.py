@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from time import monotonic
 from typing import Any, Final, TypeVar
 
@@ -23,7 +23,7 @@ from redis.exceptions import ResponseError
 from ...errors import Unavailable
 from .replies import Reply
 
-__all__ = ["Aside", "Damage", "StoreDamaged", "own", "parsed"]
+__all__ = ["Aside", "Damage", "StoreDamaged", "of_parts", "own", "parsed"]
 
 LOG_EVERY_S: Final = 60.0
 
@@ -52,6 +52,21 @@ def own(reply: Reply) -> Reply:
     if isinstance(reply, Unavailable):
         raise reply
     return reply
+
+
+def of_parts(replies: Sequence[Reply]) -> Sequence[Reply]:
+    """
+    Return replies about several parts of the store, of which some may be away.
+
+    What is away is an item of `Unavailable`.
+
+    Raises:
+        Unavailable: All of them are.
+
+    """
+    if replies and all(isinstance(reply, Unavailable) for reply in replies):
+        raise replies[0]
+    return replies
 
 
 def parsed(parse: Callable[..., T], *args: Any) -> T | StoreDamaged:

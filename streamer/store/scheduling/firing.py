@@ -20,9 +20,10 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from ...core.schedule import LATE_AFTER_MS, Schedule
+from ...errors import Unavailable
 from ...model import App, Log, new_epoch, new_tag
 from ..client.connection import Command, RedisConnection, Script, ScriptCall
-from ..client.damage import Aside, own, parsed
+from ..client.damage import Aside, of_parts, own, parsed
 from ..client.replies import Reply
 from ..keys import BUCKETS
 from ..logs.appending import INLINE_MAX
@@ -97,7 +98,7 @@ class Firing:
 
     async def look(self, buckets: Sequence[int], now_ms: int, *, limit: int) -> Look:
         """Look at some buckets; see `due`. O(buckets + shares)."""
-        first_ms = await self._first_due(buckets)
+        first_ms = await self._first_due(buckets, now_ms)
         due = [b for b, ms in first_ms.items() if ms is not None and ms <= now_ms]
         apps = await self._apps_due(due, now_ms, limit=limit)
         share = max(1, limit // max(1, len(apps)))
@@ -110,13 +111,15 @@ class Firing:
             ]
         )
         refs: list[tuple[float, ScheduleRef]] = []
-        for (bucket, app), reply in zip(apps, replies, strict=True):
+        for (bucket, app), reply in zip(apps, of_parts(replies), strict=True):
+            if isinstance(reply, Unavailable):
+                continue
             found = self._members(self._keys.due(bucket, app), bucket, reply, app=app)
             refs += [item for item in found if item[1] not in aside][:share]
         fruitful = {ref.bucket for _, ref in refs}
         for bucket in due:
             if bucket not in fruitful:
-                # Damaged, set aside, or fired by another scheduler a moment ago.
+                # Damaged, away, set aside, or fired by another scheduler a moment ago.
                 first_ms[bucket] = now_ms + AGAIN_MS
         return Look([ref for _, ref in sorted(refs)], first_ms)
 
@@ -178,7 +181,9 @@ class Firing:
             [("ZRANGE", self._keys.sending(bucket), 0, -1) for bucket in buckets]
         )
         refs: list[ScheduleRef] = []
-        for bucket, reply in zip(buckets, replies, strict=True):
+        for bucket, reply in zip(buckets, of_parts(replies), strict=True):
+            if isinstance(reply, Unavailable):
+                continue  # Its part of the cluster is away. It is walked to again.
             key = self._keys.sending(bucket)
             refs += [ref for _, ref in self._members(key, bucket, reply, scores=False)]
         return [ref for ref in refs if ref not in self._aside]
@@ -216,13 +221,19 @@ class Firing:
                 self.set_aside(ref)
         return [reply == 1 for reply in replies]
 
-    async def _first_due(self, buckets: Sequence[int]) -> dict[int, float | None]:
+    async def _first_due(
+        self, buckets: Sequence[int], now_ms: int
+    ) -> dict[int, float | None]:
         """Return when the first schedule of each bucket is due, None without one."""
         replies = await self._redis.call_many(
             [("ZRANGE", self._keys.due_apps(b), 0, 0, "WITHSCORES") for b in buckets]
         )
         first_ms: dict[int, float | None] = {}
-        for bucket, reply in zip(buckets, replies, strict=True):
+        for bucket, reply in zip(buckets, of_parts(replies), strict=True):
+            if isinstance(reply, Unavailable):
+                # Its part of the cluster is away, and the others are not.
+                first_ms[bucket] = now_ms + AGAIN_MS
+                continue
             first = own(reply)
             if isinstance(first, Exception):
                 self._redis.damage.note(PART, self._keys.due_apps(bucket), first)
@@ -242,7 +253,9 @@ class Firing:
             ]
         )
         apps = []
-        for bucket, reply in zip(buckets, found, strict=True):
+        for bucket, reply in zip(buckets, of_parts(found), strict=True):
+            if isinstance(reply, Unavailable):
+                continue
             key, names = self._keys.due_apps(bucket), own(reply)
             if isinstance(names, Exception):
                 self._redis.damage.note(PART, key, names)
