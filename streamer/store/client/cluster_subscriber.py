@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from time import monotonic
 from typing import Final
 
 from ...errors import StoreUnavailable
@@ -39,6 +40,9 @@ BATCH: Final = 512
 
 MAP_AGE_S: Final = 5.0
 """How old the map may be. A primary that is demoted does not tell its subscribers."""
+
+START_S: Final = 3.0
+"""How long one primary that is away keeps a node that starts from being ready."""
 
 ENDED: Final = b"sunsubscribe"
 
@@ -127,12 +131,18 @@ class ClusterSubscriber:
         """Commands of this turn of the event loop, by primary, name and slot."""
         self._lost = 0
         self._is_running = False
+        self._partial_from_s = float("inf")
         address.watch(self._on_map)
 
     @property
     def connected(self) -> bool:
-        """Whether announcements of some slots are received."""
-        return any(shard.subscriber.connected for shard in self._shards.values())
+        """
+        Whether announcements are received: of all slots, or of what is not away.
+
+        A node that starts waits for all primaries, at most `START_S`.
+        """
+        states = [shard.subscriber.connected for shard in self._shards.values()]
+        return any(states) and (all(states) or monotonic() > self._partial_from_s)
 
     @property
     def server(self) -> str:
@@ -180,6 +190,7 @@ class ClusterSubscriber:
         connect_part = f"connection for {self._part}"
         is_open = False
         self._is_running = True
+        self._partial_from_s = monotonic() + START_S
         try:
             while True:
                 try:
