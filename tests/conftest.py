@@ -79,6 +79,39 @@ SLOW = (
 """Tests that start processes, or take long."""
 
 
+SINGLE = (
+    # They stop, fill, forbid or cut off a server, or go there without the router.
+    *("::test_a_lease_whose_release_was_refused", "::test_nothing_is_written_without"),
+    *(
+        "::test_a_repetition_completes_an_interrupted",
+        "::test_a_paused_scheduler_sends",
+    ),
+    *("::test_an_audience_continues_where_a_killed", "test_full_store.py::"),
+    *("::test_a_store_that_refuses_the_channel", "outage"),
+    *("::test_changes_are_announced_and_change", "test_id_vectors.py::"),
+    "::test_a_lost_connection_is_replaced_and_every_bucket",
+    # They ask one server for all keys, or need keys of two players in one slot.
+    *("::test_every_key_expires", "::test_the_first_entry_of_an_hour_renews"),
+    *("::test_only_the_next_recipients", "::test_an_apps_backlog_does_not"),
+    # They need one clock for all logs, or connects that take no time.
+    *("::test_entries_that_the_store_has_timed", "::test_concurrent_schedulers_fire"),
+)
+"""Parts of the names of tests that need a single server."""
+
+NEEDS_SINGLE = {"proxy", "any_store"}
+"""Fixtures of such tests."""
+
+
+def _skip_single(items: list[pytest.Item]) -> None:
+    """Skip the tests that need a single server, if there is a cluster."""
+    skip = pytest.mark.skip(reason="needs a single server")
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        named = any(part in item.nodeid for part in SINGLE)
+        if named or NEEDS_SINGLE.intersection(fixtures):
+            item.add_marker(skip)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     Deal the slow files out, so that each process begins with its share of them.
@@ -87,6 +120,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     from the end of a piece to a process that has run out of work. So no slow test is
     the last one, and while some processes wait others compute.
     """
+    if os.environ.get("STREAMER_TEST_STORE") == CLUSTER:
+        _skip_single(items)
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if processes == 1:
         return
@@ -112,6 +147,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 GUARD_S = 20
+CLUSTER = "cluster"
 Until = Callable[[Callable[..., object]], Awaitable[None]]
 StartStore = Callable[[], Awaitable[Embedded]]
 
@@ -143,8 +179,6 @@ def session_store(
     loop.run_until_complete(embedded.stop())
     loop.close()
 
-
-CLUSTER = "cluster"
 
 ON_CLUSTER = os.environ.get("STREAMER_TEST_STORE") == CLUSTER
 """Whether the tests run on a cluster."""
