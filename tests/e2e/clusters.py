@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from streamer.errors import Unavailable
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.slots import SLOTS
+from streamer.store.server.server_binary import find_server, read_version
 
 from .processes import DURABLE, StoreProcess, free_port
 
@@ -119,6 +120,9 @@ class Cluster:
         self.replicas = self.nodes[primaries : primaries * (1 + replicas)]
         """The replicas of the first primary, the second, …, the first again, …"""
         self.spares = self.nodes[primaries * (1 + replicas) :]
+        # Later servers rely on it, and the oldest one takes it for a host name.
+        version = read_version(binary or find_server())
+        self._names_shards = version is not None and version >= (7, 2)
         for node in self.nodes:
             self._configure(node)
 
@@ -141,6 +145,29 @@ class Cluster:
         """Move a slot key by key, as every cluster can."""
         async with self.moving(slot, source, target, batch=batch):
             pass
+
+    async def move_at_once(
+        self, slot: int, source: ClusterNode, target: ClusterNode
+    ) -> None:
+        """Move a slot as a whole, as Valkey 9 can."""
+        await source.ask(
+            "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target.id
+        )
+        deadline = time.monotonic() + START_S
+        while slot not in await self._slots_of(target):
+            assert time.monotonic() < deadline, await source.ask(
+                "CLUSTER", "GETSLOTMIGRATIONS"
+            )
+            await asyncio.sleep(0.05)
+
+    async def _slots_of(self, node: ClusterNode) -> set[int]:
+        ranges = await node.ask("CLUSTER", "SLOTS")
+        return {
+            slot
+            for first, last, primary, *_ in ranges
+            if primary[1] == node.port
+            for slot in range(first, last + 1)
+        }
 
     @contextlib.asynccontextmanager
     async def moving(
@@ -186,8 +213,10 @@ class Cluster:
                 flags = "slave"
                 primary = self.primaries[self.replicas.index(node) % count].id
             myself = "myself," if node is own else ""
+            shard = node.id if primary == "-" else primary
+            aux = f",,tls-port=0,shard-id={shard}" if self._names_shards else ""
             lines.append(
-                f"{node.id} 127.0.0.1:{node.port}@{node.bus_port} {myself}{flags} "
+                f"{node.id} 127.0.0.1:{node.port}@{node.bus_port}{aux} {myself}{flags} "
                 f"{primary} 0 0 {self._epoch(node)} connected{slots}"
             )
         lines.append(f"vars currentEpoch {len(self.nodes)} lastVoteEpoch 0")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from streamer.store.client.slots import SLOTS, parse_slots, slot_of
+from streamer.store.server.server_binary import find_server, read_version
 
 from .clusters import Cluster, ClusterNode, debian_server
 from .processes import ServerProcess, StoreProcess, eventually
@@ -326,3 +327,30 @@ async def test_nothing_is_lost_when_slots_move(
             await audience.publish()
         assert len(await owners(source)) == SLOTS
         await audience.check()
+
+
+@pytest.mark.nightly
+@pytest.mark.stack("Valkey", "a cluster whose slots are moved as a whole, under load")
+async def test_nothing_is_lost_when_slots_move_at_once(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path / "cluster", spares=1, binary=find_server())
+    version = read_version(find_server())
+    if version is None or version < (9, 0):
+        pytest.skip("the server cannot move a slot as a whole")
+    try:
+        await cluster.start()
+        async with audience_on(cluster, tmp_path) as audience:
+            source, target = cluster.primaries[0], cluster.spares[0]
+            async with audience.under_load():
+                await audience.publish()
+                ports = await owners(source)
+                mine = {it for it in slots_of(PLAYERS) if ports[it] == source.port}
+                assert mine
+                for slot in mine:
+                    await cluster.move_at_once(slot, source, target)
+                await audience.publish()
+                for slot in mine:
+                    await cluster.move_at_once(slot, target, source)
+                await audience.publish()
+            await audience.check()
+    finally:
+        cluster.discard()
