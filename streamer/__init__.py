@@ -314,10 +314,11 @@ Processes
 =========
 `streamer serve` is complete by itself: it runs a private Valkey over a Unix socket,
 synced to disk before every response. With ``--redis URL`` the process is one of any
-number of equal nodes. The process owns its background tasks, and a task that fails ends
-the process: a server that answers and delivers nothing is worse than one that restarts.
-On SIGTERM a node stops being ready, stops accepting connections, closes its streams
-spread over a few seconds, each with a ``bye``, and exits.
+number of equal nodes, on one store or on the primaries of a Redis Cluster. The process
+owns its background tasks, and a task that fails ends the process: a server that answers
+and delivers nothing is worse than one that restarts. On SIGTERM a node stops being
+ready, stops accepting connections, closes its streams spread over a few seconds, each
+with a ``bye``, and exits.
 
 With ``--workers N`` a node is N processes on one port under a supervisor, which also
 runs the embedded store. The supervisor holds the listening sockets and lends them to

@@ -35,7 +35,6 @@ from ..target import Requirements, Unsupported
 if TYPE_CHECKING:
     from ...core.schedule import Schedule
     from ...store.client.connection import RedisConnection
-    from ...store.client.sentinel import address_at
     from ...store.scheduling.timetable import Timetable
 
 __all__ = ["SCENARIO"]
@@ -59,7 +58,7 @@ def requirements(options: Options) -> Requirements:
 
 
 def measure(trial: Trial) -> Measurements:
-    from ...store.client.connection import RedisConnection
+    from ...store.client.cluster import redis_at
     from ...store.scheduling.timetable import Timetable
 
     assert isinstance(trial.target, StreamerTarget), "only its store is known"
@@ -68,9 +67,7 @@ def measure(trial: Trial) -> Measurements:
         raise Unsupported("items are entered in the store: give its URL with --redis")
 
     async def run() -> Measurements:
-        redis = RedisConnection(
-            address_at(url), namespace=namespace, name="bench", timeout_s=60
-        )
+        redis = redis_at(url, namespace=namespace, name="bench", timeout_s=60)
         try:
             return await _Backlog(trial, redis, Timetable(redis)).measure()
         finally:
