@@ -522,3 +522,18 @@ async def test_a_damaged_lease_holds_up_no_other(
     assert [await held(redis, logs[i]) for i in (0, 2)] == [0, 0]
     assert not node._to_release
     assert redis.damage.counts == {"heartbeat": 2}
+
+
+async def test_a_takeover_finds_a_node_that_has_just_started(
+    redis: RedisConnection, log: Log
+) -> None:
+    other = Leases(redis, leases_max=5)
+    await other.beat()
+    one = Leases(redis, leases_max=5)
+    await one.beat()  # The other one does not know it yet.
+    await one.acquire(log, "first", instance="phone")
+
+    await other.acquire(log, "second", instance="phone")
+
+    held = await redis.call("HKEYS", keys_of().lease(log))
+    assert held == [f"{other.node}:second".encode()]

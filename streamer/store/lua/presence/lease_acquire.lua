@@ -6,8 +6,9 @@
 --       none), name of everyone's log, position in it at which a new player joins ("" if
 --       unknown), lifetime of the views in ms, whether the list of nodes is fresh (0 or 1),
 --       the live nodes
--- Returns 1; 0 if all leases are taken; -1 if the list is not fresh, and all leases are
--- taken only if those of nodes that are not in the list count.
+-- Returns 1; 0 if all leases are taken; -1 if the list is not fresh, and a node that is not
+-- in it matters: all leases are taken only if its leases count, or it has the connection to
+-- take over from.
 --
 -- Leases of nodes that are not alive are void. A node acquires its first lease after its
 -- first heartbeat, so a fresh list contains every node with leases; an older list may lack
@@ -33,6 +34,7 @@ local leases = redis.call('HGETALL', KEYS[1])
 for i = 1, #leases, 2 do
   local member = leases[i]
   if not alive[string.match(member, '^[^:]+')] then
+    if not fresh and instance ~= '' and leases[i + 1] == instance then return -1 end
     unknown[#unknown + 1] = member
   elseif instance ~= '' and leases[i + 1] == instance then
     replaced[#replaced + 1] = member
