@@ -16,6 +16,7 @@ from streamer.model import Log, Player
 from streamer.service.inboxes.audiences import PlayerAudiences
 from streamer.service.streams.admission import Admission
 from streamer.service.streams.catch_up import CatchUp
+from streamer.store.client.cluster import redis_at
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import bucket_of, keys_of
 from streamer.store.logs.inbox import Inbox
@@ -35,7 +36,7 @@ class Node:
     """A node: the services that readers need, running."""
 
     def __init__(self, url: str) -> None:
-        self.redis = RedisConnection(url)
+        self.redis = redis_at(url)
         inbox = Inbox(self.redis)
         audiences = PlayerAudiences(Views(self.redis, LogSettings()), inbox)
         catch_up = CatchUp(url, inbox, audiences, replay_max=500, check_s=15)
