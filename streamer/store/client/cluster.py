@@ -382,10 +382,9 @@ class ClusterConnection(RedisConnection):
             for place, indices in groups.items()
             if place is not None
         ]
-        if len(exchanges) == 1:  # Mostly, and a task costs more than the rest.
-            await exchanges[0]
-        else:
-            await asyncio.gather(*exchanges)
+        # A task for each, also for a single one: so what is called in one turn of the
+        # event loop reaches each primary in the order of the calls.
+        await asyncio.gather(*exchanges)
         return unsent
 
     async def _moved_on(self, routed: _Routed, unsent: list[int]) -> list[int]:
