@@ -265,8 +265,13 @@ async def test_a_primary_that_is_away_fails_its_own_players_only(
             expected = 503 if player in gone else 200
             assert await status(player) == expected, player
         assert await status(*PLAYERS) == 503
+
         # It is ready: all nodes share the cluster, and none could do better.
-        assert await audience.ready() == 200
+        async def ready() -> bool:
+            return await audience.ready() == 200
+
+        # Not at once if it has only just started.
+        await eventually(ready)
 
         await lost.start()
 
