@@ -162,8 +162,12 @@ class StoreWatch:
 
     @property
     def facts(self) -> StoreFacts | None:
-        """What the store reported at the last check, None before the first."""
-        return self._facts
+        """
+        What the store reported at the last check, None before the first.
+
+        Of a cluster, what one of its primaries did.
+        """
+        return next(iter(self._facts.values()), None)
 
     @property
     def durability(self) -> str:

@@ -23,10 +23,11 @@ from typing import Final, Protocol
 
 from ...errors import StoreUnavailable
 from ...store_url import NAMESPACE
-from ..client.address import StoreAddress, address_of
+from ..client.address import StoreAddress
+from ..client.cluster_subscriber import subscriber_at
 from ..client.connection import RedisConnection
 from ..client.faults import CONNECTION, StoreFaults
-from ..client.subscriber import Subscriber
+from ..client.sentinel import address_at
 from ..keys import keys_of
 
 __all__ = ["NodeChannel", "NodeMessageHandler"]
@@ -58,18 +59,19 @@ class _Refusals(StoreFaults):
         self._others = others
         self._refused_at_s: float | None = None
 
-    def failed(self, part: str, problem: str) -> None:
-        if part != PART:
+    def failed(self, part: str, problem: str, *, partial: bool = False) -> None:
+        if not part.startswith(PART):  # On a cluster the name of a primary follows.
             return
         now_s = self._clock_s()
         if self._refused_at_s is None:
             self._refused_at_s = now_s
         is_lasting = now_s - self._refused_at_s >= TOLD_AFTER_S
         if is_lasting and self._others.reason is None:
-            super().failed(part, problem.replace("announcements", PART))
+            told = problem.replace("announcements", PART)
+            super().failed(part, told, partial=partial)
 
     def passed(self, part: str = CONNECTION) -> None:
-        if part == PART:
+        if part.startswith(PART):
             self._refused_at_s = None
         super().passed(part)
 
@@ -108,7 +110,7 @@ class NodeChannel:
         name: str = "streamer-nodes",
         faults: StoreFaults | None = None,
     ) -> None:
-        address = address_of(store)
+        address = address_at(store)
         self.node = node
         self._redis = redis
         self._keys = keys_of(namespace, address.database)
@@ -119,7 +121,7 @@ class NodeChannel:
         self._confirmed: set[bytes] = set()
         self._handler: NodeMessageHandler | None = None
         self._refusals = _Refusals(faults or StoreFaults(address.where))
-        self._subscriber = Subscriber(
+        self._subscriber = subscriber_at(
             address,
             self,
             name=name,
