@@ -90,7 +90,10 @@ SINGLE = (
     *("::test_a_store_that_refuses_the_channel", "outage"),
     *("::test_changes_are_announced_and_change", "test_id_vectors.py::"),
     "::test_a_lost_connection_is_replaced_and_every_bucket",
-    # They ask one server for all keys, or need keys of two players in one slot.
+    *("::test_a_node_that_hears_nothing_asks", "::test_deployments_do_not_hear_each"),
+    # They count the commands of one server, ask it for all keys, or need keys of two
+    # players in one slot.
+    "test_costs.py::",
     *("::test_every_key_expires", "::test_the_first_entry_of_an_hour_renews"),
     *("::test_only_the_next_recipients", "::test_an_apps_backlog_does_not"),
     # They need one clock for all logs, or connects that take no time.
