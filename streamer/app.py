@@ -32,7 +32,7 @@ from .contract.fallbacks import Fallbacks
 from .contract.pages import Pages
 from .metrics.registry import Metrics
 from .openapi import document, surfaces_of
-from .service.access.console_sessions import ConsoleSessions, log_action
+from .service.access.console_sessions import ConsoleSessions
 from .service.access.demo_sessions import DEMO_APP, DemoSessions, demo_logs
 from .service.access.minting import TokenMint
 from .service.inboxes.search import InboxSearch
@@ -327,6 +327,8 @@ def _native(components: Components, client: ClientFiles) -> list[BaseRoute]:
         inboxes=inboxes,
         topics=topics,
         campaigns=campaigns,
+        admin=admin,
+        privacy=privacy,
     )
     return [*routes, *console.routes()]
 
@@ -340,7 +342,7 @@ def _console_parts(components: Components, topics: TopicOperations) -> ConsolePa
         components.quotas.limits,
         ReceiptStore(redis, components.log_settings),
         components.timetable,
-        components.catch_up.hub,
+        components.nodes,
         components.store_watch,
     )
     return ConsoleParts(
@@ -350,8 +352,7 @@ def _console_parts(components: Components, topics: TopicOperations) -> ConsolePa
         components.apps,
         components.inboxes,
         topics,
-        log_action,
-        components.admission.node,
+        components.audit,
     )
 
 

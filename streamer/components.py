@@ -216,28 +216,12 @@ class Components:
         self.streams = self._streams()
 
         # Administration.
-        local = LocalNode(
-            catch_up.hub,
-            self.admission.connection_log,
-            self.history,
-            draining=lambda: self.admission.draining,
-        )
         channel = NodeChannel(
             address,
             self.redis,
             leases.node,
             namespace=config.namespace,
             faults=faults,
-        )
-        self.nodes = Nodes(self.redis, channel, local.answer)
-        self.administration = Administration(
-            self.nodes,
-            Sightings(self.redis),
-            inbox,
-            self.inboxes,
-            audiences,
-            self.receipts,
-            self.player_names,
         )
 
         # Background tasks.
@@ -253,6 +237,25 @@ class Components:
             others.append(self.confirmed.redis)
         self.store_watch = StoreWatch(self.redis, config, faults=faults, others=others)
         self.load_history = LoadHistory(self.counters, self.store_watch)
+
+        # What nodes tell each other.
+        local = LocalNode(
+            catch_up.hub,
+            self.admission.connection_log,
+            self.history,
+            self.load_history,
+            draining=lambda: self.admission.draining,
+        )
+        self.nodes = Nodes(self.redis, channel, local.answer)
+        self.administration = Administration(
+            self.nodes,
+            Sightings(self.redis),
+            inbox,
+            self.inboxes,
+            audiences,
+            self.receipts,
+            self.player_names,
+        )
 
     def _streams(self) -> StreamComponents:
         config = self.config

@@ -14,7 +14,6 @@ any case.
 from __future__ import annotations
 
 import hashlib
-import logging
 import secrets
 import time
 from collections import OrderedDict
@@ -28,7 +27,6 @@ from ...model import App
 from ...store.access.apps import KEY_PREFIX, Apps, KeyRecord, key_digest
 from ...store.access.short_lived import put_until
 from ...store.client.connection import RedisConnection
-from ..node.fast_log import emit
 from ..node.request_context import note_app
 from .failures import network_of
 from .key_uses import KeyUses
@@ -39,7 +37,6 @@ __all__ = [
     "ConsoleSession",
     "ConsoleSessions",
     "TooManyLogins",
-    "log_action",
 ]
 
 SESSION_MS: Final = 8 * 3_600_000
@@ -57,7 +54,6 @@ EXISTS_S: Final = 5.0
 """How long it takes at most until the first console key turns the console on."""
 
 _RANDOM_BYTES: Final = 32
-_logger = logging.getLogger("streamer.console")
 _UNKNOWN: Final = "log in again"
 
 
@@ -229,14 +225,6 @@ class ConsoleSessions:
             del self._failures[oldest]
         since_s, count = self._failures.get(address, (now_s, 0))
         self._failures[address] = since_s, count + 1
-
-
-async def log_action(
-    session: ConsoleSession, action: str, target: str, reason: str
-) -> None:
-    """Write a line about an action to the log, without names of players."""
-    fields = {"app": session.app, "key": session.key_id, "role": session.role}
-    emit(_logger, f"console: {action}", fields, logging.INFO)
 
 
 def _session(record: KeyRecord, role: Role, expires_at_ms: int) -> ConsoleSession:

@@ -26,6 +26,7 @@ from ...core.streams.session import Session
 from ...errors import CLOSED_BY_OPERATOR, STOPPED_BY_OPERATOR
 from ...hub import Hub, Reader
 from ...model import App, Log
+from ..node.load_history import LoadHistory
 from ..streams.connection_log import ConnectionLog
 from .history import Announced, Closed, History, Place, places_of
 from .questions import (
@@ -34,8 +35,12 @@ from .questions import (
     End,
     Ended,
     EntryRef,
+    Followers,
+    FollowersAnswer,
     Forget,
     Forgotten,
+    LoadSamples,
+    LoadSamplesAnswer,
     NodeState,
     NodeStateAnswer,
     Online,
@@ -76,6 +81,7 @@ class LocalNode:
         hub: The readers.
         connection_log: When and from where they have connected.
         history: The recent history.
+        load_history: The sampled hour of this process.
         draining: Returns whether the node is shutting down.
         clock_s: Returns Unix time in seconds.
 
@@ -86,6 +92,7 @@ class LocalNode:
         hub: Hub,
         connection_log: ConnectionLog,
         history: History,
+        load_history: LoadHistory,
         *,
         draining: Callable[[], bool] = lambda: False,
         clock_s: Callable[[], float] = time.time,
@@ -93,6 +100,7 @@ class LocalNode:
         self._hub = hub
         self._connection_log = connection_log
         self._history = history
+        self._load_history = load_history
         self._draining = draining
         self._clock_s = clock_s
         self._started_ms = int(clock_s() * 1_000)
@@ -114,6 +122,16 @@ class LocalNode:
             case Forget(app=app, player=player):
                 self._history.forget(Log(App(app), player))
                 return Forgotten(host=self._host, pid=self._pid)
+            case LoadSamples(since_ms=since_ms):
+                return LoadSamplesAnswer(
+                    host=self._host,
+                    pid=self._pid,
+                    samples=self._load_history.since(since_ms),
+                )
+            case Followers(app=app, logs=names):
+                logs = [Log(App(app), name) for name in names]
+                streams = sum(len(self._hub.followers(log)) for log in logs)
+                return FollowersAnswer(host=self._host, pid=self._pid, streams=streams)
 
     def _player_history(self, question: PlayerHistory) -> PlayerHistoryAnswer:
         log = Log(App(question.app), question.player)

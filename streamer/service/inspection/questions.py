@@ -12,18 +12,24 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from ..node.load_history import Sample
 from .history import Closed, Place, Refused
 
 __all__ = [
     "ENTRIES_MAX",
+    "LOGS_MAX",
     "PLAYERS_MAX",
     "Answer",
     "ConnectionState",
     "End",
     "Ended",
     "EntryRef",
+    "Followers",
+    "FollowersAnswer",
     "Forget",
     "Forgotten",
+    "LoadSamples",
+    "LoadSamplesAnswer",
     "NodeState",
     "NodeStateAnswer",
     "Online",
@@ -36,6 +42,9 @@ __all__ = [
 
 ENTRIES_MAX: Final = 50
 """Entries that a question may name."""
+
+LOGS_MAX: Final = 1_000
+"""Logs that a question may name."""
 
 PLAYERS_MAX: Final = 500
 """Players in an answer."""
@@ -88,7 +97,20 @@ class Forget(msgspec.Struct, frozen=True, tag="forget"):
     player: str
 
 
-Question = PlayerHistory | End | Online | NodeState | Forget
+class LoadSamples(msgspec.Struct, frozen=True, tag="samples"):
+    """The samples of the last hour that were taken after a time."""
+
+    since_ms: int
+
+
+class Followers(msgspec.Struct, frozen=True, tag="followers"):
+    """How many open streams get what is sent to these logs of an app."""
+
+    app: str
+    logs: Annotated[list[str], Meta(max_length=LOGS_MAX)]
+
+
+Question = PlayerHistory | End | Online | NodeState | Forget | LoadSamples | Followers
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,3 +194,15 @@ class NodeStateAnswer(Answer, frozen=True, kw_only=True):
 
 class Forgotten(Answer, frozen=True, kw_only=True):
     """The history of the player is forgotten."""
+
+
+class LoadSamplesAnswer(Answer, frozen=True, kw_only=True):
+    """Samples of the node, oldest first."""
+
+    samples: list[Sample]
+
+
+class FollowersAnswer(Answer, frozen=True, kw_only=True):
+    """The number of open streams of this node."""
+
+    streams: int

@@ -2,8 +2,8 @@
 What the console shows of an app and of the store, beside inboxes and samples.
 
 Decides what is read for it, in a bounded number of commands. Knows the apps, the
-quotas, the timetable and the readers of this process. Knows nothing of sessions, nor of
-how facts are encoded.
+quotas, the timetable and the nodes. Knows nothing of sessions, nor of how facts are
+encoded.
 """
 
 from __future__ import annotations
@@ -15,15 +15,21 @@ from typing import Any, Final, NamedTuple
 from ...core.quotas import QuotaLimits
 from ...core.schedule import Schedule
 from ...errors import NotFound
-from ...hub import Hub
 from ...model import App, Entry, Log, Player
 from ...store.access.apps import AppRecord, Apps, KeyRecord
 from ...store.access.quotas import QuotaUsage
 from ...store.client.connection import RedisConnection
 from ...store.logs.receipts import Receipt, ReceiptStore
-from ...store.presence.leases import alive_nodes
 from ...store.scheduling.inspection import DueCounts, count_due, first_due
 from ...store.scheduling.timetable import Timetable
+from ..inspection.nodes import Answers, Nodes
+from ..inspection.questions import (
+    LOGS_MAX,
+    Followers,
+    FollowersAnswer,
+    LoadSamples,
+    LoadSamplesAnswer,
+)
 from .store_watch import StoreWatch
 
 __all__ = ["AppFacts", "Audience", "ConsoleFacts", "StoreState"]
@@ -48,12 +54,13 @@ class Audience(NamedTuple):
     """
     How many players a message would reach; `players` is None where nothing counts them.
 
-    `online` are streams that are open on this process, one of `nodes`.
+    `online` are the streams that are open now on the nodes but those in `silent`; None
+    where too many players are named.
     """
 
     players: int | None
-    online: int
-    nodes: int
+    online: int | None
+    silent: Sequence[str]
 
 
 class StoreState(NamedTuple):
@@ -81,7 +88,7 @@ class ConsoleFacts:
         limits: Returns the limits of an app, which raises StoreUnavailable.
         receipts: The receipts of logs.
         timetable: The schedules.
-        hub: The readers of this process.
+        nodes: Asks all nodes.
         store_watch: Knows what the store reported.
         clock: Unix time in seconds.
 
@@ -95,7 +102,7 @@ class ConsoleFacts:
         limits: Callable[[App], Any],
         receipts: ReceiptStore,
         timetable: Timetable,
-        hub: Hub,
+        nodes: Nodes,
         store_watch: StoreWatch,
         *,
         clock: Callable[[], float] = time.time,
@@ -106,7 +113,7 @@ class ConsoleFacts:
         self._limits = limits
         self._receipts = receipts
         self._timetable = timetable
-        self._hub = hub
+        self._nodes = nodes
         self._store_watch = store_watch
         self._clock = clock
 
@@ -126,16 +133,28 @@ class ConsoleFacts:
         )
 
     async def audience(self, app: App, logs: Sequence[Log]) -> Audience:
-        """Return whom a message to `logs` would reach. O(logs + readers)."""
-        online = sum(len(self._hub.followers(log)) for log in logs)
-        nodes = len(await alive_nodes(self._redis))
-        if not logs[0].is_audience:
-            return Audience(len(set(logs)), online, nodes)
-        if logs[0].topic is not None:
-            # Memberships are stored with the players: nothing counts them.
-            return Audience(None, online, nodes)
-        players = await self._players(app, await self._limits(app))
-        return Audience(players, online, nodes)
+        """
+        Return whom a message to `logs` would reach. O(logs + readers).
+
+        Raises:
+            LimitReached: Too many such operations wait for answers.
+
+        """
+        names = list({log.name: None for log in logs})
+        online: int | None = None
+        silent: Sequence[str] = ()
+        if len(names) <= LOGS_MAX:
+            question = Followers(app=app, logs=names)
+            answers = await self._nodes.ask(question, FollowersAnswer)
+            online = sum(answer.streams for answer in answers.of.values())
+            silent = answers.silent
+        players: int | None = len(names)
+        if logs[0].is_audience:
+            # Memberships of a topic are stored with the players: nothing counts them.
+            is_topic = logs[0].topic is not None
+            limits = await self._limits(app)
+            players = None if is_topic else await self._players(app, limits)
+        return Audience(players, online, silent)
 
     async def due(self, app: App) -> DueCounts:
         """Return how many schedules of an app are pending, and how many are late."""
@@ -153,9 +172,15 @@ class ConsoleFacts:
         """Return the newest entries of a player's own log, with those that ended."""
         return await self._receipts.newest(Log(app, player), ENTRIES_MAX)
 
-    async def nodes(self) -> list[str]:
-        """Return the names of the processes that are alive."""
-        return sorted(name.decode() for name in await alive_nodes(self._redis))
+    async def samples(self, since_ms: int) -> Answers[LoadSamplesAnswer]:
+        """
+        Return the samples of all nodes that were taken after a time.
+
+        Raises:
+            LimitReached: Too many such operations wait for answers.
+
+        """
+        return await self._nodes.ask(LoadSamples(since_ms=since_ms), LoadSamplesAnswer)
 
     def store(self) -> StoreState | None:
         """Return what the store reported, None before its first check."""

@@ -52,7 +52,13 @@ Action = Literal[
     "player.erase",
     "player.disconnect",
     "player.compensate",
+    "player.mark",
+    "player.subscribe",
+    "player.unsubscribe",
+    "schedule.move",
     "console.login",
+    "console.logout",
+    "console.publish",
 ]
 """The operations that are recorded."""
 

@@ -114,15 +114,6 @@ async def test_it_does_not_exist_without_a_console_key(
         assert answer.content == unknown.content, path
 
 
-async def test_it_does_not_exist_where_the_setting_forbids_it(
-    start: Start, add_console_key: AddConsoleKey
-) -> None:
-    await add_console_key("viewer")
-    server = await start(console=False)
-
-    assert (await server.client.get("/console")).status_code == 404
-
-
 async def test_its_files_load_nothing_from_elsewhere(
     server: Server, add_console_key: AddConsoleKey
 ) -> None:
@@ -301,6 +292,7 @@ ACTIONS: list[tuple[Role, str, str, Any]] = [
     ("support", "POST", "/players/ann/notifications/unread", {"ids": ["x"]}),
     ("support", "DELETE", "/players/ann/notifications/x", None),
     ("support", "DELETE", "/players/ann/tokens", None),
+    ("support", "POST", "/players/ann/disconnect", {}),
     ("support", "PUT", "/players/ann/topics/news", None),
     ("support", "DELETE", "/players/ann/topics/news", None),
     ("support", "POST", "/messages", message("ann")),
@@ -480,7 +472,7 @@ async def test_a_dry_run_says_whom_a_message_would_reach(login: Login) -> None:
     assert some.json()["per_s"] == 0.5
     assert topic.json()["players"] is None
     assert topic.json()["online"] == 0
-    assert topic.json()["nodes"] >= 1
+    assert topic.json()["silent"] == []  # the only node has answered
 
 
 async def test_the_overview_has_the_samples_of_this_process(
@@ -493,14 +485,14 @@ async def test_the_overview_has_the_samples_of_this_process(
 
     overview = await session.get(f"/overview?since={taken.at_ms - 1}")
 
-    (samples,) = overview["samples"].values()
+    samples = overview["samples"][server.app.admission.node]
     assert samples[-1]["at_ms"] == taken.at_ms
     assert samples[-1]["publishes"] >= 1
     assert overview["store"]["durability"] == server.app.facts()["durability"]
     assert overview["schedules"]["late"] == 0
-    assert (await session.get(f"/overview?since={taken.at_ms}"))["samples"] == {
-        server.app.admission.node: []
-    }
+    later = await session.get(f"/overview?since={taken.at_ms}")
+    assert later["samples"][server.app.admission.node] == []
+    assert later["silent"] == []
 
 
 @pytest.mark.parametrize("since", ["x", "-1", "9" * 20])
@@ -537,3 +529,106 @@ async def test_what_is_answered_is_stored_nowhere(login: Login) -> None:
     ]:
         assert answer.headers["cache-control"] == "no-store", answer.url
         assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def audited(session: Session) -> list[tuple[str, str]]:
+    """Return the actions and reasons in the audit log, newest first."""
+    entries = (await session.get("/audit"))["entries"]
+    assert all(it["by"].startswith("key ") for it in entries)
+    return [(it["action"], it.get("reason", "")) for it in entries]
+
+
+async def test_every_action_is_in_the_audit_log(login: Login) -> None:
+    session = await login("operator")
+    identifier = await published(session, "ann")
+    inbox = "/players/ann/notifications"
+    await session("POST", f"{inbox}/read", {"ids": [identifier]})
+    await session("DELETE", f"{inbox}/{identifier}")
+    await session("PUT", "/players/ann/topics/news")
+    await session("DELETE", "/players/ann/tokens")
+    await session("POST", "/players/ann/disconnect", {})
+    everyone = {"to": {"everyone": True}, "title": "x"}
+    await session("POST", "/messages", {"message": everyone, "reason": "season"})
+
+    assert await audited(session) == [
+        ("console.publish", "season"),
+        ("publish.everyone", ""),
+        ("player.disconnect", ""),
+        ("tokens.revoke", ""),
+        ("player.subscribe", ""),
+        ("withdraw", ""),
+        ("player.mark", ""),
+        ("player.compensate", "lost a chest"),
+        ("console.login", ""),
+    ]
+
+
+async def test_what_is_refused_for_its_role_is_not_in_the_audit_log(
+    login: Login,
+) -> None:
+    await (await login("viewer"))("POST", "/messages", message("ann"))
+
+    actions = {action for action, _ in await audited(await login("operator"))}
+
+    assert actions == {"console.login"}
+
+
+async def test_the_audit_log_is_for_operators_of_the_app(login: Login) -> None:
+    await published(await login("support"), "ann")
+
+    assert (await (await login("support"))("GET", "/audit")).status_code == 403
+    assert await audited(await login("operator", app="other")) == [
+        ("console.login", "")
+    ]
+
+
+async def test_a_player_is_inspected_and_disconnected(
+    login: Login, server: Server, mint: Mint, until: Any, open_events: Any
+) -> None:
+    session = await login("support")
+    stream = await open_events("/v1/stream", mint.bearer("ann"))
+    await until(lambda: server.readers("ann"))
+
+    seen = await session.get("/players/ann/inspection?notifications=0")
+    assert seen["online"] and len(seen["connections"]) == 1
+    identifier = await published(session, "ann")
+    trace = await session.get(f"/players/ann/notifications/{identifier}/trace")
+    assert len(trace["trace"]["announced"]) == 1
+
+    ended = await session("POST", "/players/ann/disconnect", {})
+    assert ended.status_code == 200
+    await until(lambda: not server.readers("ann"))
+    assert stream is not None
+
+
+# Last: the others would wait for the nodes of these, which do not answer any more.
+async def test_the_overview_and_a_dry_run_ask_all_nodes(
+    login: Login, server: Server, start: Start, mint: Mint, open_events: Any, until: Any
+) -> None:
+    session, other = await login("operator"), await start()
+    await open_events("/v1/stream", mint.bearer("ann"))
+    await open_events("/v1/stream", mint.bearer("bob"), at=other)
+    await until(lambda: server.readers("ann") and other.readers("bob"))
+    for one in (server, other):
+        one.app._components.load_history.take()
+
+    overview = await session.get("/overview")
+    everyone = await session("POST", "/audience", {"to": {"everyone": True}})
+    players = {"to": {"players": ["ann", "bob", "eve"]}}
+    some = await session("POST", "/audience", players)
+
+    nodes = {server.app.admission.node, other.app.admission.node}
+    assert nodes <= overview["samples"].keys() == overview["places"].keys()
+    assert all(overview["samples"][node] for node in nodes)
+    assert everyone.json()["online"] == 2
+    assert some.json()["online"] == 2
+    assert some.json()["players"] == 3
+
+
+async def test_it_does_not_exist_where_the_setting_forbids_it(
+    start: Start, add_console_key: AddConsoleKey
+) -> None:
+    await add_console_key("viewer")
+    server = await start(console=False)
+
+    assert (await server.client.get("/console")).status_code == 404

@@ -27,6 +27,7 @@ from ....contract.refusals import (
     BODY,
     CREDENTIAL,
     FOREIGN_ORIGIN,
+    IN_FLIGHT,
     RATE_LIMITED,
     RIGHT,
     STORE,
@@ -92,13 +93,12 @@ class AudienceResponse(msgspec.Struct, frozen=True):
     How many players a message would reach.
 
     `players` is None where nothing counts them. `online` are the streams that are open
-    on `nodes_asked` of `nodes` processes.
+    on the nodes but the `silent` ones; None where too many players are named.
     """
 
     players: Count | None
-    online: Count
-    nodes: Count
-    nodes_asked: Count
+    online: Count | None
+    silent: list[str]
     spread_s: Count
     per_s: float | None
 
@@ -133,6 +133,7 @@ FILES: Final = {
         for name in (
             *("main.js", "api.js", "dom.js", "text.js", "charts.js", "series.js"),
             *("overview.js", "player.js", "publish.js", "schedules.js", "app.js"),
+            "audit.js",
             *("message.js", "page.css"),
         )
     },
@@ -168,6 +169,7 @@ def _write(method: Method, place: str, name: str) -> Operation:
             *BAD_QUERY,
             *BODY,
             *RATE_LIMITED,
+            *IN_FLIGHT,
             *(STORE if reads else WRITE),
         ),
     )
@@ -185,6 +187,9 @@ MARK_UNREAD: Final = _write("POST", f"{_INBOX}/unread", "markUnread")
 WITHDRAW: Final = _write("DELETE", f"{_INBOX}/{{id}}", "withdraw")
 ENTRIES: Final = _read("/players/{player}/entries", "entries")
 PLAYER_SUMMARY: Final = _read("/players/{player}/summary", "player")
+INSPECTION: Final = _read("/players/{player}/inspection", "inspection")
+TRACE: Final = _read(f"{_INBOX}/{{id}}/trace", "trace")
+DISCONNECT: Final = _write("POST", "/players/{player}/disconnect", "disconnect")
 REVOKE_TOKENS: Final = _write("DELETE", "/players/{player}/tokens", "revokeTokens")
 JOIN: Final = _write("PUT", "/players/{player}/topics/{topic}", "joinTopic")
 LEAVE: Final = _write("DELETE", "/players/{player}/topics/{topic}", "leaveTopic")
@@ -201,6 +206,7 @@ CAMPAIGN: Final = _read("/campaigns/{id}", "campaign")
 
 OVERVIEW: Final = _read("/overview", "overview")
 APP: Final = _read("/app", "app")
+AUDIT: Final = _read("/audit", "audit")
 
 CONSOLE: Final = Surface(
     name="console",
@@ -210,9 +216,9 @@ CONSOLE: Final = Surface(
     error_type=Problem,
     operations=(
         *FILES.values(),
-        *(LOGIN, SESSION, LOGOUT, OVERVIEW, APP),
+        *(LOGIN, SESSION, LOGOUT, OVERVIEW, APP, AUDIT),
         *(PAGE, RECEIPT, MARK_READ, MARK_UNREAD, WITHDRAW, ENTRIES, PLAYER_SUMMARY),
-        *(REVOKE_TOKENS, JOIN, LEAVE, PUBLISH, AUDIENCE),
+        *(INSPECTION, TRACE, DISCONNECT, REVOKE_TOKENS, JOIN, LEAVE, PUBLISH, AUDIENCE),
         *(SCHEDULES, SCHEDULE, DUE, MOVE_SCHEDULE, CANCEL_SCHEDULE),
         *(CAMPAIGNS, CAMPAIGN),
     ),

@@ -2,6 +2,7 @@
 
 import { api, whenSignedOut } from "./api.js";
 import { app } from "./app.js";
+import { audit } from "./audit.js";
 import { fill, foreign, h } from "./dom.js";
 import { overview } from "./overview.js";
 import { player } from "./player.js";
@@ -15,6 +16,7 @@ const PAGES = [
   ["publish", "Publish", publish, "operator"],
   ["schedules", "Schedules", schedules],
   ["app", "App", app],
+  ["audit", "Audit", audit, "operator"],
 ];
 const ROLES = ["viewer", "support", "operator"];
 const $ = (id) => document.getElementById(id);

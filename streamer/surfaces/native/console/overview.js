@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { draw } from "./charts.js";
-import { fill, h, table } from "./dom.js";
+import { fill, foreign, h, table } from "./dom.js";
 import { Known, percentile, total } from "./series.js";
 import { ago, bytes, duration, number } from "./text.js";
 
@@ -11,6 +11,7 @@ const TRANSPORTS = ["websocket", "sse", "longpoll"];
 
 export function overview() {
   const known = new Known();
+  const places = {};
   const facts = h("dl.facts", { "aria-label": "State" });
   const cards = Object.fromEntries(
     ["connections", "deliveries", "written", "lag", "refusals", "trouble", "store"].map((name) => [
@@ -37,6 +38,7 @@ export function overview() {
       const answer = await api.get("overview", { since: known.since(known.nodes) });
       if (stopped) return;
       known.add(answer.samples, answer.now_ms);
+      Object.assign(places, answer.places);
       failure.hidden = true;
       show(answer);
     } catch (error) {
@@ -127,7 +129,7 @@ export function overview() {
     const rows = known.nodes.map((node) => {
       const sample = known.latest(node);
       return [
-        h("code", {}, node),
+        [places[node] ? foreign(places[node]) : "", " ", h("code", {}, node)],
         number(total(sample.connections ?? {})),
         number((sample.deliveries ?? 0) / sample.seconds),
         silent.includes(node) ? `silent, last ${ago(sample.at_ms, now)}` : ago(sample.at_ms, now),

@@ -3,7 +3,7 @@
 import { api, ofPlayer } from "./api.js";
 import { acting, confirmed, field, fill, foreign, h, shown, table, tell } from "./dom.js";
 import { messageFields, messageOf, preview } from "./message.js";
-import { ago, clock, number, visible } from "./text.js";
+import { ago, bytes, clock, counted, duration, number, visible } from "./text.js";
 
 const REFRESH_MS = 5_000;
 
@@ -36,6 +36,7 @@ function card(name, place, may) {
   const facts = h("dl.facts", { "aria-label": "The player" });
   const inbox = h("section.card", { "aria-label": "Inbox" });
   const entries = h("section.card", { "aria-label": "All entries" });
+  const live = h("section.card", { "aria-label": "Connections" });
   const groups = h("section.card", { "aria-label": "Topics and mutes" });
   let stopped = false;
   let timer;
@@ -80,33 +81,67 @@ function card(name, place, may) {
     tell("All tokens issued so far are revoked.");
   }
 
+  async function disconnect(connection) {
+    const stop = h("input", { type: "checkbox", name: "stop" });
+    const data = await confirmed(
+      connection ? "Close this connection?" : "Close all connections?",
+      [
+        h("p", {}, "The client of ", foreign(name), " returns within seconds and resumes where it was."),
+        h("label.check", {}, stop, h("span", {}, "Tell it to stay away until the game connects again")),
+      ],
+      "Disconnect",
+    );
+    if (!data) return;
+    const body = { ...(connection ? { connection } : {}), reconnect: !data.get("stop") };
+    const answer = await api.send("POST", ofPlayer(name, "disconnect"), body);
+    tell(answer.silent?.length ? `Closed; ${counted(answer.silent.length, "process", "processes")} did not answer.` : "Closed.");
+    await refresh();
+  }
+
   async function withdraw(it) {
     const isOwn = !it.audience && !it.topic;
     const data = await confirmed(
       "Withdraw this notification?",
-      [preview(it), h("p", {}, isOwn ? "It disappears from the inbox and from open streams." : "It disappears from the inbox of this player only.")],
+      [
+        preview(it),
+        h("p", {}, isOwn ? "It disappears from the inbox and from open streams." : "It disappears from the inbox of this player only."),
+        isOwn && h("label.check", {}, h("input", { type: "checkbox", name: "purge" }), h("span", {}, "Remove its text from the store at once")),
+      ],
       "Withdraw",
     );
     if (!data) return;
-    await send("DELETE", `notifications/${it.id}`);
+    await send("DELETE", `notifications/${it.id}${data.get("purge") ? "?purge=true" : ""}`);
     tell("Withdrawn.");
   }
 
   async function receipt(it) {
-    const found = await api.get(ofPlayer(name, `notifications/${it.id}/receipt`));
+    const { trace: found, silent } = await api.get(ofPlayer(name, `notifications/${it.id}/trace`));
     const now = Date.now();
     const row = (label, value) => value && [h("dt", {}, label), h("dd", {}, value)];
+    const written = found.written.map((one) =>
+      h("li", {}, `${clock(one.at, now)} to ${one.transport} on ${visible(one.host)}:${one.pid}`, one.replayed ? ", when it resumed" : ""),
+    );
     await shown(
       "Receipt",
       h(
         "dl.receipt",
         {},
         row("Stored", clock(found.stored_at, now)),
-        row("Acknowledged", found.acknowledged ? "by a client of the player" : "not yet: no client has confirmed it"),
+        row("Announced", found.announced.length ? `to ${counted(found.announced.length, "process", "processes")} with readers` : "to no process that remembers it: nobody was online, or it is long ago"),
+        row("Written", written.length ? h("ul", {}, written) : "to no connection that is remembered"),
+        row(
+          "Acknowledged",
+          found.acknowledged
+            ? found.acknowledged_at
+              ? clock(found.acknowledged_at, now)
+              : "by a client of the player"
+            : "not yet: no client has confirmed it",
+        ),
         row("Read", found.read_at ? clock(found.read_at, now) : "not yet"),
         row("Expires", found.expires_at && clock(found.expires_at, now)),
         row("State", found.state),
         row("Id", h("code", {}, it.id)),
+        row("Silent", silent.length > 0 && `${counted(silent.length, "process", "processes")} did not answer`),
       ),
     );
   }
@@ -114,14 +149,15 @@ function card(name, place, may) {
   async function refresh() {
     clearTimeout(timer);
     try {
-      const [summary, all, page] = await Promise.all([
+      const [summary, seen, all, page] = await Promise.all([
         api.get(ofPlayer(name, "summary")),
+        api.get(ofPlayer(name, "inspection"), { notifications: 0 }),
         api.get(ofPlayer(name, "entries")),
         inboxPages(),
       ]);
       if (stopped) return;
       failure.hidden = true;
-      show(summary, all.entries, page);
+      show(summary, seen, all.entries, page);
     } catch (error) {
       failure.textContent = `This is not current: ${error.message}`;
       failure.hidden = false;
@@ -140,9 +176,9 @@ function card(name, place, may) {
   }
 
   let before = "";
-  function show(summary, all, page) {
+  function show(summary, seen, all, page) {
     // What has the focus is not taken away from who uses a keyboard.
-    const state = JSON.stringify([summary, all, page], (_, it) => (typeof it === "bigint" ? `${it}` : it));
+    const state = JSON.stringify([summary, seen, all, page], (_, it) => (typeof it === "bigint" ? `${it}` : it));
     if (state === before) return;
     before = state;
     const focused = document.activeElement?.dataset?.key;
@@ -151,10 +187,12 @@ function card(name, place, may) {
     fill(
       facts,
       fact("Player", foreign(name)),
+      fact("Online", seen.online ? counted(seen.connections.length, "connection") : seen.last_seen_at ? `last seen ${ago(seen.last_seen_at, now)}` : "no"),
       fact("Unread", number(summary.unread)),
       fact("Topics", number(summary.topics.length)),
       fact("Muted types", number(summary.muted_types.length)),
     );
+    fill(live, connections(seen, now));
     fill(
       inbox,
       h("h2", {}, "Inbox, as the player sees it"),
@@ -207,6 +245,41 @@ function card(name, place, may) {
     if (focused) [...place.querySelectorAll("[data-key]")].find((it) => it.dataset.key === focused)?.focus();
   }
 
+  function connections(seen, now) {
+    const place = (it) => `${visible(it.host)}:${it.pid}`;
+    return [
+      h("h2", {}, "Connections"),
+      table(
+        "Open connections",
+        ["Since", "Transport", "State", "Process", "Device", "Address", "Buffer", "Action"],
+        seen.connections.map((it) => [
+          ago(it.connected_at, now),
+          it.transport,
+          [it.state, it.lag ? `, ${number(it.lag)} behind` : ""],
+          place(it),
+          it.device ? foreign(it.device) : "",
+          it.client ? foreign(it.client) : "",
+          [bytes(it.buffer_bytes), it.stuck_ms ? `, stuck for ${duration(it.stuck_ms / 1000)}` : ""],
+          may("support") && act("Disconnect", () => disconnect(it.id)),
+        ]),
+        "No connection is open.",
+      ),
+      seen.silent.length > 0 && h("p.note", {}, `${counted(seen.silent.length, "process", "processes")} did not answer: `, seen.silent.map((it, i) => [i ? ", " : "", h("code", {}, it)])),
+      h("h3", {}, "Last closed and refused"),
+      table(
+        "Closed and refused",
+        ["At", "What", "Why", "Process", "Address"],
+        [
+          ...seen.closed.map((it) => [it.closed_at, `closed ${it.transport}`, [it.reason, it.code ? ` (${it.code})` : ""], place(it), it.client]),
+          ...seen.refused.map((it) => [it.at, `refused ${it.transport}`, [it.refusal, " ", foreign(it.reason)], place(it), it.client]),
+        ]
+          .sort((a, b) => (a[0] < b[0] ? 1 : -1))
+          .map(([at, what, why, process, client]) => [clock(at, now), what, why, process, client ? foreign(client) : ""]),
+        "Nothing that a process remembers.",
+      ),
+    ];
+  }
+
   function item(it, now) {
     const isRead = !!it.read_at;
     const from = it.topic ? ["topic ", foreign(it.topic)] : it.audience ? [visible(it.audience)] : null;
@@ -251,9 +324,10 @@ function card(name, place, may) {
       act("Send a test", () =>
         compensate("Send a test", { title: "Test", body: "Sent by support: please ignore it.", type: "test", reason: "test" }, "Send"),
       ),
+      act("Disconnect", () => disconnect("")),
       act("Revoke tokens", revoke, "danger"),
     );
-  fill(place, failure, facts, actions, inbox, entries, groups);
+  fill(place, failure, facts, actions, inbox, live, entries, groups);
   void refresh();
   return {
     stop() {

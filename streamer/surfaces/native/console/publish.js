@@ -76,14 +76,14 @@ export function publish() {
 
   async function audience({ message }) {
     const found = await api.send("POST", "audience", { to: message.to, spread_s: message.spread_s ?? 0 });
-    const asked = found.nodes > found.nodes_asked ? ` on ${found.nodes_asked} of ${found.nodes} processes` : "";
+    const silent = found.silent.length ? `, without ${counted(found.silent.length, "process", "processes")} that did not answer` : "";
     return h(
       "dl.receipt",
       {},
       h("dt", {}, "Players"),
       h("dd", {}, found.players === null ? "unknown: nothing counts them for this audience" : number(found.players)),
       h("dt", {}, "Streams open now"),
-      h("dd", {}, `${number(found.online)}${asked}`),
+      h("dd", {}, found.online === null ? "not asked for so many players" : `${number(found.online)}${silent}`),
       h("dt", {}, "Takes"),
       h("dd", {}, found.spread_s ? `${duration(found.spread_s)}${found.per_s ? `, ${number(found.per_s)} players a second` : ""}` : "at once"),
     );

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from http.cookies import CookieError, SimpleCookie
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
@@ -43,15 +44,18 @@ from ....service.inboxes.topics import TopicOperations
 from ....service.node.console_facts import ConsoleFacts
 from ....service.node.load_history import LoadHistory
 from ....service.node.request_context import note_player
+from ....service.privacy.audit import Action, Audit, target_of
 from ....store.access.apps import Apps
 from ....transports.web.requests import (
     list_header_of,
     require_origin,
     single_header_of,
 )
+from ..admin.routes import NativeAdmin
 from ..campaigns.routes import NativeCampaigns
 from ..common import names, problems
 from ..inboxes.routes import NativeInboxes
+from ..privacy.routes import NativePrivacy
 from ..publishing import wire as publish_wire
 from ..publishing.message_body import PublishRequest
 from ..publishing.routes import NativePublishing
@@ -59,7 +63,7 @@ from ..publishing.schedule_wire import encode_schedules
 from ..topics.routes import NativeTopics
 from . import contract, wire
 
-__all__ = ["Audit", "Console", "ConsoleParts"]
+__all__ = ["Console", "ConsoleParts"]
 
 COOKIE: Final = "streamer_console"
 
@@ -85,6 +89,7 @@ _SECRET: Final = {
 _CLIENT: Final = b"../client/"
 
 _READ: Final[tuple[Right, ...]] = ("notifications:read",)
+_ADMIN_READ: Final[tuple[Right, ...]] = ("admin:read",)
 _SEND: Final[tuple[Right, ...]] = ("notifications:send",)
 _BOTH: Final[tuple[Right, ...]] = (*_READ, *_SEND)
 _SCHEDULES: Final[tuple[Right, ...]] = ("schedules:write",)
@@ -92,23 +97,17 @@ _CAMPAIGNS: Final[tuple[Right, ...]] = ("campaigns:read",)
 
 _encode: Final = msgspec.json.Encoder().encode
 
-Audit = Callable[[ConsoleSession, str, str, str], Awaitable[None]]
-"""
-Records an action: by whom, its name, its target, and the reason or "".
-"""
-
 
 class ConsoleParts(NamedTuple):
     """What the console is built on."""
 
     sessions: ConsoleSessions
     facts: ConsoleFacts
-    history: LoadHistory
+    load_history: LoadHistory
     apps: Apps
     inboxes: InboxOperations
     topics: TopicOperations
     audit: Audit
-    node: str
 
 
 class Console:
@@ -122,6 +121,8 @@ class Console:
         inboxes: The native operations on inboxes.
         topics: The native operations on topics.
         campaigns: The native operations on campaigns.
+        admin: The native operations on connections.
+        privacy: The native operations on the audit log.
 
     """
 
@@ -134,6 +135,8 @@ class Console:
         inboxes: NativeInboxes,
         topics: NativeTopics,
         campaigns: NativeCampaigns,
+        admin: NativeAdmin,
+        privacy: NativePrivacy,
     ) -> None:
         self._parts = parts
         self._client = client
@@ -141,6 +144,8 @@ class Console:
         self._inboxes = inboxes
         self._topics = topics
         self._campaigns = campaigns
+        self._admin = admin
+        self._privacy = privacy
         self._version = importlib.metadata.version("streamer-server")
 
     def routes(self) -> list[BaseRoute]:
@@ -165,13 +170,23 @@ class Console:
             (contract.RECEIPT, _read(_READ, inboxes.receipt)),
             (contract.ENTRIES, self.entries),
             (contract.PLAYER_SUMMARY, self.player),
+            (contract.INSPECTION, _read(_ADMIN_READ, self._admin.inspect)),
+            (contract.TRACE, _read(_ADMIN_READ, self._admin.trace)),
+            (contract.AUDIT, self.audit),
+            (
+                contract.DISCONNECT,
+                self._act(
+                    *("support", "player.disconnect"),
+                    *(("admin:write",), self._admin.disconnect),
+                ),
+            ),
             (
                 contract.MARK_READ,
-                self._act("support", "mark-read", _SEND, inboxes.mark_read),
+                self._act("support", "player.mark", _SEND, inboxes.mark_read),
             ),
             (
                 contract.MARK_UNREAD,
-                self._act("support", "mark-unread", _SEND, inboxes.mark_unread),
+                self._act("support", "player.mark", _SEND, inboxes.mark_unread),
             ),
             (
                 contract.WITHDRAW,
@@ -179,15 +194,15 @@ class Console:
             ),
             (
                 contract.REVOKE_TOKENS,
-                self._act("support", "revoke-tokens", (), self._revoke_tokens),
+                self._act("support", "tokens.revoke", (), self._revoke_tokens),
             ),
             (
                 contract.JOIN,
-                self._act("support", "join-topic", _SEND, topics.join_topic),
+                self._act("support", "player.subscribe", _SEND, topics.join_topic),
             ),
             (
                 contract.LEAVE,
-                self._act("support", "leave-topic", _SEND, topics.leave_topic),
+                self._act("support", "player.unsubscribe", _SEND, topics.leave_topic),
             ),
             (contract.PUBLISH, self.publish),
             (contract.AUDIENCE, self.audience),
@@ -197,14 +212,15 @@ class Console:
             (
                 contract.MOVE_SCHEDULE,
                 self._act(
-                    *("operator", "move-schedule"),
+                    *("operator", "schedule.move"),
                     *(_SCHEDULES, publishing.move_schedule),
                 ),
             ),
             (
                 contract.CANCEL_SCHEDULE,
                 self._act(
-                    *("operator", "cancel-schedule"),
+                    # The service records it.
+                    *("operator", None),
                     # That of a campaign's send, too.
                     *((*_SCHEDULES, "campaigns:write"), publishing.cancel_schedule),
                 ),
@@ -223,7 +239,8 @@ class Console:
         secret, session = await self._parts.sessions.open(
             body.key.strip(), client=client
         )
-        await self._parts.audit(session, "log-in", "", "")
+        async with self._recorded(session, "console.login"):
+            pass
         response = self._session_response(session)
         # Without a Path, so that it is sent to /console/api below any prefix only.
         cookie = f"{COOKIE}={secret}; HttpOnly; SameSite=Strict"
@@ -236,8 +253,8 @@ class Console:
         return self._session_response(session)
 
     async def log_out(self, request: Request, session: ConsoleSession) -> Response:
-        await self._parts.sessions.close(_secret_of(request))
-        await self._parts.audit(session, "log-out", "", "")
+        async with self._recorded(session, "console.logout"):
+            await self._parts.sessions.close(_secret_of(request))
         response = no_content()
         response.headers["Set-Cookie"] = (
             f"{COOKIE}=; HttpOnly; SameSite=Strict; Max-Age=0"
@@ -250,14 +267,11 @@ class Console:
         parts, since = self._parts, request.query_params.get("since", "0")
         if not (since.isascii() and since.isdecimal() and len(since) < 16):
             raise Invalid(FieldError(("query", "since"), "must be Unix time in ms"))
-        nodes = await parts.facts.nodes()
-        own = parts.history.since(int(since))
         return _json(
             wire.encode_overview(
                 now_ms=int(time.time() * 1_000),
-                nodes=nodes,
-                samples={parts.node: own},
-                bounds=parts.history.bounds,
+                answers=await parts.facts.samples(int(since)),
+                bounds=parts.load_history.bounds,
                 store=parts.facts.store(),
                 due=await parts.facts.due(session.app),
             )
@@ -283,13 +297,17 @@ class Console:
         entries = await self._parts.facts.entries(session.app, player)
         return _json(wire.encode_entries(entries))
 
+    async def audit(self, request: Request, session: ConsoleSession) -> Response:
+        session.require("operator")
+        caller = session.caller(*_ADMIN_READ)
+        return _no_store(await self._privacy.audit(request, caller))
+
     # Messages.
 
     async def publish(self, request: Request, session: ConsoleSession) -> Response:
         session.require("support")
         body = await contract.PUBLISH_BODY.read(request)
         publish = _only_message(session, bytes(body.message))
-        target = _target(publish.message.logs)
         one_player = len(publish.to) == 1 and not publish.message.logs[0].is_audience
         session.require("support" if one_player else "operator")
         reason = body.reason or ""
@@ -298,8 +316,14 @@ class Console:
             raise Invalid(FieldError(("body", "reason"), problem))
         caller = session.caller(*_SEND, *_SCHEDULES)
         key = single_header_of(request, b"idempotency-key")
-        response = await self._publishing.publish_one(caller, publish, key)
-        await self._parts.audit(session, "publish", target, reason)
+        async with self._recorded(
+            session,
+            "player.compensate" if one_player else "console.publish",
+            target="" if one_player else _target(publish.message.logs),
+            player=Player(publish.message.logs[0].name) if one_player else None,
+            reason=reason,
+        ):
+            response = await self._publishing.publish_one(caller, publish, key)
         return _no_store(response)
 
     async def audience(self, request: Request, session: ConsoleSession) -> Response:
@@ -311,7 +335,7 @@ class Console:
         if reached.players is not None and body.spread_s:
             per_s = round(reached.players / body.spread_s, 2)
         response = contract.AudienceResponse(
-            *(reached.players, reached.online, reached.nodes, 1),
+            *(reached.players, reached.online, list(reached.silent)),
             *(body.spread_s, per_s),
         )
         return _json(_encode(response))
@@ -325,20 +349,49 @@ class Console:
     def _act(
         self,
         role: Role,
-        action: str,
+        action: Action | None,
         rights: tuple[Right, ...],
         handler: Handler[Caller],
     ) -> Handler[ConsoleSession]:
-        """Return a handler that requires a role and records the action."""
+        """
+        Return a handler that requires a role and records the action.
+
+        Without an action its service records it.
+        """
 
         async def act(request: Request, session: ConsoleSession) -> Response:
             session.require(role)
-            response = await handler(request, session.caller(*rights))
-            target = "/".join(map(str, request.path_params.values()))
-            await self._parts.audit(session, action, target, "")
+            if action is None:
+                return _no_store(await handler(request, session.caller(*rights)))
+            path = dict(request.path_params)
+            is_of_player = path.pop("player", None) is not None
+            async with self._recorded(
+                session,
+                action,
+                target="/".join(map(str, path.values())),
+                player=_player_of(request) if is_of_player else None,
+            ):
+                response = await handler(request, session.caller(*rights))
             return _no_store(response)
 
         return act
+
+    def _recorded(
+        self,
+        session: ConsoleSession,
+        action: Action,
+        *,
+        target: str = "",
+        player: Player | None = None,
+        reason: str = "",
+    ) -> AbstractAsyncContextManager[dict[str, Any]]:
+        """Record the operation in a block; see `Audit.recorded`."""
+        return self._parts.audit.recorded(
+            *(session.app, session.caller(), action),
+            target=target,
+            player=player,
+            reason=reason,
+        )
 
     async def _anybody(self, request: Request) -> None:
         await self._require_to_exist()
@@ -420,11 +473,8 @@ def _logs_of(session: ConsoleSession, to: Any) -> list[Log]:
 
 
 def _target(logs: Sequence[Log]) -> str:
-    """Return whom a message is for, in a few words."""
-    first = logs[0]
-    if first.is_audience:
-        return "everyone" if first.topic is None else f"topic {first.topic}"
-    return f"player {first.player}" if len(logs) == 1 else f"{len(logs)} players"
+    """Return whom a message to several players is for, without their names."""
+    return target_of(logs[0]) if logs[0].is_audience else f"{len(logs)} players"
 
 
 def _json(body: bytes) -> Response:

@@ -17,8 +17,9 @@ from ....core.quotas import QuotaLimits
 from ....model import Entry, iso_time
 from ....service.access.console_sessions import ConsoleSession
 from ....service.inboxes.topics import JoinedTopic
+from ....service.inspection.nodes import Answers
+from ....service.inspection.questions import LoadSamplesAnswer
 from ....service.node.console_facts import AppFacts, StoreState
-from ....service.node.load_history import Sample
 from ....store.logs.receipts import Receipt
 from ....store.scheduling.inspection import DueCounts
 
@@ -50,22 +51,20 @@ def encode_session(session: ConsoleSession, version: str) -> bytes:
 def encode_overview(
     *,
     now_ms: int,
-    nodes: Sequence[str],
-    samples: Mapping[str, Sequence[Sample]],
+    answers: Answers[LoadSamplesAnswer],
     bounds: Mapping[str, Sequence[float]],
     store: StoreState | None,
     due: DueCounts,
 ) -> bytes:
     """
     Return samples by process, the store, and the app's schedules.
-
-    A process in `nodes` that is not in `samples` did not answer.
     """
     return _encode(
         {
             "now_ms": now_ms,
-            "silent": [node for node in nodes if node not in samples],
-            "samples": samples,
+            "silent": answers.silent,
+            "places": {name: f"{it.host}:{it.pid}" for name, it in answers.of.items()},
+            "samples": {name: it.samples for name, it in answers.of.items()},
             "bounds": bounds,
             "store": store and store._asdict(),
             "schedules": due._asdict(),
