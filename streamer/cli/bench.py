@@ -48,6 +48,7 @@ class _Scenarios(LazyGroup):
         "publish": "Store notifications.",
         "page": "Read the first page of inboxes.",
         "mixed": "Publish and read pages while readers are connected.",
+        "tail": "Read pages beside messages to many readers.",
         "resume": "Let readers catch up on missed messages.",
         "storm": "Cut all readers off, and let them come back at once.",
         "schedule": "Send schedules while many others wait.",
