@@ -25,6 +25,7 @@ from typing import Final, NamedTuple
 from redis.exceptions import ResponseError
 
 from ...core.counters import Counters
+from ...core.portions import Portions
 from ...core.streams.subscription import ReadFrom, Start
 from ...core.streams.unread_count import InboxCount
 from ...core.streams.views import Audience, View
@@ -69,6 +70,15 @@ DISPLACED_FOLLOWERS_MAX: Final = 100
 In a log that is full each entry displaces another. The streams of a larger audience are
 counted again by their reads alone: hardly any reader has the oldest of 10,000 unread.
 """
+
+TURN: Final = 500
+"""
+Writes per turn of the event loop: about 6 ms, so that a request which arrives beside a
+broadcast waits no longer. Those of grouped readers are the unit (`core.portions`).
+"""
+
+ANNOUNCEMENT_COST: Final = 5
+"""The share of a turn that the announcement of a player's log takes."""
 
 BACK_OFF_S: Final = (0.05, 1.0)
 
@@ -127,7 +137,14 @@ class CatchUp:
         self._replay_max = replay_max
         self._wake = asyncio.Event()
         self._retry_is_due = False
-        self.hub = Hub(self._wake.set, self._wake_recounts)
+        self._turn_is_due = False
+        self._portions = Portions(TURN, on_unfinished=self._need_turn)
+        self.hub = Hub(
+            self._wake.set,
+            self._wake_recounts,
+            self._note_delivered,
+            portions=self._portions,
+        )
         self._pubsub = PubSub(store, self, namespace=namespace, faults=faults)
         self._audiences = audiences
         self.stream_audiences = StreamAudiences(self.hub, self._pubsub, audiences)
@@ -169,16 +186,40 @@ class CatchUp:
     def _wake_recounts(self, at_once: bool) -> None:
         self._recounts.wake(at_once=at_once)
 
+    # Turns of the event loop.
+
+    def _need_turn(self) -> None:
+        """See to it that what is left is done in the next turns."""
+        if not self._turn_is_due:
+            self._turn_is_due = True
+            asyncio.get_running_loop().call_soon(self._begin_turn)
+
+    def _begin_turn(self) -> None:
+        self._turn_is_due = False
+        self._portions.begin_turn()
+        self._pubsub.go_on()
+        try:
+            self._portions.go_on()
+        except Exception:  # The readers of this log read it; the others go on.
+            _logger.exception("could not handle an announcement")
+
     # Announcements; see `store.client.pubsub.PubSubHandler`.
 
+    def may_take(self) -> bool:
+        return self._portions.take(ANNOUNCEMENT_COST)
+
     def on_entry(self, log: Log, entry: Entry) -> None:
-        if self.hub.dispatch(log, entry) and log.app != PROBE_APP:
-            latency_s = time.time() - entry.at_us / 1e6
-            self._counters.publish_to_write_s.observe(latency_s)
+        if self.hub.dispatch(log, entry):
+            self._note_delivered(log, entry)
         self._expiries.note_entry(log, entry)
         if entry.offset > self._inbox.entries_max:
             # It has displaced the oldest entry, which may have been unread.
             self.hub.note_ended(log, followers_max=DISPLACED_FOLLOWERS_MAX)
+
+    def _note_delivered(self, log: Log, entry: Entry) -> None:
+        if log.app != PROBE_APP:
+            latency_s = time.time() - entry.at_us / 1e6
+            self._counters.publish_to_write_s.observe(latency_s)
 
     def on_read(self, log: Log, *, marks: int, body: bytes) -> None:
         self.hub.broadcast_mark(log, marks=marks, body=body)

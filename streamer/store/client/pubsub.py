@@ -56,6 +56,13 @@ _logger = logging.getLogger(__name__)
 class PubSubHandler(Protocol):
     """Receives the announcements. No method may wait or raise."""
 
+    def may_take(self) -> bool:
+        """
+        Whether it takes another announcement now.
+
+        If not, it has to call `PubSub.go_on` in a later turn of the event loop.
+        """
+
     def on_entry(self, log: Log, entry: Entry) -> None: ...
 
     def on_read(self, log: Log, *, marks: int, body: bytes) -> None: ...
@@ -187,6 +194,13 @@ class PubSub:
     async def run(self) -> None:
         """Keep the connection open; runs until cancelled."""
         await self._subscriber.run()
+
+    def go_on(self) -> None:
+        """Pass on the announcements that the handler has not taken yet."""
+        self._subscriber.go_on()
+
+    def may_take(self) -> bool:
+        return self._handler.may_take()
 
     def on_open(self) -> None:
         self._subscriber.send(*_in_batches("SSUBSCRIBE", self._logs))

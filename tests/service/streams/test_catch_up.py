@@ -26,6 +26,7 @@ from streamer.model import (
     topic_log,
 )
 from streamer.service.inboxes.audiences import PlayerAudiences
+from streamer.service.streams import catch_up as catching_up
 from streamer.service.streams.catch_up import BATCH, CatchUp
 from streamer.store.client.connection import RedisConnection, RespConnection
 from streamer.store.client.pubsub import PubSub
@@ -733,3 +734,34 @@ async def test_joining_and_leaving_leaves_nothing_behind(
     assert not pubsub._subscribers
     pubsub.on_watch(asyncio.get_running_loop().time() + 60)
     assert not pubsub._logs
+
+
+@pytest.mark.parametrize("turn", [1, 2, 7])
+async def test_readers_get_everything_in_order_however_short_a_turn_is(
+    make_catch_up: MakeCatchUp,
+    inbox: Inbox,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+    turn: int,
+) -> None:
+    monkeypatch.setattr(catching_up, "TURN", turn)
+    monkeypatch.setattr(catching_up, "ANNOUNCEMENT_COST", 1)
+    catch_up = await make_catch_up()
+    everyone = everyone_log(log.app)
+    await inbox.append(everyone, [FRAGMENT])
+    async with AsyncExitStack() as stack:
+        clients = [make_client() for _ in range(6)]
+        for client in clients:
+            follow = catch_up.stream_audiences.follow(log, client.session)
+            await stack.enter_async_context(follow)
+        await until(lambda: all(client.begin is not None for client in clients))
+
+        for _ in range(5):
+            await inbox.append(everyone, [FRAGMENT] * 3)
+            await inbox.append(log, [FRAGMENT] * 3)
+
+        await until(lambda: all(client.session.unread == 30 for client in clients))
+        assert {client.session.transport.deliveries for client in clients} == {30}
+        assert not catch_up.hub.portions
