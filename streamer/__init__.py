@@ -116,7 +116,7 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      revocation, tickets, minting, demo_sessions (what /demo
                      gives to anybody)
       node/          quotas, in_flight, store_watch, deployment_check, request_context,
-                     player_names, fast_log
+                     player_names, fast_log, loop_lag, garbage (when it is collected)
     transports/      CARRY
       server/        http_protocol, handshake_protocol and websocket_protocol (under
                      uvicorn), direct (requests answered beneath ASGI),

@@ -134,6 +134,7 @@ class App:
             tasks.create_task(components.tickets.run(), name="tickets")
             tasks.create_task(components.key_uses.run(), name="key uses")
             tasks.create_task(components.store_watch.run(), name="store watch")
+            tasks.create_task(components.loop_lag.run(), name="loop lag")
             if components.config.background:
                 tasks.create_task(components.scheduler.run(), name="scheduler")
 
@@ -142,6 +143,7 @@ class App:
         components = self._components
         async with self._connected(), asyncio.TaskGroup() as tasks:
             tasks.create_task(components.store_watch.run(), name="store watch")
+            tasks.create_task(components.loop_lag.run(), name="loop lag")
             tasks.create_task(components.scheduler.run(), name="scheduler")
 
     @asynccontextmanager

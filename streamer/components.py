@@ -25,6 +25,7 @@ from .service.inboxes.merge import MergedInbox
 from .service.inboxes.numbered import NumberedInbox
 from .service.inboxes.receipts import ReceiptOperations
 from .service.node.in_flight import InFlight
+from .service.node.loop_lag import LoopLag
 from .service.node.player_names import PlayerNames
 from .service.node.quotas import Quotas
 from .service.node.store_watch import OtherConnection, StoreWatch
@@ -161,6 +162,7 @@ class Components:
         self.streams = self._streams()
 
         # Background tasks.
+        self.loop_lag = LoopLag(self.counters.loop_lag_s, logged_ms=config.loop_lag_ms)
         notices = Notices(address, namespace=config.namespace, faults=faults)
         self.scheduler = Scheduler(
             self.timetable,
