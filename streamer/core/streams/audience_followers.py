@@ -97,6 +97,9 @@ class AudienceFollowers:
         """Individual subscriptions to be visited by the current pass, None: no pass."""
         self._updates_taken_at_s = -CURSOR_INTERVAL_S
 
+    def __bool__(self) -> bool:
+        return bool(self.individual or self._groups)
+
     def __len__(self) -> int:
         return len(self.individual) + sum(map(len, self.groups()))
 
