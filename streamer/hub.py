@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import islice
 from typing import Any, Protocol
 
 from .core.counters import TransportCounters
@@ -489,16 +490,23 @@ class Hub:
             stream is None or stream.is_current(marks) for stream in streams
         )
 
-    def readers_by_position(self, log: Log) -> dict[ReadFrom, list[Follower]]:
-        """Return the followers that need a read, by where it begins. O(followers)."""
+    def readers_by_position(
+        self, log: Log, readers_max: int | None = None
+    ) -> dict[ReadFrom, list[Follower]]:
+        """
+        Return followers that need a read, by where it begins. O(followers).
+
+        Returns the first `readers_max` of them, all by default.
+        """
         readers: dict[ReadFrom, list[Follower]] = {}
         # Grouped subscriptions are live.
-        group = self._audiences.get(log)
-        followers = self._readers.get(log, ()) if group is None else group.individual
-        for follower in followers:
-            subscription = follower.subscription
-            if subscription.live_at is None:
-                readers.setdefault(subscription.read_from, []).append(follower)
+        audience = self._audiences.get(log)
+        followers: Iterable[Follower] = (
+            self._readers.get(log, ()) if audience is None else audience.individual
+        )
+        stale = (it for it in followers if it.subscription.live_at is None)
+        for follower in islice(stale, readers_max):
+            readers.setdefault(follower.subscription.read_from, []).append(follower)
         return readers
 
     def _note_needs_read(self, log: Log) -> None:

@@ -31,7 +31,7 @@ from .subscription import follows_directly
 
 __all__ = ["GROUP_MAX", "BroadcastGroup"]
 
-GROUP_MAX: Final = 250
+GROUP_MAX: Final = 200
 """Readers in a group: they are written to without a pause, in about 3 ms."""
 
 

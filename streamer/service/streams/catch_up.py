@@ -65,15 +65,24 @@ CURSOR_UPDATE_BATCH: Final = 100
 CONGESTED_S: Final = 0.05
 """How soon to try again with a reader whose send buffer had no room."""
 
+READERS_MAX: Final = 1_000
+"""
+Readers of one log for which it is read at once. After an interruption all readers of an
+audience need a read; there is one for every thousand of them.
+"""
+
+DELIVERED_MAX: Final = 200
+"""Entries and readers of a read that are delivered per turn of the event loop."""
+
 DISPLACED_FOLLOWERS_MAX: Final = 100
 """
 In a log that is full each entry displaces another. The streams of a larger audience are
 counted again by their reads alone: hardly any reader has the oldest of 10,000 unread.
 """
 
-TURN: Final = 500
+TURN: Final = 400
 """
-Writes per turn of the event loop: about 6 ms, so that a request which arrives beside a
+Writes per turn of the event loop: about 5 ms, so that a request which arrives beside a
 broadcast waits no longer. Those of grouped readers are the unit (`core.portions`).
 """
 
@@ -100,6 +109,19 @@ class _LogRead(NamedTuple):
     log: Log
     read_from: ReadFrom
     behind_max: int
+
+
+class _Portion:
+    """Lets the event loop have a turn after `DELIVERED_MAX` deliveries."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    async def add(self, count: int) -> None:
+        self._count += count
+        if self._count >= DELIVERED_MAX:
+            self._count = 0
+            await asyncio.sleep(0)
 
 
 class CatchUp:
@@ -281,7 +303,7 @@ class CatchUp:
         for first in range(0, len(logs), BATCH):
             reads: list[_LogRead] = []
             for log in logs[first : first + BATCH]:
-                readers_by_position = self.hub.readers_by_position(log)
+                readers_by_position = self.hub.readers_by_position(log, READERS_MAX)
                 if not readers_by_position:
                     self.hub.needs_read.discard(log)
                 for read_from, readers in readers_by_position.items():
@@ -319,9 +341,10 @@ class CatchUp:
         )
         # Looked up once: a log may have as many positions as followers.
         readers = {
-            log: self.hub.readers_by_position(log)
+            log: self.hub.readers_by_position(log, READERS_MAX)
             for log in {read.log for read in reads}
         }
+        portion = _Portion()
         for (log, read_from, _), reply in zip(reads, replies, strict=True):
             if isinstance(reply, Unavailable):
                 raise reply
@@ -329,6 +352,7 @@ class CatchUp:
                 self._inbox.damage.note(PART, f"a log of {log.app}", reply)
                 for follower in self.hub.followers(log):
                     follower.end(RESYNC)
+                    await portion.add(1)
             else:
                 self._expiries.note(log, reply.ends_at_ms)
                 followers = readers[log].get(read_from, ())
@@ -342,7 +366,7 @@ class CatchUp:
                         audiences,
                         reply.unread_before,
                     )
-                self._deliver(followers, read_from, reply, count)
+                await self._deliver(portion, followers, read_from, reply, count)
 
     def _followed_audiences(self, players: Iterable[Log]) -> list[Log]:
         """Return the logs of the audiences that readers of these players follow."""
@@ -408,13 +432,16 @@ class CatchUp:
             return 0
         return self._replay_max if all(r.joining for r in readers) else 0
 
-    def _deliver(
+    async def _deliver(
         self,
+        portion: _Portion,
         followers: Sequence[Follower],
         read_from: ReadFrom,
         read: Read,
         count: InboxCount | None,
     ) -> None:
+        # Between two portions a follower may leave, or become stale again: it ignores a
+        # read from elsewhere than its position, and writes nothing after its end.
         for follower in followers:
             if follower.congested:
                 continue
@@ -423,6 +450,7 @@ class CatchUp:
             except Exception:  # Of this reader; the others go on.
                 _logger.exception("could not deliver to a reader, which is closed")
                 follower.end(RESYNC)
+            await portion.add(1 + len(read.history.entries))
 
     async def _send_cursors(self) -> None:
         """Send cursors that have changed, at most every `CURSOR_UPDATE_S`."""
