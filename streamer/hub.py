@@ -363,12 +363,11 @@ class Hub:
         self, log: Log, visit: Callable[[list[Reader]], object]
     ) -> Iterator[int]:
         """Visit each reader of a player's log that does not leave before, in steps."""
-        waiting = deque(self._readers.get(log, ()))
-        while waiting:
-            count = min(len(waiting), self._individuals_max)
-            yield INDIVIDUAL_COST * count
+        waiting = tuple(self._readers.get(log, ()))
+        for first in range(0, len(waiting), self._individuals_max):
+            readers = waiting[first : first + self._individuals_max]
+            yield INDIVIDUAL_COST * len(readers)
             present = set(self._readers.get(log, ()))
-            readers = [waiting.popleft() for _ in range(count)]
             visit([reader for reader in readers if reader in present])
 
     def _offer(

@@ -18,7 +18,6 @@ in between stays exact:
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from typing import Final
@@ -93,7 +92,7 @@ class AudienceFollowers:
         """The newest position of any group, as of the last entry that was grouped."""
         self._waiting: dict[BroadcastGroup, None] = {}
         """The groups whose turn in the current pass has not come."""
-        self._late: deque[AudienceSubscription] | None = None
+        self._late: list[AudienceSubscription] | None = None
         """Individual subscriptions to be visited by the current pass, None: no pass."""
         self._updates_taken_at_s = -CURSOR_INTERVAL_S
 
@@ -232,7 +231,7 @@ class AudienceFollowers:
     ) -> Steps:
         """Visit every follower exactly once; see the head of this module."""
         self._waiting = dict.fromkeys(self.groups())
-        self._late = late = deque(self.individual)
+        self._late = late = list(self.individual)
         try:
             while self._waiting:
                 group = next(iter(self._waiting))
@@ -240,10 +239,11 @@ class AudienceFollowers:
                 if group in self._waiting:  # It has not lost its last reader since.
                     del self._waiting[group]
                     to_group(group)
-            while late:
-                count = min(len(late), individuals_max(self.group_max))
-                yield cost_of(INDIVIDUAL_COST * count)
-                subs = [late.popleft() for _ in range(count)]
+            visited = 0
+            while visited < len(late):  # It grows when others come.
+                subs = late[visited : visited + individuals_max(self.group_max)]
+                yield cost_of(INDIVIDUAL_COST * len(subs))
+                visited += len(subs)
                 to_individuals([sub for sub in subs if sub in self.individual])
         finally:
             self._waiting = {}
