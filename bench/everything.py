@@ -48,6 +48,7 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     "resume": ("resume", {"connections": 1_000}),
     "schedule": ("schedule", {}),
     "mixed": ("mixed", {"connections": 1_000}),
+    "tail": ("tail", {"connections": 10_000}),
 }
 
 

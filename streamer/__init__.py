@@ -14,7 +14,7 @@ One notification, end to end
     POST on any surface -> wire.py decodes the body
       -> publisher: rights, quotas, idempotency
       -> one Lua script: assign the offset, append, announce    acknowledged from here
-           -> every node with a reader: pubsub -> hub.dispatch  (never waits)
+           -> every node with a reader: pubsub -> hub.dispatch  (in portions)
                 -> each session: is it the next entry? Write it.
                    Otherwise the log needs a read
                      -> catch_up: read the log after the reader's position
@@ -76,13 +76,14 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
     core/            DECIDES. Values in, values out
       streams/       subscription (history merged with live entries), session (one
                      stream), greeting (its beginning), unread_count,
-                     audience_subscription, broadcast_group and batch_writer (the
-                     readers of an audience), cursor, views (what a player sees of
-                     audiences), codec (events as bytes), client_messages
+                     audience_subscription, audience_followers, broadcast_group and
+                     batch_writer (the readers of an audience), cursor, views (what a
+                     player sees of audiences), codec (events as bytes),
+                     client_messages
       access/        apps, tokens, claims (where a token has them), signatures, rights,
                      roles (of the console)
       ...            schedule, agenda, quotas, limits, store_health, deployment,
-                     json_limits, counters
+                     json_limits, counters, portions (work in several turns)
     store/           REMEMBERS. Everything Redis: keys; deployment (the record of whose
                      store it is); lua/, a script per step
       client/        connection (multiplexed), address (where the store is), sentinel
@@ -128,7 +129,7 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      one), history (what it remembers), operations
       node/          quotas, in_flight, store_watch, deployment_check, request_context,
                      player_names, fast_log, load_history (the last hour, sampled),
-                     console_facts
+                     console_facts, loop_lag, garbage (when it is collected)
     transports/      CARRY
       server/        http_protocol, handshake_protocol and websocket_protocol (under
                      uvicorn), direct (requests answered beneath ASGI),

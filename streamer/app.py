@@ -144,6 +144,7 @@ class App:
             tasks.create_task(components.load_history.run(), name="history")
             tasks.create_task(components.nodes.run(), name="nodes")
             tasks.create_task(components.erasing.run(), name="erasures")
+            tasks.create_task(components.loop_lag.run(), name="loop lag")
             if components.config.background:
                 tasks.create_task(components.scheduler.run(), name="scheduler")
 
@@ -152,6 +153,7 @@ class App:
         components = self._components
         async with self._connected(), asyncio.TaskGroup() as tasks:
             tasks.create_task(components.store_watch.run(), name="store watch")
+            tasks.create_task(components.loop_lag.run(), name="loop lag")
             tasks.create_task(components.scheduler.run(), name="scheduler")
 
     @asynccontextmanager

@@ -32,6 +32,7 @@ from .service.inspection.nodes import Nodes
 from .service.inspection.operations import Administration
 from .service.node.in_flight import InFlight
 from .service.node.load_history import LoadHistory
+from .service.node.loop_lag import LoopLag
 from .service.node.player_names import PlayerNames
 from .service.node.quotas import Quotas
 from .service.node.store_watch import OtherConnection, StoreWatch
@@ -225,6 +226,7 @@ class Components:
         )
 
         # Background tasks.
+        self.loop_lag = LoopLag(self.counters.loop_lag_s, logged_ms=config.loop_lag_ms)
         notices = Notices(address, namespace=config.namespace, faults=faults)
         self.scheduler = Scheduler(
             self.timetable,

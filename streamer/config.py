@@ -83,6 +83,7 @@ Days: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=36_500)]
 Workers: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=64)]
 Replicas: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=16)]
 Milliseconds: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+MillisecondsOrZero: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=86_400_000)]
 Durability: TypeAlias = Literal["always", "everysec", "replicated", "none"]
 LogPlayers: TypeAlias = Literal["hash", "name", "none"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
@@ -271,6 +272,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """How long a WebSocket may wait to send its credential as the first message."""
     drain_s: SecondsOrZero = 5
     """Time over which a stopping node spreads the disconnects of its readers."""
+    loop_lag_ms: MillisecondsOrZero = 250
+    """Lag of the event loop above which a line is logged, once a minute at most."""
 
     # HTTP.
     header_bytes_max: Count = 65_536

@@ -2,8 +2,9 @@
 This process's map from log to readers.
 
 Decides which readers are offered an entry, and which logs need a read. Knows readers
-and their subscriptions by small protocols. Never waits: `dispatch` offers an entry to
-every reader of its log before it returns, and no reader can delay another.
+and their subscriptions by small protocols. Never waits, and no reader can delay
+another. `dispatch` offers an entry to the readers of its log in portions: before it
+returns as far as the turn of the event loop has room, and in the next turns the rest.
 
 A reader that is not live, because it has just joined, saw a hole or was marked stale,
 needs a read of its log. The hub puts the log into `needs_read` and calls back, so that
@@ -12,16 +13,24 @@ needs a read of its log. The hub puts the log into `needs_read` and calls back, 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 from .core.counters import TransportCounters
+from .core.portions import Portions, Steps
+from .core.streams.audience_followers import (
+    INDIVIDUAL_COST,
+    AudienceFollowers,
+    individuals_max,
+)
 from .core.streams.audience_subscription import (
     AudienceSubscription,
     OpenStream,
     StreamOwner,
 )
-from .core.streams.broadcast_group import BroadcastGroup
+from .core.streams.broadcast_group import GROUP_MAX
 from .core.streams.cursor import Cursor
 from .core.streams.subscription import (
     History,
@@ -31,7 +40,6 @@ from .core.streams.subscription import (
     follows_directly,
 )
 from .core.streams.unread_count import InboxCount
-from .core.streams.views import is_after
 from .errors import ERASED, REPLACED, Disconnect
 from .model import Entry, Log, Position, Topic
 
@@ -146,6 +154,21 @@ class Reader(Follower, StreamOwner, Protocol):
         """Replace the audience subscriptions."""
 
 
+class _Delivery:
+    """An entry on its way to all followers of a log."""
+
+    __slots__ = ("is_done", "is_late", "is_taken", "position")
+
+    def __init__(self, position: Position) -> None:
+        self.position = position
+        self.is_done = False
+        """Whether all followers have been offered the entry."""
+        self.is_taken = False
+        """Whether one has taken it."""
+        self.is_late = False
+        """Whether `dispatch` has returned."""
+
+
 class Hub:
     """
     Followers by log: readers in players' logs, subscriptions in audiences' logs.
@@ -154,6 +177,11 @@ class Hub:
         on_needs_read: Called when a log has got followers that are not live.
         on_needs_count: Called when a player's streams need a count, and with whether
             they need it at once.
+        on_delivered: Called with an entry that `dispatch` could not offer to all
+            followers before it returned, when all of them have been offered it and one
+            has taken it.
+        portions: Bounds the work of a turn; by default nothing does.
+        group_max: How many grouped readers are written to without a pause.
 
     """
 
@@ -161,9 +189,20 @@ class Hub:
         self,
         on_needs_read: Callable[[], None] = lambda: None,
         on_needs_count: Callable[[bool], None] = lambda at_once: None,
+        on_delivered: Callable[[Log, Entry], None] = lambda log, entry: None,
+        *,
+        portions: Portions | None = None,
+        group_max: int = GROUP_MAX,
     ) -> None:
+        self._on_delivered = on_delivered
+        self.portions = Portions() if portions is None else portions
+        """What does not end in the turn in which it began."""
+        self._group_max = group_max
+        self._individuals_max = individuals_max(group_max)
+        self._delivering: dict[Log, deque[_Delivery]] = {}
+        """The entries that not all followers have been offered, oldest first."""
         self._readers: dict[Log, list[Reader]] = {}
-        self._groups: dict[Log, BroadcastGroup] = {}
+        self._audiences: dict[Log, AudienceFollowers] = {}
         self.new_logs: list[Log] = []
         """Logs that have got followers since the position check cleared the list."""
         self._on_needs_read = on_needs_read
@@ -184,12 +223,12 @@ class Hub:
         return sum(map(len, self._readers.values()))
 
     def __contains__(self, log: Log) -> bool:
-        return log in self._readers or log in self._groups
+        return log in self._readers or log in self._audiences
 
     @property
     def logs(self) -> Collection[Log]:
         """Logs that have followers."""
-        return [*self._readers, *self._groups]
+        return [*self._readers, *self._audiences]
 
     def readers(self, log: Log) -> tuple[Reader, ...]:
         """Return the readers of a player's log."""
@@ -197,8 +236,8 @@ class Hub:
 
     def followers(self, log: Log) -> tuple[Follower, ...]:
         """Return the followers of a log, a player's or an audience's."""
-        group = self._groups.get(log)
-        return self.readers(log) if group is None else tuple(group)
+        followers = self._audiences.get(log)
+        return self.readers(log) if followers is None else tuple(followers)
 
     def readers_by_log(self) -> Iterable[tuple[Log, Sequence[Reader]]]:
         """Return the players' logs that have readers, each with them. O(1)."""
@@ -242,16 +281,18 @@ class Hub:
 
     def head(self, audience: Log) -> Position | None:
         """Return the head of an audience's log, None if no live reader knows it."""
-        group = self._groups.get(audience)
-        return group.head if group is not None else None
+        followers = self._audiences.get(audience)
+        return followers.head if followers is not None else None
 
     def attach_audience(self, sub: AudienceSubscription) -> None:
         """Let a subscription follow its audience's log, after its position."""
         head = self.head(sub.log)
-        if sub.log not in self._groups:
-            self._groups[sub.log] = BroadcastGroup(sub.log)
+        if sub.log not in self._audiences:
+            self._audiences[sub.log] = AudienceFollowers(
+                sub.log, group_max=self._group_max
+            )
             self.new_logs.append(sub.log)
-        self._groups[sub.log].add(sub)
+        self._audiences[sub.log].add(sub)
         if head is not None and sub.read_from in (Start.LATEST, head):
             # Other readers have every entry. A read would only confirm that, once for
             # each of the thousands of readers that join everyone's log.
@@ -262,34 +303,81 @@ class Hub:
 
     def detach_audience(self, sub: AudienceSubscription) -> None:
         """Remove a subscription."""
-        group = self._groups[sub.log]
-        group.remove(sub)
-        if not group:
-            del self._groups[sub.log]
+        followers = self._audiences[sub.log]
+        followers.remove(sub)
+        if not followers:
+            del self._audiences[sub.log]
             self.needs_read.discard(sub.log)
 
     def take_due_cursor_updates(self, now_s: float) -> Collection[OpenStream]:
         """Return the streams whose cursors are due at `now_s`; forget that they are."""
         due = set(self._moved_streams)
         self._moved_streams.clear()
-        for group in self._groups.values():
-            for sub in group.take_due_cursor_updates(now_s):
+        for followers in self._audiences.values():
+            for sub in followers.take_due_cursor_updates(now_s):
                 if (stream := sub.owner.stream) is not None:
                     due.add(stream)
         return due
 
     def dispatch(self, log: Log, entry: Entry) -> bool:
-        """Offer a live entry to all followers; return whether one has taken it."""
+        """
+        Offer a live entry to all followers.
+
+        Returns whether one has taken it. Returns False if not all could be offered it
+        in this turn; `on_delivered` is called later then, if one has taken it.
+        """
         position = entry.position
-        group = self._groups.get(log)
-        if group is None:
+        if self._is_small(log):
             return self._offer(log, self._readers.get(log, ()), entry, position)
-        delivered = group.deliver(entry, position)
-        offered = self._offer(log, group.individual, entry, position)
-        for sub in tuple(group.individual):
-            if sub.live_at is position and is_after(sub.joined_at, entry):
-                group.try_group(sub, position)
-        return delivered or offered
+        delivery = _Delivery(position)
+        self._delivering.setdefault(log, deque()).append(delivery)
+        self.portions.add(self._deliver(log, entry, delivery))
+        delivery.is_late = True
+        return delivery.is_done and delivery.is_taken
+
+    def _is_small(self, log: Log) -> bool:
+        """Whether an event goes to so few that it needs no steps, and may go now."""
+        return (
+            log not in self._audiences
+            and len(self._readers.get(log, ())) <= self._individuals_max
+            and log not in self._delivering
+        )
+
+    def _deliver(self, log: Log, entry: Entry, delivery: _Delivery) -> Steps:
+        position = delivery.position
+
+        def offer(followers: Iterable[Follower]) -> None:
+            delivery.is_taken |= self._offer(log, followers, entry, position)
+
+        followers = self._audiences.get(log)
+        try:
+            if followers is None:
+                yield from self._each_reader(log, offer)
+            else:
+                yield from followers.deliver(entry, position, offer)
+                delivery.is_taken |= followers.position is position
+        except Exception:
+            # Those that are left would miss the entry.
+            self.mark_stale(log)
+            raise
+        finally:
+            delivery.is_done = True
+            self._delivering[log].popleft()
+            if not self._delivering[log]:
+                del self._delivering[log]
+        if delivery.is_late and delivery.is_taken:
+            self._on_delivered(log, entry)
+
+    def _each_reader(
+        self, log: Log, visit: Callable[[list[Reader]], object]
+    ) -> Iterator[int]:
+        """Visit each reader of a player's log that does not leave before, in steps."""
+        waiting = tuple(self._readers.get(log, ()))
+        for first in range(0, len(waiting), self._individuals_max):
+            readers = waiting[first : first + self._individuals_max]
+            yield INDIVIDUAL_COST * len(readers)
+            present = set(self._readers.get(log, ()))
+            visit([reader for reader in readers if reader in present])
 
     def _offer(
         self, log: Log, followers: Iterable[Follower], entry: Entry, position: Position
@@ -321,12 +409,19 @@ class Hub:
 
     def broadcast_ephemeral(self, log: Log, notification: bytes) -> None:
         """Send the streams of a log a notification, JSON, that is in no log."""
-        group = self._groups.get(log)
-        if group is not None:
-            group.broadcast_ephemeral(notification)
-        for reader in self.readers(log):
-            if (stream := reader.stream) is not None:
-                stream.send_ephemeral(notification)
+
+        def send(readers: Iterable[Reader]) -> None:
+            for reader in readers:
+                if (stream := reader.stream) is not None:
+                    stream.send_ephemeral(notification)
+
+        followers = self._audiences.get(log)
+        if self._is_small(log):
+            send(self.readers(log))
+        elif followers is None:
+            self.portions.add(self._each_reader(log, send))
+        else:
+            self.portions.add(followers.broadcast_ephemeral(notification))
 
     def broadcast_mark(self, log: Log, *, marks: int, body: bytes) -> None:
         """Let the streams of a player's log send a read mark."""
@@ -347,19 +442,14 @@ class Hub:
         """
         Have the streams that count a log's entries take a count: some have ended.
 
-        O(followers) for an audience's log; does nothing if it has more than
-        `followers_max`.
+        Does nothing if an audience's log has more than `followers_max`.
         """
-        group = self._groups.get(log)
-        if group is None:
+        followers = self._audiences.get(log)
+        if followers is None:
             if log in self._readers:
                 self.note_needs_count(log)
-            return
-        if followers_max is not None and len(group) > followers_max:
-            return
-        for sub in group:
-            if sub.is_member and (stream := sub.owner.stream) is not None:
-                stream.doubt_count()
+        elif followers_max is None or len(followers) <= followers_max:
+            self.portions.add(followers.note_ended())
 
     def end_replaced(self, log: Log, connection: str) -> None:
         """End the reader of a connection, if it is in this process."""
@@ -374,11 +464,20 @@ class Hub:
 
     def mark_stale(self, log: Log) -> None:
         """Have all followers of a log read it: an announcement may have been lost."""
-        followers = self.followers(log)
-        for follower in followers:
-            follower.own_subscription().mark_stale()
-        if followers:
+
+        def mark(readers: Iterable[Reader]) -> None:
+            for reader in readers:
+                reader.own_subscription().mark_stale()
             self._note_needs_read(log)
+
+        followers = self._audiences.get(log)
+        if followers is not None:
+            self.portions.add(followers.mark_stale(lambda: self._note_needs_read(log)))
+        elif self._is_small(log):
+            if readers := self.readers(log):
+                mark(readers)
+        else:
+            self.portions.add(self._each_reader(log, mark))
 
     def is_in_sync(self, log: Log, head: Position, marks: int) -> bool:
         """
@@ -386,29 +485,41 @@ class Hub:
 
         `head` and `marks` are the log's head and its version of read marks.
         """
-        group = self._groups.get(log)
+        followers = self._audiences.get(log)
         readers = self._readers.get(log, ())
-        if group is None:
+        if followers is None:
             positions = {reader.subscription.live_at for reader in readers}
         else:
-            positions = group.positions()
+            positions = followers.positions()
         if None in positions and log not in self.needs_read:
             return False  # No read is on its way that would make it live.
+        if (deliveries := self._delivering.get(log)) and deliveries[
+            -1
+        ].position == head:
+            # Those that are left get there, or see a hole and need a read.
+            positions = {head}
         streams = (reader.stream for reader in readers)
         return positions <= {head, None} and all(
             stream is None or stream.is_current(marks) for stream in streams
         )
 
-    def readers_by_position(self, log: Log) -> dict[ReadFrom, list[Follower]]:
-        """Return the followers that need a read, by where it begins. O(followers)."""
+    def readers_by_position(
+        self, log: Log, readers_max: int | None = None
+    ) -> dict[ReadFrom, list[Follower]]:
+        """
+        Return followers that need a read, by where it begins. O(followers).
+
+        Returns the first `readers_max` of them, all by default.
+        """
         readers: dict[ReadFrom, list[Follower]] = {}
         # Grouped subscriptions are live.
-        group = self._groups.get(log)
-        followers = self._readers.get(log, ()) if group is None else group.individual
-        for follower in followers:
-            subscription = follower.subscription
-            if subscription.live_at is None:
-                readers.setdefault(subscription.read_from, []).append(follower)
+        audience = self._audiences.get(log)
+        followers: Iterable[Follower] = (
+            self._readers.get(log, ()) if audience is None else audience.individual
+        )
+        stale = (it for it in followers if it.subscription.live_at is None)
+        for follower in islice(stale, readers_max):
+            readers.setdefault(follower.subscription.read_from, []).append(follower)
         return readers
 
     def _note_needs_read(self, log: Log) -> None:

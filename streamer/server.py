@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import resource
 import signal
@@ -38,6 +37,7 @@ from starlette.types import ASGIApp
 from .app import build
 from .config import Config
 from .metrics.scraping import Collect, scraping
+from .service.node.garbage import Garbage
 from .store.client.faults import StoreFaults
 from .transports.server.direct import DirectApp
 from .transports.server.hangup import Hangup, HangupMeaning
@@ -75,13 +75,6 @@ LOST_ITERATIONS: Final = 3
 """Iterations of the loop until aborted connections get `connection_lost`."""
 
 REQUEST_POLL_S: Final = 0.01
-
-GC_THRESHOLDS: Final = (10_000, 20, 50)
-"""
-Arguments of `gc.set_threshold`.
-
-The oldest generation, which holds all connections, is collected rarely.
-"""
 
 _SIGNALS: Final[tuple[signal.Signals, ...]] = (signal.SIGINT, signal.SIGTERM)
 _ENDED: Final = "the background tasks ended by themselves"
@@ -203,8 +196,9 @@ async def run(
 
     """
     app = build(config, store_url, faults=faults)
-    _tune_garbage_collector()
+    garbage = Garbage(lambda: app.admission.open)
     async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(garbage.collecting())
         if report is not None:
             report(app.metrics.collect)
         else:
@@ -213,19 +207,6 @@ async def run(
         await run_app(
             app, config, announce=announce, stopping=stopping, sockets=sockets
         )
-
-
-def _tune_garbage_collector() -> None:
-    """
-    Collect cyclic garbage less often, and never visit objects that exist at the start.
-
-    Every connection is a few dozen long-lived objects. With the default threshold of
-    700 allocations they are visited again and again: a sixth of the CPU that it takes
-    2,000 clients to reconnect at once (bench.storm).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
 
 
 async def run_app(

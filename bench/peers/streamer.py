@@ -12,16 +12,18 @@ import re
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 from streamer.bench.deployment import StreamerTarget
 from streamer.bench.requests import player_name
-from streamer.bench.target import Requirements
+from streamer.bench.target import Requirements, Turns
 from streamer.core.access.tokens import mint
 from streamer.model import App, Player
 from streamer.store.access.apps import Apps
 from streamer.store.client.connection import RedisConnection
 from streamer.store.server.directory import socket_path, socket_url
 
+from ..run.turns import TurnMeter
 from .base import Peer, free_port
 
 __all__ = ["Streamer"]
@@ -38,12 +40,15 @@ class Streamer(Peer, StreamerTarget):
     name = "streamer"
     title = "streamer"
     does = "verifies tokens, takes leases, stores with fsync, resumes"
+    python: ClassVar[str] = sys.executable
+    """The interpreter in whose environment streamer is installed."""
 
     def __init__(self) -> None:
         super().__init__()
         self._requirements = Requirements()
         self._folder = Path()
         self._publisher: tuple[str, int] | None = None
+        self._meter: TurnMeter | None = None
 
     @property
     def publisher(self) -> tuple[str, int]:
@@ -53,6 +58,8 @@ class Streamer(Peer, StreamerTarget):
         self._requirements, self._folder = requirements, folder
         self.address = ("127.0.0.1", free_port())
         self.store_url = socket_url(socket_path(self._data_dir))
+        if requirements.turns:
+            self._meter = TurnMeter(folder)
         self._launch()
         self.key = self._printed_key(folder / "out.log")
 
@@ -67,6 +74,9 @@ class Streamer(Peer, StreamerTarget):
 
     def mint(self, players: range) -> list[str]:
         return asyncio.run(self._mint(players))
+
+    def turns(self) -> Turns | None:
+        return None if self._meter is None else self._meter.read()
 
     def store_bytes(self) -> int:
         return asyncio.run(self._store_bytes())
@@ -83,9 +93,10 @@ class Streamer(Peer, StreamerTarget):
             "STREAMER_CONNECTIONS_MAX": connections,
             "STREAMER_CONNECTS_PER_S_MAX": str(needs.connects_per_s),
         }
-        serve = [sys.executable, "-m", "streamer", "serve", "--port"]
+        serve = [self.python, "-m", "streamer", "serve", "--port"]
         store = ["--data-dir", str(self._data_dir)]
-        self.run([*serve, str(self.address[1]), "--demo", *store], folder, env)
+        node = [*serve, str(self.address[1]), "--demo", *store]
+        self.run(node, folder, {**env, **TurnMeter.environment(self._meter)})
         self._wait_until_open("/readyz", folder)
         if needs.publisher:
             folder = folder / "publisher"

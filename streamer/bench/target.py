@@ -12,7 +12,7 @@ from typing import ClassVar, Literal, NamedTuple
 from .requests import RequestParts
 from .usage import Usage, measure
 
-__all__ = ["Requirements", "Target", "Transport", "Unsupported"]
+__all__ = ["Requirements", "Target", "Transport", "Turns", "Unsupported"]
 
 Transport = Literal["ws", "sse"]
 
@@ -31,6 +31,36 @@ class Requirements(NamedTuple):
     """Whether the scenario needs a store, of servers that have none of their own."""
     publisher: bool = False
     """Whether a second node on the same store publishes, where there can be one."""
+    turns: bool = False
+    """Whether the turns of its event loop are measured, where that is possible."""
+
+
+class Turns(NamedTuple):
+    """
+    Turns of an event loop, by CPU time of its thread.
+
+    `by_tenth_ms` counts those that took 0, 1, 2 ... tenths of a millisecond; the last
+    number counts all longer ones.
+    """
+
+    number: int
+    cpu_s: float
+    by_tenth_ms: tuple[int, ...]
+
+    def since(self, before: Turns) -> Turns:
+        """Return the turns after `before`."""
+        pairs = zip(self.by_tenth_ms, before.by_tenth_ms, strict=True)
+        return Turns(
+            self.number - before.number,
+            self.cpu_s - before.cpu_s,
+            tuple(now - then for now, then in pairs),
+        )
+
+    @property
+    def longest_ms(self) -> float:
+        """The time of the longest one, at most a tenth of a millisecond too much."""
+        longest = [i for i, count in enumerate(self.by_tenth_ms) if count]
+        return (longest[-1] + 1) / 10 if longest else 0.0
 
 
 class Target:
@@ -70,6 +100,10 @@ class Target:
     def usage(self) -> Usage:
         """Return what its processes have used so far; zero where it has none here."""
         return measure(self.roots)
+
+    def turns(self) -> Turns | None:
+        """Return the turns of its event loop so far, None where they are unknown."""
+        return None
 
     def readers(self, transport: Transport, players: int) -> list[bytes]:
         """Return the requests that open a stream, one per player."""

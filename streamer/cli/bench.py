@@ -50,6 +50,7 @@ class _Scenarios(LazyGroup):
         "lists": "Read pages in other ways, compared with plain ones.",
         "grow": "Publish and read where there is much, compared with little.",
         "mixed": "Publish and read pages while readers are connected.",
+        "tail": "Read pages beside messages to many readers.",
         "resume": "Let readers catch up on missed messages.",
         "storm": "Cut all readers off, and let them come back at once.",
         "schedule": "Send schedules while many others wait.",

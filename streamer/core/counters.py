@@ -102,6 +102,8 @@ class Counters:
 
         self.probe_s = Histogram(WRITE_S)
         """From storing a probe to receiving its announcement."""
+        self.loop_lag_s = Histogram(WRITE_S)
+        """How late the event loop was, measured ten times a second."""
         self.schedule_lag_s = Histogram(LAG_S)
         """The delay with which schedules were fired."""
 

@@ -30,6 +30,7 @@ streamer_store_memory_bytes                    used of the store's memory limit
 streamer_store_memory_max_bytes                the store's memory limit; 0: none
 streamer_schedule_lag_seconds                  delay of schedules fired by this process
 streamer_schedule_paused                       1 while the clocks disagree
+streamer_event_loop_lag_seconds                how late the event loop was
 streamer_ready                                 1 while ``/readyz`` returns 200
 streamer_build_info{version}                   always 1
 process_…                                      as in Prometheus' client libraries
@@ -290,6 +291,12 @@ class Metrics:
         yield gauge("streamer_build_info", "Always 1.", (1, version))
 
     def _process(self) -> Iterator[Family]:
+        yield histogram(
+            "streamer_event_loop_lag_seconds",
+            "How late the event loop of this process was, measured ten times a second: "
+            "how long a request that arrived then had to wait.",
+            self._counters.loop_lag_s,
+        )
         yield counter(
             "process_cpu_seconds_total",
             "Total user and system CPU time spent in seconds.",

@@ -24,6 +24,9 @@ class RecordingHandler:
         self.entries.append(entry)
         self.offsets.setdefault(log, []).append(entry.offset)
 
+    def may_take(self) -> bool:
+        return True
+
     def on_read(self, log: Log, *, marks: int, body: bytes) -> None:
         self.reads.append((marks, body))
 

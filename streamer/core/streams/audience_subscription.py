@@ -92,9 +92,9 @@ class StreamOwner(Protocol):
 
 
 class Group(Protocol):
-    """The grouped readers of an audience's log, as one of them knows them."""
+    """Grouped readers of an audience's log, as one of them knows them."""
 
-    position: Position | None
+    position: Position
     """The position of all grouped readers."""
     delivered_count: int
     """How many entries the group has delivered so far."""

@@ -108,7 +108,7 @@ class Announced(NamedTuple):
     """
     An entry's announcement has reached this process.
 
-    `is_delivered` is whether a reader took it at once. `device` is the only one it is
+    `is_delivered` is whether a reader took it. `device` is the only one it is
     for, "" for all.
     """
 
@@ -253,8 +253,11 @@ class History:
         for log, offset, tag, device, at_s in self.announcements:
             if log in logs and (log, offset, tag) in entries:
                 announced = Announced(int(abs(at_s) * 1_000), at_s > 0, device)
-                # The first one counts; a repetition changes nothing for readers.
-                found.setdefault((log, offset, tag), announced)
+                # The first one counts; a repetition changes nothing for readers. To a
+                # large audience it is written later than it was announced.
+                before = found.get((log, offset, tag))
+                if before is None or (at_s > 0 and not before.is_delivered):
+                    found[log, offset, tag] = announced
         return found
 
     def replays_to(self, connections: Collection[str]) -> list[Replayed]:

@@ -20,7 +20,7 @@ from typing import Final
 
 import msgspec
 
-from ...core.counters import Counters, Histogram
+from ...core.counters import Counters
 from ...errors import SLOW
 from .store_watch import StoreWatch
 
@@ -63,8 +63,7 @@ class _Totals:
         self.deliveries = counters.deliveries
         self.publishes = sum(counters.publishes.values())
         self.written = list(counters.publish_to_write_s.counts)
-        lag = _lag_of(counters)
-        self.lag = list(lag.counts) if lag else []
+        self.lag = list(counters.loop_lag_s.counts)
         self.refusals = Counter(counters.refusals)
         self.slow = sum(it.closes[SLOW.reason] for it in transports)
         self.gaps = sum(sum(it.gaps.values()) for it in transports)
@@ -103,10 +102,9 @@ class LoadHistory:
         """
         The largest number of seconds of each bucket but the last, by `Sample` member.
         """
-        lag = _lag_of(self._counters)
         return {
             "written": self._counters.publish_to_write_s.bounds,
-            "lag": lag.bounds if lag else (),
+            "lag": self._counters.loop_lag_s.bounds,
         }
 
     async def run(self) -> None:
@@ -141,12 +139,6 @@ class LoadHistory:
     def since(self, at_ms: int) -> list[Sample]:
         """Return the samples that were taken after `at_ms`, oldest first."""
         return [sample for sample in self._samples if sample.at_ms > at_ms]
-
-
-def _lag_of(counters: Counters) -> Histogram | None:
-    """Return the histogram of the event loop's lag, None if it is not measured."""
-    lag: Histogram | None = getattr(counters, "loop_lag_s", None)
-    return lag
 
 
 def _difference(now: Sequence[int], before: Sequence[int]) -> list[int]:

@@ -43,7 +43,7 @@ from .admission_queue import AdmissionQueue
 from .catch_up import CatchUp
 from .connection_log import ConnectionLog
 from .stream_audiences import PendingJoin
-from .timer_wheel import TICK_S, TimerWheel
+from .timer_wheel import TICK_S, TICKED_MAX, TimerWheel
 
 __all__ = ["JOINING_MAX", "Admission", "Connection"]
 
@@ -351,8 +351,10 @@ class Admission:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(TICK_S)
-            self._timer_wheel.advance(time.monotonic(), time.time())
+            is_more = self._timer_wheel.advance(
+                time.monotonic(), time.time(), ticked_max=TICKED_MAX
+            )
+            await asyncio.sleep(0 if is_more else TICK_S)
 
 
 class Connection:

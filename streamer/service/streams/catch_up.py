@@ -25,6 +25,7 @@ from typing import Final, NamedTuple
 from redis.exceptions import ResponseError
 
 from ...core.counters import Counters
+from ...core.portions import Portions
 from ...core.streams.audience_subscription import AudienceSubscription
 from ...core.streams.session import Session
 from ...core.streams.subscription import ReadFrom, Start
@@ -66,11 +67,29 @@ CURSOR_UPDATE_BATCH: Final = 100
 CONGESTED_S: Final = 0.05
 """How soon to try again with a reader whose send buffer had no room."""
 
+READERS_MAX: Final = 1_000
+"""
+Readers of one log for which it is read at once. After an interruption all readers of an
+audience need a read; there is one for every thousand of them.
+"""
+
+DELIVERED_MAX: Final = 200
+"""Entries and readers of a read that are delivered per turn of the event loop."""
+
 DISPLACED_FOLLOWERS_MAX: Final = 100
 """
 In a log that is full each entry displaces another. The streams of a larger audience are
 counted again by their reads alone: hardly any reader has the oldest of 10,000 unread.
 """
+
+TURN: Final = 400
+"""
+Writes per turn of the event loop: about 5 ms, so that a request which arrives beside a
+broadcast waits no longer. Those of grouped readers are the unit (`core.portions`).
+"""
+
+ANNOUNCEMENT_COST: Final = 5
+"""The share of a turn that the announcement of a player's log takes."""
 
 BACK_OFF_S: Final = (0.05, 1.0)
 
@@ -92,6 +111,19 @@ class _LogRead(NamedTuple):
     log: Log
     read_from: ReadFrom
     behind_max: int
+
+
+class _Portion:
+    """Lets the event loop have a turn after `DELIVERED_MAX` deliveries."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    async def add(self, count: int) -> None:
+        self._count += count
+        if self._count >= DELIVERED_MAX:
+            self._count = 0
+            await asyncio.sleep(0)
 
 
 class CatchUp:
@@ -133,7 +165,14 @@ class CatchUp:
         self._replay_max = replay_max
         self._wake = asyncio.Event()
         self._retry_is_due = False
-        self.hub = Hub(self._wake.set, self._wake_recounts)
+        self._turn_is_due = False
+        self._portions = Portions(TURN, on_unfinished=self._need_turn)
+        self.hub = Hub(
+            self._wake.set,
+            self._wake_recounts,
+            self._note_delivered,
+            portions=self._portions,
+        )
         self._pubsub = PubSub(store, self, namespace=namespace, faults=faults)
         self._audiences = audiences
         self.stream_audiences = StreamAudiences(self.hub, self._pubsub, audiences)
@@ -175,27 +214,45 @@ class CatchUp:
     def _wake_recounts(self, at_once: bool) -> None:
         self._recounts.wake(at_once=at_once)
 
+    # Turns of the event loop.
+
+    def _need_turn(self) -> None:
+        """See to it that what is left is done in the next turns."""
+        if not self._turn_is_due:
+            self._turn_is_due = True
+            asyncio.get_running_loop().call_soon(self._begin_turn)
+
+    def _begin_turn(self) -> None:
+        self._turn_is_due = False
+        self._portions.begin_turn()
+        self._pubsub.go_on()
+        try:
+            self._portions.go_on()
+        except Exception:  # The readers of this log read it; the others go on.
+            _logger.exception("could not handle an announcement")
+
     # Announcements; see `store.client.pubsub.PubSubHandler`.
 
+    def may_take(self) -> bool:
+        return self._portions.take(ANNOUNCEMENT_COST)
+
     def on_entry(self, log: Log, entry: Entry) -> None:
-        is_delivered = self.hub.dispatch(log, entry)
-        if log.app != PROBE_APP:
-            now_s = time.time()
-            if is_delivered:
-                self._counters.publish_to_write_s.observe(now_s - entry.at_us / 1e6)
+        if self.hub.dispatch(log, entry):
+            self._note_delivered(log, entry)
+        elif log.app != PROBE_APP:
             self._note_announced(
-                (
-                    log,
-                    entry.offset,
-                    entry.tag,
-                    entry.device,
-                    now_s if is_delivered else -now_s,
-                )
+                (log, entry.offset, entry.tag, entry.device, -time.time())
             )
         self._expiries.note_entry(log, entry)
         if entry.offset > self._inbox.entries_max:
             # It has displaced the oldest entry, which may have been unread.
             self.hub.note_ended(log, followers_max=DISPLACED_FOLLOWERS_MAX)
+
+    def _note_delivered(self, log: Log, entry: Entry) -> None:
+        if log.app != PROBE_APP:
+            now_s = time.time()
+            self._counters.publish_to_write_s.observe(now_s - entry.at_us / 1e6)
+            self._note_announced((log, entry.offset, entry.tag, entry.device, now_s))
 
     def on_read(self, log: Log, *, marks: int, body: bytes) -> None:
         self.hub.broadcast_mark(log, marks=marks, body=body)
@@ -261,7 +318,7 @@ class CatchUp:
         for first in range(0, len(logs), BATCH):
             reads: list[_LogRead] = []
             for log in logs[first : first + BATCH]:
-                readers_by_position = self.hub.readers_by_position(log)
+                readers_by_position = self.hub.readers_by_position(log, READERS_MAX)
                 if not readers_by_position:
                     self.hub.needs_read.discard(log)
                 for read_from, readers in readers_by_position.items():
@@ -306,10 +363,11 @@ class CatchUp:
         )
         # Looked up once: a log may have as many positions as followers.
         readers = {
-            log: self.hub.readers_by_position(log)
+            log: self.hub.readers_by_position(log, READERS_MAX)
             for log in {read.log for read in reads}
         }
         unavailable: Unavailable | None = None
+        portion = _Portion()
         for (log, read_from, _), reply in zip(reads, replies, strict=True):
             if isinstance(reply, Unavailable):
                 unavailable = reply
@@ -319,6 +377,7 @@ class CatchUp:
                 self._inbox.damage.note(PART, f"a log of {log.app}", reply)
                 for follower in self.hub.followers(log):
                     follower.end(RESYNC)
+                    await portion.add(1)
             else:
                 self._expiries.note(log, reply.ends_at_ms)
                 followers = readers[log].get(read_from, ())
@@ -332,7 +391,7 @@ class CatchUp:
                         audiences,
                         reply.unread_before,
                     )
-                self._deliver(log, followers, read_from, reply, count)
+                await self._deliver(portion, log, followers, read_from, reply, count)
         if unavailable is not None:
             raise unavailable
 
@@ -415,14 +474,17 @@ class CatchUp:
             return 0
         return self._replay_max if all(r.joining for r in readers) else 0
 
-    def _deliver(
+    async def _deliver(
         self,
+        portion: _Portion,
         log: Log,
         followers: Sequence[Follower],
         read_from: ReadFrom,
         read: Read,
         count: InboxCount | None,
     ) -> None:
+        # Between two portions a follower may leave, or become stale again: it ignores a
+        # read from elsewhere than its position, and writes nothing after its end.
         for follower in followers:
             if follower.congested:
                 continue
@@ -433,6 +495,7 @@ class CatchUp:
             except Exception:  # Of this reader; the others go on.
                 _logger.exception("could not deliver to a reader, which is closed")
                 follower.end(RESYNC)
+            await portion.add(1 + len(read.history.entries))
 
     def _note_replay(self, log: Log, follower: Follower, first: int) -> None:
         """Remember that a stream was sent the entries of a read from `first` on."""

@@ -71,6 +71,9 @@ class _Shard:
     def on_open(self) -> None:
         self._whole.on_shard_open(self)
 
+    def may_take(self) -> bool:
+        return self._whole.may_take()
+
     def on_message(self, kind: bytes, channel: bytes, payload: bytes) -> None:
         self._whole.on_shard_message(self, kind, channel, payload)
 
@@ -130,6 +133,8 @@ class ClusterSubscriber:
         self._unsent: dict[tuple[_Shard, str, int], dict[bytes, None]] = {}
         """Commands of this turn of the event loop, by primary, name and slot."""
         self._lost = 0
+        self._first = 0
+        """Which primary's replies are passed on first in this turn."""
         self._is_running = False
         self._partial_from_s = float("inf")
         address.watch(self._on_map)
@@ -216,6 +221,19 @@ class ClusterSubscriber:
                 task.cancel()
             if tasks:
                 await asyncio.wait(tasks)
+
+    def may_take(self) -> bool:
+        """Whether the owner takes another message now."""
+        return self._owner.may_take()
+
+    def go_on(self) -> None:
+        """Pass on the replies that have arrived, as far as the owner takes them."""
+        # Each time another primary is the first: it may be the only one in a turn.
+        shards = list(self._shards.values())
+        if shards:
+            self._first = (self._first + 1) % len(shards)
+        for shard in shards[self._first :] + shards[: self._first]:
+            shard.subscriber.go_on()
 
     def on_shard_open(self, shard: _Shard) -> None:
         """Subscribe to the channels of a primary that is connected again."""

@@ -218,6 +218,7 @@ class RespConnection(asyncio.Protocol):
         self._on_lost = on_lost
         self._opened: AbstractConnection | None = None
         self._transport: asyncio.Transport | None = None
+        self._is_reading = True
         self.server = ""
         """The name of the server's run, new at its every start; "" if not known."""
         self._greeting: _Packet | None = None
@@ -306,6 +307,18 @@ class RespConnection(asyncio.Protocol):
             self._greeting.fail()
         elif self._is_greeted:
             self._on_lost()
+
+    def read(self, *, more: bool) -> None:
+        """Read what the store sends, or leave it there until the next call."""
+        if more is self._is_reading:
+            return
+        self._is_reading = more
+        if self._transport is None or self._transport.is_closing():
+            return
+        if more:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
 
     def abort(self) -> None:
         """Drop the connection at once; `on_lost` follows."""

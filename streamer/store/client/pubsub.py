@@ -58,6 +58,13 @@ _logger = logging.getLogger(__name__)
 class PubSubHandler(Protocol):
     """Receives the announcements. No method may wait or raise."""
 
+    def may_take(self) -> bool:
+        """
+        Whether it takes another announcement now.
+
+        If not, it has to call `PubSub.go_on` in a later turn of the event loop.
+        """
+
     def on_entry(self, log: Log, entry: Entry) -> None: ...
 
     def on_read(self, log: Log, *, marks: int, body: bytes) -> None: ...
@@ -107,7 +114,8 @@ class PubSub:
         self._keys = keys_of(namespace, self._address.database)
         self._handler = handler
         self._logs: dict[bytes, Log] = {}
-        self._confirmed: dict[Log, asyncio.Future[None]] = {}
+        self._confirmed: dict[Log, asyncio.Future[None] | None] = {}
+        """None where the store has not confirmed yet and nobody waits for it."""
         self._resolved: asyncio.Future[None] | None = None
         self._subscribers: Counter[Log] = Counter()
         self._unused: dict[Log, float] = {}
@@ -156,6 +164,10 @@ class PubSub:
         confirmed = self._confirmed.get(log)
         if confirmed is None:
             confirmed = asyncio.get_running_loop().create_future()
+            if log in self._confirmed:
+                # After a loss: `on_open` subscribes to it again.
+                self._confirmed[log] = confirmed
+                return confirmed
             channel = self._keys.channel(log).encode()
             if not self._subscriber.reaches(channel):
                 confirmed.cancel()
@@ -198,6 +210,13 @@ class PubSub:
         """Keep the connection open; runs until cancelled."""
         await self._subscriber.run()
 
+    def go_on(self) -> None:
+        """Pass on the announcements that the handler has not taken yet."""
+        self._subscriber.go_on()
+
+    def may_take(self) -> bool:
+        return self._handler.may_take()
+
     def on_open(self) -> None:
         self._subscriber.send(*_in_batches("SSUBSCRIBE", self._logs))
 
@@ -217,11 +236,11 @@ class PubSub:
         if not self._subscriber.was_refused:
             _logger.warning("announcements interrupted: connection lost")
         for confirmed in self._confirmed.values():
-            confirmed.cancel()
+            if confirmed is not None:
+                confirmed.cancel()
         # Callers of `wait_confirmed` get an error. `on_open` subscribes to every log
-        # again.
-        loop = asyncio.get_running_loop()
-        self._confirmed = {log: loop.create_future() for log in self._logs.values()}
+        # again. Thousands of futures would take longer than all else that is done here.
+        self._confirmed = dict.fromkeys(self._logs.values())
 
     def on_message(self, kind: bytes, channel: bytes, payload: bytes) -> None:
         log = self._logs.get(channel)
@@ -238,10 +257,11 @@ class PubSub:
         elif kind == b"sunsubscribe":
             # The slot has moved, its server is lost, or the log has a subscriber again.
             confirmed = self._confirmed[log]
-            if not self._subscriber.reaches(channel):
-                confirmed.cancel()
-            if confirmed.done():
-                self._confirmed[log] = asyncio.get_running_loop().create_future()
+            if confirmed is not None:
+                if not self._subscriber.reaches(channel):
+                    confirmed.cancel()
+                if confirmed.done():
+                    self._confirmed[log] = None
             self._subscriber.send(("SSUBSCRIBE", channel))
 
     def _confirm(self, log: Log) -> None:
@@ -249,12 +269,14 @@ class PubSub:
             return  # Another one was, and the connection is about to be closed.
         self._subscriber.note_subscribed()
         confirmed = self._confirmed[log]
-        if not confirmed.done():
-            confirmed.set_result(None)
+        if confirmed is None or not confirmed.done():
             # There would be one per player on this node; all resolved ones are equal.
             if self._resolved is None:
-                self._resolved = confirmed
+                self._resolved = asyncio.get_running_loop().create_future()
+                self._resolved.set_result(None)
             self._confirmed[log] = self._resolved
+            if confirmed is not None:
+                confirmed.set_result(None)
         self._handler.on_subscribed(log)
 
     def _announce(self, log: Log, payload: bytes) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -39,6 +40,13 @@ class SubscriberOwner(Protocol):
 
     def on_open(self) -> None:
         """The connection has opened; nothing is subscribed."""
+
+    def may_take(self) -> bool:
+        """
+        Whether it takes another message now.
+
+        If not, it has to call `Subscriber.go_on` in a later turn of the event loop.
+        """
 
     def on_message(self, kind: bytes, channel: bytes, payload: bytes) -> None:
         """
@@ -96,6 +104,9 @@ class Subscriber:
         self._lost = asyncio.Event()
         self._has_received = False
         """Whether a reply has arrived since the last check; cheaper than a time."""
+        self._replies: deque[Reply] = deque()
+        """Replies that the owner has not taken yet. While there are any, none is read:
+        the store keeps what follows, within its limit for a client's output."""
         self.was_refused = False
         """Whether the store has refused a subscription on this connection."""
         self.losses = 0
@@ -143,6 +154,8 @@ class Subscriber:
                     await self._watch()
                     self._connection = None
                     self.losses += 1
+                    # A confirmation among them is none for the next connection.
+                    self._replies.clear()
                     self._owner.on_closed()
                     if not self.was_refused:
                         delay_s = low_s
@@ -188,19 +201,31 @@ class Subscriber:
                 self._connection.send(("PING",))
             self._owner.on_watch(now_s)
 
+    def go_on(self) -> None:
+        """Pass on the replies that have arrived, as far as the owner takes them."""
+        owner, replies = self._owner, self._replies
+        while replies and owner.may_take():
+            # A silent store is one that sends nothing, not one whose replies wait here.
+            self._has_received = True
+            self._handle(replies.popleft())
+        if self._connection is not None:
+            self._connection.read(more=not replies)
+
     def _on_replies(self, replies: list[Reply]) -> None:
         self._has_received = True
-        on_message = self._owner.on_message
-        for reply in replies:
-            if isinstance(reply, hiredis.ReplyError):
-                if self._accepts(str(reply)):
-                    continue
-                self.was_refused = True
-                self._failed(self._part, f"refuses announcements: {reply}")
-                self.reconnect()
-            elif isinstance(reply, list) and len(reply) == 3:
-                # The other one is the reply to PING.
-                on_message(*reply)
+        self._replies.extend(replies)
+        self.go_on()
+
+    def _handle(self, reply: Reply) -> None:
+        if isinstance(reply, hiredis.ReplyError):
+            if self._accepts(str(reply)):
+                return
+            self.was_refused = True
+            self._failed(self._part, f"refuses announcements: {reply}")
+            self.reconnect()
+        elif isinstance(reply, list) and len(reply) == 3:
+            # The other one is the reply to PING.
+            self._owner.on_message(*reply)
 
     def _failed(self, part: str, problem: str) -> None:
         if self._is_partial:

@@ -182,6 +182,9 @@ class NodeChannel:
     def on_closed(self) -> None:
         self._confirmed.clear()
 
+    def may_take(self) -> bool:
+        return True
+
     def on_message(self, kind: bytes, channel: bytes, payload: bytes) -> None:
         if channel not in self._channels:
             return

@@ -104,6 +104,9 @@ class Notices:
     def on_closed(self) -> None:
         self._confirmed.clear()
 
+    def may_take(self) -> bool:
+        return True
+
     def on_message(self, kind: bytes, channel: bytes, payload: bytes) -> None:
         bucket = self._buckets.get(channel)
         if bucket is None or self._handler is None:

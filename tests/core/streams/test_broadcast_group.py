@@ -22,9 +22,9 @@ from hypothesis.stateful import (
 )
 
 from streamer.core.counters import TransportCounters
+from streamer.core.streams.audience_followers import CURSOR_INTERVAL_S
 from streamer.core.streams.audience_subscription import AudienceSubscription
 from streamer.core.streams.batch_writer import ONE_BY_ONE, DeliveryProfile
-from streamer.core.streams.broadcast_group import CURSOR_INTERVAL_S
 from streamer.core.streams.codec import WebSocketCodec
 from streamer.core.streams.session import Session, SessionLimits
 from streamer.core.streams.subscription import History, ReadFrom, Start

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
+from streamer.core.streams.audience_subscription import AudienceSubscription
 from streamer.core.streams.subscription import ReadFrom, Start, State
 from streamer.errors import DRAINING, RESYNC, Disconnect, StoreUnavailable
 from streamer.model import (
@@ -26,6 +28,7 @@ from streamer.model import (
     topic_log,
 )
 from streamer.service.inboxes.audiences import PlayerAudiences
+from streamer.service.streams import catch_up as catching_up
 from streamer.service.streams.catch_up import BATCH, CatchUp
 from streamer.store.client.connection import RedisConnection, RespConnection
 from streamer.store.client.pubsub import PubSub
@@ -733,3 +736,81 @@ async def test_joining_and_leaving_leaves_nothing_behind(
     assert not pubsub._subscribers
     pubsub.on_watch(asyncio.get_running_loop().time() + 60)
     assert not pubsub._logs
+
+
+@pytest.mark.parametrize("turn", [1, 2, 7])
+async def test_readers_get_everything_in_order_however_short_a_turn_is(
+    make_catch_up: MakeCatchUp,
+    inbox: Inbox,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+    turn: int,
+) -> None:
+    monkeypatch.setattr(catching_up, "TURN", turn)
+    monkeypatch.setattr(catching_up, "ANNOUNCEMENT_COST", 1)
+    catch_up = await make_catch_up()
+    everyone = everyone_log(log.app)
+    await inbox.append(everyone, [FRAGMENT])
+    async with AsyncExitStack() as stack:
+        clients = [make_client() for _ in range(6)]
+        for client in clients:
+            follow = catch_up.stream_audiences.follow(log, client.session)
+            await stack.enter_async_context(follow)
+        await until(lambda: all(client.begin is not None for client in clients))
+
+        for _ in range(5):
+            await inbox.append(everyone, [FRAGMENT] * 3)
+            await inbox.append(log, [FRAGMENT] * 3)
+
+        await until(lambda: all(client.session.unread == 30 for client in clients))
+        assert {client.session.transport.deliveries for client in clients} == {30}
+        assert not catch_up.hub.portions
+
+
+async def test_a_turn_delivers_no_more_of_a_read_than_its_share(
+    make_catch_up: MakeCatchUp,
+    inbox: Inbox,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(catching_up, "DELIVERED_MAX", 4)
+    monkeypatch.setattr(catching_up, "READERS_MAX", 5)
+    catch_up = await make_catch_up()
+    everyone = everyone_log(log.app)
+    turn = 0
+    in_turn: list[int] = []
+    on_history = AudienceSubscription.on_history
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    def recording(sub: Any, read_from: Any, history: Any, count: Any = None) -> None:
+        in_turn.append(turn)
+        on_history(sub, read_from, history, count)
+
+    async with AsyncExitStack() as stack:
+        clients = [make_client() for _ in range(12)]
+        for client in clients:
+            follow = catch_up.stream_audiences.follow(log, client.session)
+            await stack.enter_async_context(follow)
+        await until(lambda: all(client.begin is not None for client in clients))
+        monkeypatch.setattr(AudienceSubscription, "on_history", recording)
+        stack.callback(asyncio.create_task(count_turns()).cancel)
+        await inbox.append(everyone, [FRAGMENT])
+        await until(lambda: all(client.session.unread == 1 for client in clients))
+        in_turn.clear()
+
+        catch_up.hub.mark_stale(everyone)
+
+        await until(lambda: len(in_turn) == len(clients))
+        await until(lambda: everyone not in catch_up.hub.needs_read)
+        assert max(Counter(in_turn).values()) <= 4
+        assert len(set(in_turn)) >= 3
+        assert {client.session.unread for client in clients} == {1}

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from streamer.service.streams.timer_wheel import TICK_S, TimerWheel
+import pytest
+
+from streamer.service.streams import timer_wheel
+
+TICK_S = 1.0
+
+
+class TimerWheel(timer_wheel.TimerWheel):
+    """A wheel with ticks of a second."""
+
+    def __init__(self, now_s: float) -> None:
+        super().__init__(now_s, tick_s=TICK_S)
 
 
 class RecordingTimed:
@@ -99,3 +110,66 @@ def test_an_object_made_due_sooner_is_not_postponed() -> None:
     tick(wheel, 8)
 
     assert timed.ticks == [2.0]
+
+
+def test_a_turn_ticks_no_more_than_its_share_and_the_next_ones_go_on() -> None:
+    wheel = TimerWheel(0.0)
+    objects = [RecordingTimed(10.0) for _ in range(7)]
+    for timed in objects[:5]:
+        wheel.add(timed, 1.0)
+    for timed in objects[5:]:
+        wheel.add(timed, 2.0)
+    ticked = []
+
+    while True:
+        is_more = wheel.advance(2.0, 0.0, ticked_max=3)
+        ticked.append(sum(len(timed.ticks) for timed in objects))
+        if not is_more:
+            break
+
+    assert ticked == [3, 6, 7]
+    assert [timed.ticks for timed in objects] == [[2.0]] * 7
+
+
+@pytest.mark.parametrize("first", range(4))
+@pytest.mark.parametrize("change", ["add", "due_sooner"])
+def test_a_change_between_two_turns_of_a_tick_repeats_and_loses_nothing(
+    first: int, change: str
+) -> None:
+    wheel = TimerWheel(0.0)
+    objects = [RecordingTimed(10.0) for _ in range(4)]
+    for timed in objects:
+        wheel.add(timed, 1.0)
+
+    wheel.advance(1.0, 0.0, ticked_max=2)
+    getattr(wheel, change)(objects[first], 3.0)
+    for now_s in (1.0, 2.0, 3.0, 4.0, 5.0):
+        while wheel.advance(now_s, 0.0, ticked_max=1):
+            pass
+
+    # One that was not ticked is due anew if it was added, and still due otherwise.
+    was_ticked = first < 2
+    at_once, later = [1.0], [4.0]
+    expected = [at_once] * 4
+    expected[first] = at_once * was_ticked + later * (change == "add" or was_ticked)
+    if change == "due_sooner" and not was_ticked:
+        expected[first] = at_once
+    assert [timed.ticks for timed in objects] == expected
+
+
+def test_those_that_connect_in_one_second_are_due_in_different_ticks() -> None:
+    wheel = timer_wheel.TimerWheel(0.0)
+    ticks = round(1 / timer_wheel.TICK_S)
+    objects = [RecordingTimed(25.0) for _ in range(10 * ticks)]
+    counts = []
+    for i in range(ticks):
+        wheel.advance(i * timer_wheel.TICK_S, 0.0)
+        for timed in objects[10 * i : 10 * i + 10]:
+            wheel.add(timed, 25.0)
+
+    for i in range(25 * ticks, 26 * ticks):
+        before = sum(len(timed.ticks) for timed in objects)
+        wheel.advance(i * timer_wheel.TICK_S, 0.0)
+        counts.append(sum(len(timed.ticks) for timed in objects) - before)
+
+    assert counts == [10] * ticks

@@ -41,10 +41,17 @@ class Owner:
     def __init__(self) -> None:
         self.subscriber: Subscriber | None = None
         self.seen: asyncio.Queue[object] = asyncio.Queue()
+        self.takes = 1_000
+        """How many more messages it takes."""
 
     def on_open(self) -> None:
         assert self.subscriber is not None
         self.subscriber.send(("SSUBSCRIBE", CHANNEL))
+
+    def may_take(self) -> bool:
+        takes = self.takes > 0
+        self.takes -= takes
+        return takes
 
     def on_message(self, kind: bytes, channel: bytes, payload: bytes) -> None:
         self.seen.put_nowait((kind, channel, payload))
@@ -109,3 +116,64 @@ async def test_a_store_that_is_unreachable_is_reported_until_it_is_reached(
 
     assert await owner.next() == (b"ssubscribe", CHANNEL, 1)
     assert faults.reason is None
+
+
+async def test_messages_wait_in_order_until_their_owner_takes_them(
+    address: Moving, owner: Owner, redis: RedisConnection, until: Until
+) -> None:
+    await address.arrive()
+    assert await owner.next() == (b"ssubscribe", CHANNEL, 1)
+    subscriber = owner.subscriber
+    assert subscriber is not None
+    owner.takes = 2
+    for text in ("a", "b", "c", "d"):
+        await redis.call("SPUBLISH", CHANNEL, text)
+    assert await owner.next() == (b"smessage", CHANNEL, b"a")
+    assert await owner.next() == (b"smessage", CHANNEL, b"b")
+    await until(lambda: subscriber._replies)
+    assert owner.seen.empty()
+
+    owner.takes = 1_000
+    subscriber.go_on()
+
+    assert await owner.next() == (b"smessage", CHANNEL, b"c")
+    assert await owner.next() == (b"smessage", CHANNEL, b"d")
+
+
+async def test_nothing_is_read_while_messages_wait(
+    address: Moving, owner: Owner, redis: RedisConnection, until: Until
+) -> None:
+    await address.arrive()
+    assert await owner.next() == (b"ssubscribe", CHANNEL, 1)
+    subscriber = owner.subscriber
+    assert subscriber is not None
+    owner.takes = 0
+    await redis.call("SPUBLISH", CHANNEL, "a")
+    await until(lambda: subscriber._replies)
+
+    for _ in range(20):
+        await redis.call("SPUBLISH", CHANNEL, "b")
+    assert len(subscriber._replies) == 1
+
+    owner.takes = 1_000
+    subscriber.go_on()
+    arrived = [await owner.next() for _ in range(21)]
+    assert arrived[1:] == [(b"smessage", CHANNEL, b"b")] * 20
+
+
+async def test_messages_that_wait_are_dropped_with_their_connection(
+    address: Moving, owner: Owner, redis: RedisConnection, until: Until
+) -> None:
+    await address.arrive()
+    assert await owner.next() == (b"ssubscribe", CHANNEL, 1)
+    subscriber = owner.subscriber
+    assert subscriber is not None
+    owner.takes = 0
+    await redis.call("SPUBLISH", CHANNEL, "a")
+    await until(lambda: subscriber._replies)
+
+    subscriber.reconnect()
+
+    assert await owner.next() == "closed"
+    owner.takes = 1_000
+    assert await owner.next() == (b"ssubscribe", CHANNEL, 1)
