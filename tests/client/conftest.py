@@ -20,7 +20,7 @@ from streamer.app import App, build
 from streamer.config import Config
 from streamer.core.access.tokens import mint
 from streamer.model import App as AppName
-from streamer.model import Player
+from streamer.model import Log, Player
 from streamer.server import Host
 from streamer.store.access.apps import AppRecord, Apps
 from streamer.store.client.connection import RedisConnection
@@ -71,6 +71,12 @@ class Running:
             now_s=int(unix.time()),
             topics=topics,
         )
+
+    def is_read(self, player: str) -> bool:
+        """Whether a stream or a poll of a player is open."""
+        assert self._app is not None
+        hub = self._app._components.catch_up.hub
+        return bool(hub.readers(Log(AppName("game"), Player(player))))
 
     async def start(self) -> None:
         started: asyncio.Future[str] = asyncio.get_running_loop().create_future()

@@ -24,6 +24,7 @@ from streamer_client.backoff import SYSTEM_CLOCK, Clock
 from streamer_client.inbox import mark_read
 from streamer_client.transports import Transport
 
+from ..e2e.processes import eventually
 from .conftest import GUARD_S, Running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -183,9 +184,10 @@ async def test_the_server_holds_a_page_until_there_is_something(
             await backend.publish("held", title=title)
             await until_note(stream, title)
         # A mark of another device ends the wait, too.
+        marked = asyncio.create_task(until_unread(stream, 0))
+        await eventually(lambda: shared_server.is_read("held"))
         await client.mark_read(all=True)
-        while stream.unread:
-            await anext(stream)
+        await marked
 
 
 async def test_a_proxy_without_websockets_leads_to_server_sent_events(

@@ -279,7 +279,7 @@ class CatchUp:
         self.hub.mark_stale(log)
 
     def _wake_polls(self, log: Log) -> None:
-        # A poll whose wait begins after the announcement learns of it when it ends.
+        # A poll whose wait begins after the announcement reads once more then.
         for reader in self.hub.readers(log):
             if isinstance(reader, PollWaiter):
                 reader.on_mark()

@@ -74,6 +74,9 @@ async def wait_for_entry(
     )
     with admission.admit():
         async with admission.listen(log, waiter, caller=caller):
+            if wakes_on_marks:
+                # What was marked between the caller's read and now has woken nobody.
+                waiter.woken.set()
             disconnect_task = asyncio.create_task(
                 until_disconnect(request.receive), name="disconnect"
             )

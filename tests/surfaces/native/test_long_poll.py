@@ -14,6 +14,8 @@ from redis.exceptions import ResponseError
 from starlette.types import Message
 
 from streamer.store.keys import keys_of
+from streamer.surfaces.native.inboxes import routes
+from streamer.transports.streams.longpoll import wait_for_entry
 
 from ..conftest import Mint, Server, Start, Until
 
@@ -477,7 +479,12 @@ async def test_a_poll_that_waits_is_no_request_in_flight(
     held = world.hold()
     await until(world.leases)
 
-    assert bodies(await world.page()) == []
+    async def another_is_served() -> bool:
+        return bool((await world.page()).status_code == 200)
+
+    # The poll itself reads when it has begun to wait.
+    await until(another_is_served)
+    assert not held.done()
     await world.say("a")
     assert bodies(await held) == ["a"]
 
@@ -573,3 +580,21 @@ async def test_a_poll_is_answered_over_a_connection_of_its_own(
             return not await world.leases()
 
         await until(is_freed)
+
+
+async def test_a_mark_between_the_first_look_and_the_wait_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.say("a")
+    cursor = await world.cursor()
+
+    async def mark_first(*args: Any, **options: Any) -> bool:
+        await world.ask("POST", f"{PAGE}/read", {"all": True})
+        return await wait_for_entry(*args, **options)
+
+    monkeypatch.setattr(routes, "wait_for_entry", mark_first)
+    async with asyncio.timeout(HELD_S / 2):
+        answer = await world.page(after=cursor, wait_s=HELD_S)
+
+    assert bodies(answer) == []
+    assert answer.json()["unread"] == 0
