@@ -218,6 +218,8 @@ class RespConnection(asyncio.Protocol):
         self._on_lost = on_lost
         self._opened: AbstractConnection | None = None
         self._transport: asyncio.Transport | None = None
+        self._closed: asyncio.Future[None] | None = None
+        """Done when the socket is closed, None before there is one."""
         self._is_reading = True
         self.server = ""
         """The name of the server's run, new at its every start; "" if not known."""
@@ -244,6 +246,7 @@ class RespConnection(asyncio.Protocol):
             raise StoreUnavailable(_CLOSED)
         transport.set_protocol(self)
         self._opened, self._transport = opened, transport
+        self._closed = asyncio.get_running_loop().create_future()
 
     async def greet(self, commands: Sequence[Command]) -> list[Reply]:
         """
@@ -303,6 +306,8 @@ class RespConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._release()
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
         if self._greeting is not None:
             self._greeting.fail()
         elif self._is_greeted:
@@ -324,6 +329,13 @@ class RespConnection(asyncio.Protocol):
         """Drop the connection at once; `on_lost` follows."""
         if self._transport is not None:
             self._transport.abort()
+
+    async def close(self) -> None:
+        """Drop the connection, and return when its socket is closed."""
+        self.abort()
+        if self._closed is not None:
+            # Callers share the future, so a cancelled one must not cancel it.
+            await asyncio.wait([self._closed])
 
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
@@ -392,14 +404,12 @@ async def connect(
     except (RedisError, OSError) as error:
         raise StoreUnavailable(_words(error), where=address.where) from error
     except asyncio.CancelledError:
-        await opened.disconnect(nowait=True)
+        _discard(opened)
         raise
     try:
         connection.adopt(opened)
     except StoreUnavailable as error:
-        # The object of redis-py would warn of an unclosed connection when it is
-        # collected, in whichever task is running then.
-        await opened.disconnect(nowait=True)
+        _discard(opened)
         raise StoreUnavailable(error.words, where=address.where) from None
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -408,14 +418,43 @@ async def connect(
             raise StoreUnavailable(_CLOSED)
         connection.begin()
     except TimeoutError:
-        connection.abort()
+        await connection.close()
         raise StoreUnavailable(_NO_ANSWER, where=address.where) from None
     except StoreUnavailable as error:
-        connection.abort()
+        await connection.close()
         raise StoreUnavailable(error.words, where=address.where) from None
     except BaseException:
-        connection.abort()
+        await connection.close()
         raise
+
+
+class _TlsConnection(SSLConnection):
+    """Opens its socket before TLS, so that a connect that is cancelled closes it."""
+
+    async def _connect(self) -> None:
+        # With `ssl`, `asyncio.open_connection` forgets a socket if it is cancelled just
+        # before the handshake, and does not wait for one if just after.
+        arguments = dict(self._connection_arguments())
+        context = arguments.pop("ssl")
+        async with asyncio.timeout(self.socket_connect_timeout):
+            reader, writer = await asyncio.open_connection(**arguments)
+            transport = writer.transport
+            try:
+                await writer.start_tls(context, server_hostname=arguments["host"])
+            except BaseException:
+                transport.abort()
+                raise
+        self._reader, self._writer = reader, writer
+
+
+def _discard(opened: AbstractConnection) -> None:
+    """Drop the socket of a connection that redis-py has opened, if any."""
+    # Not `disconnect`: with TLS that waits for the server to say goodbye. What is left
+    # open, redis-py warns of when it is collected, in whichever task is running then.
+    writer = opened._writer
+    if writer is not None:
+        writer.transport.abort()
+        opened._reader = opened._writer = None
 
 
 async def _no_greeting(opened: AbstractConnection | None = None) -> None:
@@ -486,7 +525,7 @@ def _place(url: StoreUrl) -> dict[str, Any]:
     tls: dict[str, Any] = dict(url.tls)
     if "ssl_check_hostname" in tls:
         tls["ssl_check_hostname"] = tls["ssl_check_hostname"] == "true"
-    return {"connection_class": SSLConnection, **arguments, **tls}
+    return {"connection_class": _TlsConnection, **arguments, **tls}
 
 
 class RedisConnection:
@@ -706,12 +745,16 @@ class RedisConnection:
         return int(seconds) * 1000 + int(micros) // 1000
 
     async def close(self) -> None:
-        """Drop the connection. Pending calls fail; a later call connects again."""
+        """
+        Drop the connection, and return when its socket is closed.
+
+        Pending calls fail. A later call connects again.
+        """
         if self._connecting is not None:
             self._connecting.cancel()
+            await asyncio.wait([self._connecting])
         if self._connection is not None:
-            self._connection.abort()
-            await asyncio.sleep(0)
+            await self._connection.close()
 
     @property
     def server(self) -> str:
@@ -734,7 +777,8 @@ class RedisConnection:
         if self._connection is None:
             # Callers share one attempt, in a task of its own, so that cancelling one of
             # them does not cancel it for the others.
-            if self._connecting is None:
+            # One that is cancelled before it begins does not tell of its end.
+            if self._connecting is None or self._connecting.done():
                 if self._connect_back_off.is_waiting:
                     return None
                 self._connecting = asyncio.create_task(self._connect())

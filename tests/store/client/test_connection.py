@@ -6,11 +6,14 @@ import asyncio
 import datetime
 import gc
 import hashlib
+import itertools
 import logging
 import os
 import random
 import signal
+import socket
 import ssl
+import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import NoneType
@@ -455,6 +458,60 @@ async def test_closing_fails_pending_calls(proxy: Proxy) -> None:
 
     with pytest.raises(OutcomeUnknown):
         await call
+
+
+async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Greet, and reply to every PING."""
+    await reader.read(65_536)
+    writer.write(b"+OK\r\n$0\r\n\r\n")
+    while packet := await reader.read(65_536):
+        writer.write(b"+PONG\r\n" * packet.count(b"PING"))
+
+
+def sockets_to(port: int) -> int:
+    """Return how many sockets of this process are connected to a port."""
+    count = 0
+    for name in os.listdir("/dev/fd"):
+        try:
+            if not stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(int(name))) as each:
+                count += each.family == socket.AF_INET and (
+                    each.getpeername()[1] == port
+                )
+        except OSError:
+            pass  # It listens, or was the list of these files.
+    return count
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+async def test_a_connection_is_closed_however_young_it_is(
+    scheme: str, tmp_path: Path
+) -> None:
+    """From its first call on, one iteration of the event loop more each time."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if scheme == "rediss" else None
+    if tls is not None:
+        tls.load_cert_chain(write_certificate(tmp_path))
+    async with Listener(greet, tls=tls) as listener:
+        port = listener.port
+        options = "?ssl_cert_reqs=none" if tls else ""
+        for steps in itertools.count(1):
+            redis = RedisConnection(f"{scheme}://127.0.0.1:{port}{options}")
+            calls = [asyncio.create_task(redis.call("PING")) for _ in range(3)]
+            for _ in range(steps):
+                await asyncio.sleep(0)
+
+            await redis.close()
+
+            # The loop stops here: what is open now, nobody closes any more.
+            assert sockets_to(port) == 0, steps
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            if outcomes == [b"PONG"] * 3:
+                break
+            assert all(isinstance(it, StoreUnavailable) for it in outcomes), steps
+            # A call that begins after the end connects again.
+            assert await redis.call("PING") == b"PONG"
+            await redis.close()
 
 
 # Scripts.
