@@ -210,10 +210,11 @@ async def test_concurrent_schedulers_fire_everything_once(
     audience = await add_audience(timetable, players)
     clock.store_ms += 10
     stops = 0
+    is_over = False
 
     async def keep_stopping() -> None:
         nonlocal stops
-        while True:
+        while not is_over:
             redis = redis_at(store_url)
             mine = Timetable(redis, LogSettings(clock_us=clock.us))
             running = asyncio.create_task(Scheduler(mine, clock_s=clock.node_s).run())
@@ -230,15 +231,14 @@ async def test_concurrent_schedulers_fire_everything_once(
         nothing_due = not await timetable.firing.due(clock.store_ms, limit=1)
         return nothing_due and await is_sent(timetable, audience)
 
-    stopping = [asyncio.create_task(keep_stopping()) for _ in range(3)]
-    try:
-        await until(is_done)
-    finally:
-        for task in stopping:
-            task.cancel()
-        ended = await asyncio.gather(*stopping, return_exceptions=True)
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(3):
+            tasks.create_task(keep_stopping())
+        try:
+            await until(is_done)
+        finally:
+            is_over = True  # A task that is cancelled might not close its connection.
 
-    assert all(isinstance(end, asyncio.CancelledError) for end in ended)
     assert stops >= 3
     assert await counts(inbox, players) == {6: 400}
 
