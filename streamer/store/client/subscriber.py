@@ -191,7 +191,8 @@ class Subscriber:
             except TimeoutError:
                 pass
             now_s = loop.time()
-            if self._has_received:
+            # A silent store is one that sends nothing, not one whose replies wait here.
+            if self._has_received or self._replies:
                 self._has_received, received_at_s = False, now_s
             if now_s - received_at_s > SILENCE_S:
                 self._connection.abort()
@@ -205,7 +206,6 @@ class Subscriber:
         """Pass on the replies that have arrived, as far as the owner takes them."""
         owner, replies = self._owner, self._replies
         while replies and owner.may_take():
-            # A silent store is one that sends nothing, not one whose replies wait here.
             self._has_received = True
             self._handle(replies.popleft())
         if self._connection is not None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from streamer.errors import StoreUnavailable
+from streamer.store.client import subscriber as subscriber_module
 from streamer.store.client.address import FixedAddress
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.faults import StoreFaults
@@ -43,6 +44,7 @@ class Owner:
         self.seen: asyncio.Queue[object] = asyncio.Queue()
         self.takes = 1_000
         """How many more messages it takes."""
+        self.watches = 0
 
     def on_open(self) -> None:
         assert self.subscriber is not None
@@ -57,7 +59,7 @@ class Owner:
         self.seen.put_nowait((kind, channel, payload))
 
     def on_watch(self, now_s: float) -> None:
-        pass
+        self.watches += 1
 
     def on_closed(self) -> None:
         self.seen.put_nowait("closed")
@@ -177,3 +179,29 @@ async def test_messages_that_wait_are_dropped_with_their_connection(
     assert await owner.next() == "closed"
     owner.takes = 1_000
     assert await owner.next() == (b"ssubscribe", CHANNEL, 1)
+
+
+async def test_a_store_whose_messages_wait_is_not_silent(
+    address: Moving,
+    owner: Owner,
+    redis: RedisConnection,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(subscriber_module, "WATCH_S", 0.01)
+    await address.arrive()
+    assert await owner.next() == (b"ssubscribe", CHANNEL, 1)
+    subscriber = owner.subscriber
+    assert subscriber is not None
+    owner.takes = 0
+    await redis.call("SPUBLISH", CHANNEL, "a")
+    await until(lambda: subscriber._replies)
+    before = owner.watches
+
+    monkeypatch.setattr(subscriber_module, "SILENCE_S", 0)
+    await until(lambda: owner.watches > before + 3)
+    monkeypatch.undo()
+
+    owner.takes = 1_000
+    subscriber.go_on()
+    assert await owner.next() == (b"smessage", CHANNEL, b"a")
