@@ -132,6 +132,8 @@ class ClusterSubscriber:
         """Where the channels of a slot are subscribed, or will be on its opening."""
         self._unsent: dict[tuple[_Shard, str, int], dict[bytes, None]] = {}
         """Commands of this turn of the event loop, by primary, name and slot."""
+        self._leaving: set[asyncio.Task[None]] = set()
+        """Tasks of primaries that are not needed any longer, until they have ended."""
         self._lost = 0
         self._first = 0
         """Which primary's replies are passed on first in this turn."""
@@ -217,6 +219,7 @@ class ClusterSubscriber:
         finally:
             self._is_running = False
             tasks = [shard.task for shard in self._shards.values()]
+            tasks += self._leaving
             for task in tasks:
                 task.cancel()
             if tasks:
@@ -279,6 +282,8 @@ class ClusterSubscriber:
             shard = self._shards[place]
             if not shard.slots:
                 del self._shards[place]
+                self._leaving.add(shard.task)
+                shard.task.add_done_callback(self._leaving.discard)
                 shard.task.cancel()
                 shard.subscriber.withdraw_faults()
 

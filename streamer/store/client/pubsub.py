@@ -164,17 +164,15 @@ class PubSub:
         confirmed = self._confirmed.get(log)
         if confirmed is None:
             confirmed = asyncio.get_running_loop().create_future()
-            if log in self._confirmed:
-                # After a loss: `on_open` subscribes to it again.
-                self._confirmed[log] = confirmed
-                return confirmed
             channel = self._keys.channel(log).encode()
             if not self._subscriber.reaches(channel):
                 confirmed.cancel()
                 return confirmed
+            is_sent = log in self._confirmed  # Again, after a loss.
             self._confirmed[log] = confirmed
-            self._logs[channel] = log
-            self._subscriber.send(("SSUBSCRIBE", channel))
+            if not is_sent:
+                self._logs[channel] = log
+                self._subscriber.send(("SSUBSCRIBE", channel))
         return confirmed
 
     async def wait_confirmed(self, begun: asyncio.Future[None]) -> None:

@@ -9,7 +9,9 @@ import pytest
 
 from streamer.errors import StoreUnavailable
 from streamer.model import App, Log, Player
+from streamer.store.client.address import FixedAddress
 from streamer.store.client.cluster import ClusterConnection, redis_at
+from streamer.store.client.cluster_subscriber import ClusterSubscriber
 from streamer.store.client.pubsub import PubSub
 from streamer.store.client.slots import slot_of
 from streamer.store.logs.inbox import Inbox
@@ -165,6 +167,31 @@ async def test_subscribing_to_a_shard_that_is_away_fails(nodes: Cluster) -> None
     with pytest.raises(StoreUnavailable):
         await pubsub.subscribe(LOGS[0])
     pubsub.unsubscribe(LOGS[0])
+
+
+async def test_a_known_log_of_a_shard_that_is_away_is_refused_until_it_is_back(
+    pubsub: PubSub, handler: RecordingHandler, until: Until
+) -> None:
+    log, channel = LOGS[0], pubsub._keys.channel(LOGS[0]).encode()
+    await pubsub.subscribe(log)
+    whole = pubsub._subscriber
+    assert isinstance(whole, ClusterSubscriber)
+    whole._partial_from_s = 0
+    subscriber = whole._at[slot_of(channel)].subscriber
+    address = subscriber._address
+    subscriber._address = FixedAddress("redis://127.0.0.1:1")
+    subscriber.reconnect()
+    await until(lambda: not whole.reaches(channel))
+    assert pubsub.connected
+
+    with pytest.raises(StoreUnavailable):
+        async with asyncio.timeout(20):
+            await pubsub.subscribe(log)
+
+    handler.subscribed.clear()
+    subscriber._address = address
+    await until(lambda: handler.subscribed == [log])
+    await pubsub.subscribe(log)
 
 
 async def test_notices_of_all_buckets_arrive(nodes: Cluster, until: Until) -> None:
