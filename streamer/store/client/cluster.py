@@ -36,6 +36,7 @@ from collections.abc import (
 )
 from time import monotonic
 from typing import Any, Final, TypeAlias
+from weakref import WeakSet
 
 from ...errors import StoreUnavailable
 from ...store_url import NAMESPACE
@@ -101,6 +102,8 @@ class Link(RedisConnection):
         self.place = place
         self._owner = owner
         self._fence = 0
+        self._is_former = False
+        """Whether the server has no slots any longer."""
         self.errors = owner.errors
         self.damage = owner.damage
         self.unannounced = owner.unannounced
@@ -130,9 +133,19 @@ class Link(RedisConnection):
                 break
         return key
 
+    def retire(self) -> None:
+        """Close the connection when its replies have arrived, and keep none open."""
+        self._is_former = True
+        self.reconnect()
+
     async def _connect(self) -> None:
         await super()._connect()
-        if self._connection is not None:
+        if self._connection is None:
+            return
+        if self._is_former:
+            self._words = "the server has no slots any longer"
+            self.reconnect()
+        else:
             self._owner.connects += 1
             self.note_serving()
 
@@ -185,6 +198,8 @@ class ClusterConnection(RedisConnection):
         self.cluster = cluster
         self._home = slot_of(self.keys.nodes)
         self._links: dict[Place, Link] = {}
+        self._former: WeakSet[Link] = WeakSet()
+        """Links to former primaries. An open connection keeps its link."""
         cluster.watch(self._drop_former)
 
     async def call_many(
@@ -301,9 +316,10 @@ class ClusterConnection(RedisConnection):
         return self.link(place)
 
     async def close(self) -> None:
+        links = [*self._links.values(), *self._former]
+        await asyncio.gather(*(link.close() for link in links))
+        # At last: a link that is lost begins to read the map.
         await self.cluster.close()
-        for link in tuple(self._links.values()):
-            await link.close()
 
     @property
     def server(self) -> str:
@@ -412,7 +428,8 @@ class ClusterConnection(RedisConnection):
         map_ = self.cluster.map
         for place in [it for it in self._links if map_ and it not in map_.shards]:
             link = self._links.pop(place)
-            link.reconnect()
+            link.retire()
+            self._former.add(link)
             if self._faults is not None:
                 self._faults.passed(_part(place))
 

@@ -138,7 +138,9 @@ class ClusterAddress:
             await asyncio.wait([self._refreshing])
 
     def _begin(self) -> None:
-        if self._refreshing is None and not self._back_off.is_waiting:
+        # One that is cancelled before it begins does not tell of its end.
+        is_reading = self._refreshing is not None and not self._refreshing.done()
+        if not is_reading and not self._back_off.is_waiting:
             self._back_off.wait()
             self._refreshing = asyncio.create_task(self._read(), name="slot map")
 

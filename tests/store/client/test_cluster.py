@@ -16,6 +16,7 @@ from streamer.store.client.connection import RedisConnection
 from streamer.store.client.replicated import Replicated
 from streamer.store.client.scanning import scan
 from streamer.store.client.slots import Place, slot_of
+from streamer_conformance.listener import Listener
 
 from ...conftest import Until
 from ...e2e.clusters import Cluster, ClusterNode
@@ -287,6 +288,57 @@ async def test_the_map_is_read_once_for_all_callers(nodes: Cluster) -> None:
     assert asked == 1
     for it in (redis, one, two):
         await it.close()
+
+
+async def test_closing_leaves_no_task(cluster: ClusterConnection) -> None:
+    before = asyncio.all_tasks()
+    await cluster.call_many([("GET", key) for key in KEYS])
+    # The map may be read again: a link that is lost asks for that.
+    cluster.cluster._back_off.reset()
+
+    await cluster.close()
+
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_map_whose_reading_was_ended_is_read_again(nodes: Cluster) -> None:
+    address = redis_at(nodes.url).address
+    assert isinstance(address, ClusterAddress)
+    address.suspect()
+    await address.close()
+
+    address._back_off.reset()
+
+    assert (await address.slots()).shards
+
+
+async def test_a_link_to_a_former_primary_keeps_no_connection(
+    cluster: ClusterConnection,
+) -> None:
+    await cluster.call("PING")
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while packet := await reader.read(65_536):
+            if b"INFO" in packet:
+                writer.write(b"+OK\r\n$0\r\n\r\n")
+            else:
+                writer.write(b"+PONG\r\n")
+        ended.set()
+
+    async with Listener(serve) as listener:
+        link = cluster.link(Place("127.0.0.1", listener.port))
+        call = asyncio.create_task(link.call("PING"))
+        await asyncio.sleep(0)
+        assert link._connecting is not None
+
+        cluster._drop_former()  # As when the map changes.
+
+        with pytest.raises(StoreUnavailable) as caught:
+            await call
+        assert caught.value.words == "the server has no slots any longer"
+        async with asyncio.timeout(20):
+            await ended.wait()
 
 
 def test_a_cluster_has_a_place_for_messages() -> None:
