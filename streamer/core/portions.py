@@ -41,6 +41,9 @@ class Portions:
         waiting_max: How much work may wait before `take` refuses any.
         on_unfinished: Called when something has to wait for another turn: the owner
             has to call `begin_turn` then.
+        on_error: Called with the error of a piece of work, which ends that piece. By
+            default it is raised where the step was made: by whoever has added something
+            else, perhaps.
 
     """
 
@@ -50,10 +53,12 @@ class Portions:
         *,
         waiting_max: int = 16,
         on_unfinished: Callable[[], None] = lambda: None,
+        on_error: Callable[[Exception], None] | None = None,
     ) -> None:
         self._per_turn = self._left = per_turn
         self._waiting_max = waiting_max
         self._on_unfinished = on_unfinished
+        self._on_error = on_error
         self._work: deque[Steps] = deque()
         """What is unfinished. It begins when what was added before has ended."""
         self._cost: int | None = None
@@ -110,10 +115,13 @@ class Portions:
         self._left -= self._cost or 0
         try:
             self._cost = next(self._work[0], None)
-        except BaseException:
+        except BaseException as error:
             # What is broken must not stop what waits behind it.
             self._end()
-            raise
+            if self._on_error is None or not isinstance(error, Exception):
+                raise
+            self._on_error(error)
+            return
         if self._cost is None:
             self._end()
 

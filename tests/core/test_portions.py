@@ -111,6 +111,26 @@ def test_work_that_fails_does_not_stop_what_waits_behind_it(fails_at: int) -> No
     assert not turns.portions
 
 
+def test_an_error_reaches_nobody_who_adds_something_else() -> None:
+    turns, errors = Turns(), list[Exception]()
+    turns.portions = Portions(10, on_unfinished=turns.need, on_error=errors.append)
+
+    def fails() -> Iterator[int]:
+        yield 5
+        raise ValueError
+
+    turns.portions.add(turns.steps("a", 10, 10))
+    turns.portions.add(fails())
+    assert turns.turn() == ["a1"]
+    turns.portions.begin_turn()
+
+    turns.portions.add(turns.steps("b", 5))
+
+    assert turns.done == ["a0", "a1", "b0"]
+    assert [type(it) for it in errors] == [ValueError]
+    assert not turns.portions
+
+
 def test_a_turn_takes_other_things_until_it_has_no_more() -> None:
     turns = Turns()
 

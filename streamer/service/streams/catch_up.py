@@ -166,7 +166,9 @@ class CatchUp:
         self._wake = asyncio.Event()
         self._retry_is_due = False
         self._turn_is_due = False
-        self._portions = Portions(TURN, on_unfinished=self._need_turn)
+        self._portions = Portions(
+            TURN, on_unfinished=self._need_turn, on_error=_log_error
+        )
         self.hub = Hub(
             self._wake.set,
             self._wake_recounts,
@@ -226,10 +228,7 @@ class CatchUp:
         self._turn_is_due = False
         self._portions.begin_turn()
         self._pubsub.go_on()
-        try:
-            self._portions.go_on()
-        except Exception:  # The readers of this log read it; the others go on.
-            _logger.exception("could not handle an announcement")
+        self._portions.go_on()
 
     # Announcements; see `store.client.pubsub.PubSubHandler`.
 
@@ -523,6 +522,11 @@ class CatchUp:
                     except Exception:  # The cursor is sent again when it changes.
                         _logger.exception("could not send a stream its cursor")
                 await asyncio.sleep(0)
+
+
+def _log_error(error: Exception) -> None:
+    """Log why an announcement was not handled. Its readers read; others go on."""
+    _logger.error("could not handle an announcement", exc_info=error)
 
 
 async def _of_players(

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -814,3 +814,31 @@ async def test_a_turn_delivers_no_more_of_a_read_than_its_share(
         assert max(Counter(in_turn).values()) <= 4
         assert len(set(in_turn)) >= 3
         assert {client.session.unread for client in clients} == {1}
+
+
+async def test_an_error_of_one_announcement_stops_no_other(
+    catch_up: CatchUp,
+    inbox: Inbox,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fails() -> Iterator[int]:
+        yield catching_up.TURN
+        raise KeyError("broken")
+
+    client = make_client()
+    async with catch_up.stream_audiences.follow(log, client.session):
+        await until(lambda: client.begin == 0)
+        interruptions = catch_up.interruptions
+        # It goes on in the turn in which the announcement of another log arrives.
+        catch_up.hub.portions.add(fails())
+        catch_up.hub.portions.begin_turn()
+        catch_up.hub.mark_stale(everyone_log(log.app))
+
+        await inbox.append(log, [FRAGMENT])
+        await until(lambda: client.has(1))
+
+    assert "could not handle an announcement" in caplog.text
+    assert catch_up.interruptions == interruptions
