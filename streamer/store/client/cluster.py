@@ -155,7 +155,8 @@ class Link(RedisConnection):
 
     def _report(self, words: str) -> None:
         super()._report(words)
-        self._owner.note_fault(self, words)
+        if not self._is_former:  # Nobody would report that it serves again.
+            self._owner.note_fault(self, words)
 
     def _forbidden(self, text: str) -> None:
         super()._forbidden(text)

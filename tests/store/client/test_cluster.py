@@ -13,6 +13,7 @@ from streamer.store.client.cluster import ClusterConnection, redis_at
 from streamer.store.client.cluster_address import NO_CLUSTER, ClusterAddress
 from streamer.store.client.commands import Script, ScriptCall
 from streamer.store.client.connection import RedisConnection
+from streamer.store.client.faults import StoreFaults
 from streamer.store.client.replicated import Replicated
 from streamer.store.client.scanning import scan
 from streamer.store.client.slots import Place, slot_of
@@ -339,6 +340,24 @@ async def test_a_link_to_a_former_primary_keeps_no_connection(
         assert caught.value.words == "the server has no slots any longer"
         async with asyncio.timeout(20):
             await ended.wait()
+
+
+async def test_a_former_primary_that_is_away_is_no_fault(nodes: Cluster) -> None:
+    faults = StoreFaults()
+    redis = redis_at(nodes.url, faults=faults)
+    assert isinstance(redis, ClusterConnection)
+    await redis.call("PING")
+    link = redis.link(Place("127.0.0.1", 1))
+    call = asyncio.create_task(link.call("PING"))
+    await asyncio.sleep(0)
+    assert link._connecting is not None
+
+    redis._drop_former()  # As when the map changes.
+
+    with pytest.raises(StoreUnavailable):
+        await call
+    assert not faults.is_failing(f"connection to {link.place}")
+    await redis.close()
 
 
 def test_a_cluster_has_a_place_for_messages() -> None:
