@@ -87,12 +87,13 @@ class ControlChannel:
             yield
         finally:
             task.cancel()
+            await asyncio.wait([task])
 
     async def _send_heartbeats(self) -> None:
         reader, writer = await asyncio.open_unix_connection(sock=self._socket.dup())
         supervisor_gone = asyncio.create_task(_until_closed(reader))
+        ready = asyncio.create_task(self._ready.wait())
         try:
-            ready = asyncio.create_task(self._ready.wait())
             while not supervisor_gone.done():
                 writer.write(self._heartbeat())
                 until = {supervisor_gone} if ready.done() else {supervisor_gone, ready}
@@ -105,6 +106,7 @@ class ControlChannel:
             supervisor_gone.cancel()
             ready.cancel()
             writer.close()
+            await asyncio.wait({supervisor_gone, ready})
 
     def _heartbeat(self) -> bytes:
         # ``ready`` is sent past the writer, and would split a message that the writer

@@ -1,11 +1,14 @@
-"""The shares of a node's limits that its workers get."""
+"""The worker's end of the channel, and the shares of the limits that it gets."""
 
 from __future__ import annotations
+
+import asyncio
+import socket
 
 import pytest
 
 from streamer.config import Config
-from streamer.workers.control_channel import share
+from streamer.workers.control_channel import HEARTBEAT, ControlChannel, share
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 7])
@@ -41,3 +44,17 @@ def test_limits_per_player_are_not_divided() -> None:
 
     assert one.listeners_per_player_max == config.listeners_per_player_max
     assert one.requests_per_player_max == config.requests_per_player_max
+
+
+async def test_a_channel_that_ends_leaves_no_task() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    channel = ControlChannel(ours.detach())
+    before = asyncio.all_tasks()
+    async with channel.open():
+        read = asyncio.get_running_loop().sock_recv(theirs, 1)
+        assert await read == HEARTBEAT
+
+    assert asyncio.all_tasks() == before
+    theirs.close()
+    channel._socket.close()

@@ -77,8 +77,9 @@ class Garbage:
         try:
             yield
         finally:
-            looking.cancel()
             self.end()
+            looking.cancel()
+            await asyncio.wait([looking])
 
     def begin(self) -> None:
         """Freeze all objects that exist, and those that will turn out to live on."""

@@ -144,3 +144,12 @@ async def test_garbage_is_collected_when_it_is_due_and_all_is_as_before_in_the_e
         await freed.wait()
 
     assert (gc.get_threshold(), len(gc.callbacks)) == before
+
+
+async def test_the_policy_leaves_no_task_behind(connections: Connections) -> None:
+    before = asyncio.all_tasks()
+
+    async with Garbage(connections).collecting():
+        assert asyncio.all_tasks() != before
+
+    assert asyncio.all_tasks() == before
