@@ -261,6 +261,21 @@ async def test_a_console_key_is_no_credential_of_the_api(
     assert [page.status_code, sent.status_code] == [403, 403]
 
 
+async def test_a_cookie_of_another_application_does_not_end_the_session(
+    login: Login, server: Server
+) -> None:
+    session = await login("viewer")
+    cookie = session.client.cookies["streamer_console"]
+    headers = {"Cookie": f'other={{"a":1}}; streamer_console={cookie}'}
+
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(server.app.asgi), base_url="http://here"
+    ) as client:
+        answer = await client.get(f"{API}/session", headers=headers)
+
+    assert answer.status_code == 200
+
+
 async def test_a_logout_ends_the_session(login: Login) -> None:
     session = await login("viewer")
     cookie = {

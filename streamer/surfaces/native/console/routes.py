@@ -17,13 +17,12 @@ import importlib.metadata
 import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from http.cookies import CookieError, SimpleCookie
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import Request, cookie_parser
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -449,11 +448,10 @@ def _read(rights: tuple[Right, ...], handler: Handler[Caller]) -> Handler[Any]:
 
 def _secret_of(request: Request) -> str:
     """Return the session's secret in the request, "" without one."""
-    try:
-        cookies = SimpleCookie("; ".join(request.headers.getlist("cookie")))
-    except CookieError:
-        return ""
-    return cookies[COOKIE].value if COOKIE in cookies else ""
+    # Not `http.cookies`: it reads no cookie after one that is not well-formed, and
+    # another application on this host may have set one.
+    cookies = cookie_parser(";".join(request.headers.getlist("cookie")))
+    return cookies.get(COOKIE, "")
 
 
 def _player_of(request: Request) -> Player:
