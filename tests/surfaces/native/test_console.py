@@ -438,6 +438,17 @@ async def test_the_entries_have_those_that_have_ended(login: Login) -> None:
     assert entries[0]["read_at"] and entries[0]["notification"]["title"] == "Sorry"
 
 
+async def test_an_entry_without_its_text_is_shown_as_one(login: Login) -> None:
+    session = await login("support")
+    purged = await published(session, "pia")
+
+    await session("DELETE", f"/players/pia/notifications/{purged}?purge=true")
+
+    (entry,) = (await session.get("/players/pia/entries"))["entries"]
+    assert (entry["id"], entry["state"]) == (purged, "withdrawn")
+    assert entry["notification"] is None
+
+
 async def test_the_summary_has_topics_and_mutes(
     login: Login, server: Server, mint: Mint
 ) -> None:

@@ -220,7 +220,7 @@ function card(name, place, may) {
         all.map((it) => [
           clock(it.stored_at, now),
           h(`span.state.${it.state}`, {}, it.state),
-          foreign(it.notification.title ?? it.notification.type ?? ""),
+          it.notification ? foreign(it.notification.title ?? it.notification.type ?? "") : "text purged",
           it.expires_at ? ago(it.expires_at, now) : "",
         ]),
         "Nothing was sent to this player alone within the retention.",

@@ -118,7 +118,11 @@ def encode_summary(
 
 
 def encode_entries(entries: Sequence[tuple[Entry, Receipt]]) -> bytes:
-    """Return the entries of a log, newest first, each with its state."""
+    """
+    Return the entries of a log, newest first, each with its state.
+
+    `notification` is null where the text was purged.
+    """
     return _encode({"entries": [_entry(*pair) for pair in entries]})
 
 
@@ -132,7 +136,8 @@ def _entry(entry: Entry, receipt: Receipt) -> dict[str, Any]:
         "expires_at": _time(receipt.expires_ms),
         "device": entry.device,
         "replaces": entry.replaces,
-        "notification": msgspec.Raw(b"{" + entry.fragment),
+        # A purged entry has no text.
+        "notification": msgspec.Raw(b"{" + entry.fragment) if entry.fragment else None,
     }
 
 
