@@ -257,6 +257,7 @@ class Components:
             audiences,
             self.receipts,
             self.player_names,
+            self.audit,
         )
 
     def _streams(self) -> StreamComponents:

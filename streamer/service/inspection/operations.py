@@ -39,6 +39,7 @@ from ..inboxes.receipts import Receipt, ReceiptOperations
 from ..node.fast_log import emit
 from ..node.player_names import PlayerNames
 from ..node.request_context import request_id
+from ..privacy.audit import Audit
 from .history import Closed, Refused
 from .nodes import Answers, Nodes
 from .questions import (
@@ -229,6 +230,7 @@ class Administration:
         audiences: The audiences of players.
         receipts: The receipts of notifications.
         players: Names players in the log.
+        audit: Records who has disconnected whom.
 
     """
 
@@ -241,6 +243,7 @@ class Administration:
         audiences: PlayerAudiences,
         receipts: ReceiptOperations,
         players: PlayerNames,
+        audit: Audit,
     ) -> None:
         self._nodes = nodes
         self._sightings = sightings
@@ -249,6 +252,7 @@ class Administration:
         self._audiences = audiences
         self._receipts = receipts
         self._players = players
+        self._audit = audit
 
     async def nodes(self, caller: Caller) -> NodeStates:
         """
@@ -402,7 +406,7 @@ class Administration:
         With `reconnect` their clients return within seconds and resume; otherwise they
         stop, until the application opens another connection. A waiting poll is answered
         at once, without notifications, and its client polls again in either case. The
-        player's tokens stay valid. `reason` says why, for the log.
+        player's tokens stay valid. `reason` says why, for the log and the audit log.
 
         Raises:
             Forbidden: The caller's key has not the scope ``admin:write``.
@@ -413,8 +417,12 @@ class Administration:
         question = End(
             app=caller.app, player=player, connection=connection, stop=not reconnect
         )
-        answers = await self._nodes.ask(question, Ended)
-        ended = [name for it in answers.of.values() for name in it.connections]
+        async with self._audit.recorded(
+            *(caller.app, caller, "player.disconnect"), player=player, reason=reason
+        ) as details:
+            answers = await self._nodes.ask(question, Ended)
+            ended = [name for it in answers.of.values() for name in it.connections]
+            details.update(connections=len(ended), reconnect=reconnect)
         # The only change that an operation of this module makes.
         fields = {
             "app": caller.app,

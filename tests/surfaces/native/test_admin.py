@@ -580,3 +580,20 @@ async def test_a_node_that_hangs_is_named_and_delays_nobody_else(
     # So may be the nodes of other tests, until their heartbeats are too old.
     assert other.app.admission.node in found["silent"]
     assert theirs.data
+
+
+async def test_a_disconnect_is_in_the_audit_log(
+    client: httpx2.AsyncClient, add_key: AddKey
+) -> None:
+    headers = bearer(await add_key("admin"))
+    await client.post(
+        "/v1/admin/players/ann/disconnect",
+        json={"reconnect": False, "reason": "stuck"},
+        headers=headers,
+    )
+
+    (entry,) = (await client.get("/v1/audit", headers=headers)).json()["entries"]
+
+    assert (entry["action"], entry["reason"]) == ("player.disconnect", "stuck")
+    assert entry["details"] == {"connections": 0, "reconnect": False}
+    assert entry["player"] and entry["by"].startswith("key ")

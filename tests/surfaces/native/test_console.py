@@ -572,14 +572,14 @@ async def test_every_action_is_in_the_audit_log(login: Login) -> None:
     await session("DELETE", f"{inbox}/{identifier}")
     await session("PUT", "/players/ann/topics/news")
     await session("DELETE", "/players/ann/tokens")
-    await session("POST", "/players/ann/disconnect", {})
+    await session("POST", "/players/ann/disconnect", {"reason": "stuck"})
     everyone = {"to": {"everyone": True}, "title": "x"}
     await session("POST", "/messages", {"message": everyone, "reason": "season"})
 
     assert await audited(session) == [
         ("console.publish", "season"),
         ("publish.everyone", ""),
-        ("player.disconnect", ""),
+        ("player.disconnect", "stuck"),
         ("tokens.revoke", ""),
         ("player.subscribe", ""),
         ("withdraw", ""),

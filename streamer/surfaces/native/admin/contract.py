@@ -140,8 +140,8 @@ DISCONNECT: Final = Operation(
         "the one named by `connection`. Clients get the close code 4106 and return "
         "within seconds. With `reconnect` false it is 4204, and they stop until the "
         "application connects again. A waiting poll is answered, and its client polls "
-        "again in either case. `reason` says why, for the log. To keep a player out, "
-        "revoke the player's tokens. "
+        "again in either case. `reason` says why, for the log and the audit log. To "
+        "keep a player out, revoke the player's tokens. "
         "`silent` names live nodes that have not answered within a second; their "
         "connections may still be open."
     ),

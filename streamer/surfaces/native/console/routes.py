@@ -174,10 +174,8 @@ class Console:
             (contract.AUDIT, self.audit),
             (
                 contract.DISCONNECT,
-                self._act(
-                    *("support", "player.disconnect"),
-                    *(("admin:write",), self._admin.disconnect),
-                ),
+                # The service records it.
+                self._act("support", None, ("admin:write",), self._admin.disconnect),
             ),
             (
                 contract.MARK_READ,
