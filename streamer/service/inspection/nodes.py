@@ -26,10 +26,10 @@ from ...model import Log, new_name
 from ...store.client.connection import RedisConnection
 from ...store.client.faults import STORE_FAILURES
 from ...store.presence.leases import alive_nodes
-from ...store.presence.node_channel import NodeChannel
-from .questions import Answer, Forget, Forgotten, Question
+from ...store.presence.node_channel import NodeChannel, tell_nodes
+from .questions import Answer, Forget, Question
 
-__all__ = ["Answers", "Nodes"]
+__all__ = ["Answers", "Nodes", "forget_player"]
 
 ANSWER_S: Final = 0.8
 """How long answers are waited for, so that a response takes less than a second."""
@@ -143,16 +143,6 @@ class Nodes:
         answers = _decoded(waiting.answers, answer_type)
         return Answers(answers, sorted(expected - answers.keys()))
 
-    async def forget(self, log: Log) -> list[str]:
-        """
-        Have all nodes forget the history of a player; return the silent nodes.
-
-        A silent node forgets it when it goes on, or has forgotten it with its end.
-        Raises as `ask`.
-        """
-        question = Forget(app=log.app, player=log.player)
-        return (await self.ask(question, Forgotten)).silent
-
     def on_question(self, asker: str, question_id: str, body: bytes) -> None:
         if not self._rate.allow(self._monotonic_s()):
             _logger.warning("too many questions of nodes; one is not answered")
@@ -182,6 +172,16 @@ class Nodes:
         if waiting is not None and len(waiting.answers) < NODES_MAX:
             waiting.answers[node] = body
             waiting.arrived.set()
+
+
+async def forget_player(redis: RedisConnection, log: Log) -> None:
+    """
+    Have all nodes forget the history of a player, without waiting for them.
+
+    A later question to the nodes finds nothing of it. A node that gets no messages now
+    keeps it until newer events replace it, or until it ends. Raises StoreUnavailable.
+    """
+    await tell_nodes(redis, _encode(Forget(app=log.app, player=log.player)))
 
 
 def _decoded(answers: Mapping[str, bytes], answer_type: type[A]) -> dict[str, A]:

@@ -9,8 +9,9 @@ In order: the name is noted, so that the erasure can be completed; the player's 
 are revoked; open streams end; the player's keys are deleted, with the marks in
 audiences taken from their tallies; everything else that names the player is searched
 for and removed; the audit log forgets name and reasons; the player's keys are deleted
-once more, with what was stored meanwhile; the name is replaced by its hash. The
-embedded store then rewrites its log.
+once more, with what was stored meanwhile; the nodes forget the player's connections,
+refusals and writes; the name is replaced by its hash. The embedded store then rewrites
+its log.
 
 What is published to the player before the erasure has returned may be erased with the
 rest, although it was acknowledged. What is published afterwards begins a new inbox.
@@ -38,6 +39,7 @@ from ...store.privacy.files import rewrite_log, write_list
 from ...store.privacy.pseudonyms import pseudonym
 from ...store.privacy.traces import Traces
 from ..inboxes.audiences import PlayerAudiences
+from ..inspection.nodes import forget_player
 from .audit import Audit
 
 __all__ = ["Erased", "Erasing"]
@@ -211,8 +213,18 @@ class Erasing:
             removed[_WORDS.get(trace.kind, "keys")] += 1
         await self._audit.forget(log)
         removed["keys"] += await self._remove_own(log)
+        await self._forget_on_nodes(log)
         await self.erasures.complete(log)
         return dict(removed)
+
+    async def _forget_on_nodes(self, log: Log) -> None:
+        """Have the nodes forget connections, refusals and writes of a player."""
+        try:
+            await forget_player(self._redis, log)
+        except StoreUnavailable as error:
+            # A store that refuses these messages lets no node answer about the player.
+            if not is_forbidden(error):
+                raise
 
     async def _end_streams(self, log: Log) -> None:
         """End a player's streams, and wait until their nodes have released them."""

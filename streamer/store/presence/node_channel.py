@@ -22,6 +22,7 @@ import re
 from typing import Final, Protocol
 
 from ...errors import StoreUnavailable
+from ...model import new_name
 from ...store_url import NAMESPACE
 from ..client.address import StoreAddress
 from ..client.cluster_subscriber import subscriber_at
@@ -30,7 +31,7 @@ from ..client.faults import CONNECTION, StoreFaults
 from ..client.sentinel import address_at
 from ..keys import keys_of
 
-__all__ = ["NodeChannel", "NodeMessageHandler"]
+__all__ = ["NodeChannel", "NodeMessageHandler", "tell_nodes"]
 
 PART: Final = "messages between nodes"
 """The name of this part in `StoreFaults`."""
@@ -74,6 +75,23 @@ class _Refusals(StoreFaults):
         if part.startswith(PART):
             self._refused_at_s = None
         super().passed(part)
+
+
+async def tell_nodes(redis: RedisConnection, body: bytes) -> None:
+    """
+    Send a question to all nodes whose answers nobody gets, from any process.
+
+    Raises StoreUnavailable.
+    """
+    message = _message(b"ask", new_name(), new_name(), body)
+    await redis.call("SPUBLISH", redis.keys.questions, message)
+
+
+def _message(kind: bytes, question_id: str, node: str, body: bytes) -> bytes:
+    head = b"%b %b %b " % (kind, question_id.encode(), node.encode())
+    if len(head) + len(body) > MESSAGE_BYTES_MAX:
+        raise ValueError(f"a message of {len(body)} bytes is too long")
+    return head + body
 
 
 class NodeMessageHandler(Protocol):
@@ -167,11 +185,9 @@ class NodeChannel:
     async def _publish(
         self, channel: str, kind: bytes, question_id: str, body: bytes
     ) -> None:
-        head = b"%b %b %b " % (kind, question_id.encode(), self.node.encode())
-        if len(head) + len(body) > MESSAGE_BYTES_MAX:
-            raise ValueError(f"a message of {len(body)} bytes is too long")
+        message = _message(kind, question_id, self.node, body)
         # Not a write: nothing is stored, and a lost message is no harm.
-        await self._redis.call("SPUBLISH", channel, head + body)
+        await self._redis.call("SPUBLISH", channel, message)
 
     def on_open(self) -> None:
         self._subscriber.send(*(("SSUBSCRIBE", it) for it in self._channels))

@@ -186,6 +186,29 @@ async def test_nothing_names_an_erased_player(
     assert audit[0]["reason"] == "asked by letter"
 
 
+async def test_the_nodes_forget_an_erased_player(
+    start: Any, add_key: AddKey, mint: Mint, open_events: OpenEvents, until: Until
+) -> None:
+    servers = [await start(), await start()]
+    backend = Backend(servers[0].client, await add_key("admin"))
+    for server in servers:
+        stream = await open_events("/v1/stream", mint.bearer("flora"), at=server)
+        await stream.close()
+
+    async def closed() -> list[str]:
+        path = "/v1/admin/players/flora/inspection"
+        return [it["node"] for it in (await backend.ask("GET", path))["closed"]]
+
+    async def is_known_to_both() -> bool:
+        return len(await closed()) == 2
+
+    await until(is_known_to_both)
+
+    await backend.erase("flora")
+
+    assert await closed() == []
+
+
 async def test_what_others_have_stays(
     backend: Backend, server: Server, mint: Mint, redis: RedisConnection
 ) -> None:
