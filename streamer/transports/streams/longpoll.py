@@ -17,7 +17,7 @@ from starlette.requests import Request
 from ...core.access.rights import Caller
 from ...core.access.tokens import LEEWAY_S
 from ...core.streams.cursor import Cursor
-from ...errors import TOKEN_INVALID, Defect, Unauthenticated
+from ...errors import ERASED, TOKEN_INVALID, Defect, Unauthenticated
 from ...model import Log
 from ...service.streams.admission import Admission
 from ...service.streams.poll_waiter import PollWaiter
@@ -58,7 +58,8 @@ async def wait_for_entry(
     Returns whether the last call of `is_enough` has ended the wait.
 
     Raises:
-        Unauthenticated: REVOKED: the caller's credential was revoked meanwhile.
+        Unauthenticated: REVOKED: the caller's credential was revoked meanwhile, or
+            the caller is the player, who was erased.
         LimitReached: The player or the node has reached its limit of connections.
         Draining: The node is shutting down.
         StoreUnavailable: The log cannot be subscribed to.
@@ -88,6 +89,9 @@ async def wait_for_entry(
                 disconnect_task.cancel()
                 await asyncio.gather(disconnect_task, return_exceptions=True)
     if waiter.ended is TOKEN_INVALID:
+        raise Unauthenticated(Defect.REVOKED)
+    # An erasure revokes the player's tokens. To read now would begin a new inbox.
+    if waiter.ended is ERASED and caller is not None and caller.player is not None:
         raise Unauthenticated(Defect.REVOKED)
     return is_answered
 

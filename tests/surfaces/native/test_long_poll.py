@@ -418,6 +418,20 @@ async def test_damage_that_is_met_during_the_wait_ends_it(
     assert world.server.app.admission.open == 0
 
 
+async def test_a_poll_of_an_erased_player_reads_nothing_more(
+    world: World, until: Until
+) -> None:
+    held = world.hold()
+    await until(world.leases)
+
+    alice = world.server.log("alice")
+    await world.server.app._components.erasing.erase_for("cli root", alice)
+
+    assert (await held).status_code == 401
+    views = world.server.redis.keys.views(alice)
+    assert await world.server.redis.call("EXISTS", views) == 0
+
+
 # Slots.
 
 
