@@ -23,6 +23,7 @@ from ...model import App, Log
 from ..client.connection import Command, RedisConnection, Script
 from ..client.damage import own
 from ..client.replies import ok
+from ..client.scanning import scan
 from ..keys import KeyParts, Keys, bucket_of
 from ..logs.settings import DEFAULTS, LogSettings
 from ..scheduling.campaigns import SPELLED
@@ -211,15 +212,8 @@ class Traces:
                 if name and not (log := Log(app, name)).is_audience:
                     yield log
 
-    async def _scan(self, pattern: str) -> AsyncIterator[list[bytes]]:
-        cursor = b"0"
-        while True:
-            cursor, names = await self._redis.call(
-                "SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT
-            )
-            yield names
-            if cursor == b"0":
-                return
+    def _scan(self, pattern: str) -> AsyncIterator[list[bytes]]:
+        return scan(self._redis, "MATCH", pattern, "COUNT", SCAN_COUNT)
 
     async def _remove_schedule(self, app: App, ref: ScheduleRef, campaign: str) -> None:
         keys = self._keys
