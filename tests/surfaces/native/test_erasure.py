@@ -48,6 +48,8 @@ async def everything(redis: RedisConnection) -> dict[bytes, bytes]:
     kinds = await redis.call_many([("TYPE", key) for key in keys])
     found = {}
     for key, kind in zip(keys, kinds, strict=True):
+        if kind == b"none":
+            continue  # It was deleted since the keys were read.
         name, *rest = READS[kind]
         value = await redis.call(name, key, *rest)
         found[key] = value if isinstance(value, bytes) else repr(value).encode()
