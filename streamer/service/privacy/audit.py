@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, Final, Literal
 
@@ -230,6 +230,16 @@ class Audit:
     async def forget(self, log: Log) -> None:
         """Remove what the app's log says of a player but the hash."""
         await self._log.forget(log.app, await self.pseudonyms.of(log))
+
+    async def forget_hashes(self, app: App, hashes: Collection[str]) -> None:
+        """
+        Do what `forget` does for players whose names are not known, but their hashes.
+        """
+        found: set[str] = set()
+        async for record in self._log.newest_first(app):
+            found |= {record.entry.player, record.entry.by.removeprefix("token ")}
+        for player in found.intersection(hashes):
+            await self._log.forget(app, player)
 
     async def _write(
         self,

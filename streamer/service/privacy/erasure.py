@@ -193,9 +193,13 @@ class Erasing:
             async for log in self._traces.names(app):
                 if pseudonym(listed.key, log) in of_app:
                     found.add(log)
+        # Before the list is the store's own: after a crash it would name nobody as
+        # missing, and so everything has to be noted or done.
+        for log in found:
+            await self.erasures.begin(log)
+        for app, of_app in hashes.items():
+            await self._audit.forget_hashes(app, of_app)
         await self.erasures.adopt(listed)
-        for log in sorted(found):
-            await self._erase(log)
         await self.complete_all()
         return len(found)
 

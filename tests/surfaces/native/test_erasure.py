@@ -14,6 +14,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
+from streamer.errors import StoreUnavailable
 from streamer.model import Log, Player
 from streamer.store.access.apps import Apps
 from streamer.store.client.connection import RedisConnection
@@ -363,6 +364,52 @@ async def test_the_list_of_erasures_finds_a_player_in_an_older_store(
     assert await erasing.replay(parse_list(print_list(listed))) == 1
     assert await with_text(redis, "karl-back") == set()
     assert await backend.unread("lena-stays") == 1
+
+
+async def test_a_list_that_was_repeated_half_way_is_completed(
+    backend: Backend,
+    server: Server,
+    redis: RedisConnection,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = ("olga-one", "olga-two")
+    for name in names:
+        await backend.erase(name)
+    listed = await last_erasures(redis, until, 2)
+    await redis.call("DEL", "streamer:erasures", write=True)
+    await backend.publish({"players": list(names)})
+    erasing = server.app._components.erasing
+
+    async def fail(log: Log) -> Any:
+        raise StoreUnavailable("is away", write=True)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(erasing._traces, "remove_own", fail)
+        with pytest.raises(StoreUnavailable):
+            await erasing.replay(listed)
+
+    await erasing.replay(listed)
+
+    assert await with_text(redis, *names) == set()
+
+
+async def test_a_list_removes_what_the_audit_log_says_of_who_is_gone(
+    start: Any, add_key: AddKey, redis: RedisConnection, until: Until
+) -> None:
+    server = await start(log_players="name")
+    backend = Backend(server.client, await add_key("admin"))
+    await backend.erase("petra")
+    listed = await last_erasures(redis, until, 1)
+    await redis.call("DEL", "streamer:erasures", write=True)
+    # A backup from before the erasure has nothing else of the player.
+    reason = {"reason": "petra wrote again"}
+    await backend.ask("POST", "/v1/admin/players/petra/disconnect", reason)
+    assert await with_text(redis, "petra") == {"audit"}
+
+    await server.app._components.erasing.replay(listed)
+
+    assert await with_text(redis, "petra") == set()
 
 
 async def test_a_player_who_is_only_a_recipient_is_found_by_the_list(
