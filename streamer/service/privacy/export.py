@@ -135,6 +135,8 @@ class Exporting:
                 "device": device,
                 "used_at": iso_time(used_ms),
             }
+        if seen_ms := await self._traces.last_seen_ms(log):
+            yield {"kind": "presence", "last_seen_at": iso_time(seen_ms)}
         async for item in self._elsewhere(log):
             yield item
         (revoked_s,) = await self._apps.revoked_before_s([log])

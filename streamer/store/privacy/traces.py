@@ -138,6 +138,10 @@ class Traces:
             found[connection] = device, int(used_ms)
         return found
 
+    async def last_seen_ms(self, log: Log) -> int:
+        """Return when a connection of the player closed last, in Unix ms; 0: never."""
+        return int(await self._redis.call("GET", self._keys.seen(log)) or 0)
+
     async def _hash(self, key: str) -> dict[str, str]:
         items = await self._redis.call("HGETALL", key)
         texts = [item.decode(errors="replace") for item in items]

@@ -12,8 +12,9 @@ import pytest_asyncio
 
 from streamer.errors import StoreUnavailable
 from streamer.model import Log
+from streamer.store.client.connection import RedisConnection
 
-from ..conftest import AddKey, Mint, OpenEvents, Server
+from ..conftest import AddKey, Mint, OpenEvents, Server, Until
 
 LATER = (datetime.now(UTC) + timedelta(days=1)).isoformat()
 
@@ -79,6 +80,30 @@ async def test_the_inbox_is_exported_with_its_marks(backend: Backend) -> None:
     assert [it["id"] for it in of_kind(items, "withdrawal")] == [gone, purged]
     assert items[0]["kind"] == "export"
     assert items[-1] == {"kind": "end", "items": len(items) - 1}
+
+
+async def test_the_time_when_a_player_was_last_seen_is_exported(
+    backend: Backend,
+    server: Server,
+    mint: Mint,
+    open_events: OpenEvents,
+    redis: RedisConnection,
+    until: Until,
+) -> None:
+    stream = await open_events("/v1/stream", mint.bearer("gil"))
+    await stream.close()
+    key = redis.keys.seen(server.log("gil"))
+
+    async def has_left() -> bool:
+        return bool(await redis.call("EXISTS", key))
+
+    await until(has_left)
+
+    (presence,) = of_kind(await backend.export("gil"), "presence")
+
+    seen_s = int(await redis.call("GET", key)) // 1_000
+    at = datetime.fromisoformat(presence["last_seen_at"])
+    assert int(at.timestamp()) == seen_s
 
 
 async def test_what_an_audience_got_is_exported_as_the_player_sees_it(
