@@ -81,9 +81,8 @@ async def test_every_node_answers(make_node: MakeNode) -> None:
 
 
 async def test_a_live_node_without_an_answer_is_named(
-    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+    make_node: MakeNode,
 ) -> None:
-    monkeypatch.setattr(nodes_module, "ANSWER_S", 0.05)
     one, deaf = await make_node(), await make_node(hears=False)
 
     assert await one.ask() == ({one.name: 1}, [deaf.name])
@@ -107,9 +106,8 @@ async def test_an_answer_that_is_late_or_to_nobody_is_dropped(
 
 
 async def test_an_answer_of_another_kind_counts_as_none(
-    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+    make_node: MakeNode,
 ) -> None:
-    monkeypatch.setattr(nodes_module, "ANSWER_S", 0.05)
     one = await make_node()
 
     answers = await one.nodes.ask(QUESTION, Ended)
@@ -130,9 +128,8 @@ async def test_a_question_of_another_version_is_not_answered(
 
 
 async def test_a_node_whose_answer_fails_answers_the_next_question(
-    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+    make_node: MakeNode,
 ) -> None:
-    monkeypatch.setattr(nodes_module, "ANSWER_S", 0.05)
     one = await make_node()
     answer = one.nodes._answer
 
@@ -143,7 +140,6 @@ async def test_a_node_whose_answer_fails_answers_the_next_question(
     one.nodes._answer = fail
 
     assert await one.ask() == ({}, [one.name])
-    monkeypatch.undo()
     assert await one.ask() == ({one.name: 1}, [])
 
 

@@ -568,7 +568,6 @@ async def test_a_node_that_hangs_is_named_and_delays_nobody_else(
     found = await get(client, "players/ann/connections", admin)
     assert {it["node"] for it in found["connections"]} == both
 
-    monkeypatch.setattr(nodes_module, "ANSWER_S", 0.05)
     # What a node that hangs does with a question.
     monkeypatch.setattr(
         other.app._components.nodes, "on_question", lambda *question: None
