@@ -19,7 +19,7 @@ from streamer.model import (
     Player,
     Position,
 )
-from streamer.service.inboxes.merge import EntriesAfter
+from streamer.service.inboxes.merge import EntriesAfter, MergedPage
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Draft
@@ -285,6 +285,28 @@ async def test_marks_of_an_interrupted_request_change_the_version(
     page = await world.page(version=version)
     assert page.entries is not None
     assert page.entries[0].read_at_ms
+
+
+async def test_a_page_read_during_a_deletion_does_not_stay_current(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place,) = await world.append(world.everyone)
+    views = world.audiences.views
+    change, during = views.change, list[MergedPage]()
+
+    async def change_later(*args: Any, **kind: Any) -> list[int]:
+        # The streams are notified, and the view still has the notification.
+        during.append(await world.page())
+        return await change(*args, **kind)
+
+    monkeypatch.setattr(views, "change", change_later)
+    await world.delete(place)
+
+    (page,) = during
+    assert page.unread == 1
+    page = await world.page(version=page.version)
+    assert page.entries == []
+    assert page.unread == 0
 
 
 async def test_read_times_are_the_times_of_marks(world: World) -> None:

@@ -178,8 +178,9 @@ done = table.concat(packed)
 store_bits()
 -- After HSET, which would have to undo this.
 for _, read in ipairs(unread) do redis.call('HDEL', views, read) end
--- For deleted entries the player's log gets control entries, which change the version.
-if #changed > 0 and mode ~= 'deleted' then count_change(KEYS[2]) end
+-- A deletion changes it, too: a page that was read between the control entry and this has the
+-- version of the entry, and the count before.
+if #changed > 0 then count_change(KEYS[2]) end
 -- A count that followed the control entry may have preceded this.
 if mode == 'deleted' then publish(channel, 'count') end
 return with_refusal(changed)
