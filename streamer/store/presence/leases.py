@@ -18,7 +18,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from ...errors import Limit, LimitReached, OutcomeUnknown, StoreUnavailable
+from ...errors import (
+    Limit,
+    LimitReached,
+    OutcomeUnknown,
+    StoreUnavailable,
+    Unavailable,
+)
 from ...model import Log, new_name
 from ..client.commands import Packed
 from ..client.connection import RedisConnection, Reply, Script, ScriptCall
@@ -316,12 +322,21 @@ class Leases:
         self._renewed_at_s = now_s
 
     async def _release_all(self) -> None:
-        """Release all leases that are due, also those that are added meanwhile."""
-        while leases := tuple(self._to_release):
-            for first in range(0, len(leases), RELEASE_BATCH):
-                await self._release_batch(leases[first : first + RELEASE_BATCH])
+        """
+        Release all leases that are due, also those that are added meanwhile.
 
-    async def _release_batch(self, leases: Sequence[Lease]) -> None:
+        Raises Unavailable if some could not be released, after all others were.
+        """
+        failure: Unavailable | None = None
+        while failure is None and (leases := tuple(self._to_release)):
+            for first in range(0, len(leases), RELEASE_BATCH):
+                batch = leases[first : first + RELEASE_BATCH]
+                failure = await self._release_batch(batch) or failure
+        if failure is not None:
+            raise failure
+
+    async def _release_batch(self, leases: Sequence[Lease]) -> Unavailable | None:
+        """Release leases; return why some were not, because their part is away."""
         calls = [
             ScriptCall(
                 _RELEASE,
@@ -330,11 +345,16 @@ class Leases:
             )
             for lease in leases
         ]
+        failure: Unavailable | None = None
         replies = await self._redis.run_many(calls)
         for lease, reply in zip(leases, replies, strict=True):
+            if isinstance(reply, Unavailable):
+                failure = failure or reply
+                continue
             # One whose key is damaged is void: nobody can acquire another there.
             self._note_refusal(lease, reply)
             self._to_release.discard(lease)
+        return failure
 
     def _note_refusal(self, lease: Lease, reply: Reply) -> None:
         if isinstance(own(reply), Exception):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
 from streamer.core.streams.views import View
 from streamer.errors import Limit, LimitReached, OutcomeUnknown, StoreUnavailable
 from streamer.model import Log, Player, Position, Topic, everyone_log, topic_log
-from streamer.store.client.connection import RedisConnection
+from streamer.store.client.connection import RedisConnection, Reply, ScriptCall
 from streamer.store.client.faults import StoreFaults
 from streamer.store.client.pubsub import PubSub
 from streamer.store.keys import keys_of
@@ -522,6 +522,33 @@ async def test_a_damaged_lease_holds_up_no_other(
     assert [await held(redis, logs[i]) for i in (0, 2)] == [0, 0]
     assert not node._to_release
     assert redis.damage.counts == {"heartbeat": 2}
+
+
+async def test_a_lease_whose_primary_is_away_holds_up_no_other(
+    redis: RedisConnection, node: Leases, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases = [await acquire(node, log._replace(name=Player(name))) for name in "abcdef"]
+    away = leases[2]
+    run_many = redis.run_many
+
+    async def run_some(calls: Sequence[ScriptCall]) -> list[Reply]:
+        is_away = [redis.keys.lease(away.log) in call.keys for call in calls]
+        there = [it for it, skip in zip(calls, is_away, strict=True) if not skip]
+        replies = iter(await run_many(there) if there else [])
+        failure = StoreUnavailable("one primary is away")
+        return [failure if skip else next(replies) for skip in is_away]
+
+    monkeypatch.setattr(leases_module, "RELEASE_BATCH", 2)
+    monkeypatch.setattr(redis, "run_many", run_some)
+    for lease in leases:
+        node.release_soon(lease)
+    await node.wait_released()
+
+    held_now = [await held(redis, it.log) for it in leases]
+    assert held_now == [int(it is away) for it in leases]
+    monkeypatch.undo()
+    await node.release(away)
+    assert await held(redis, away.log) == 0
 
 
 async def test_a_takeover_finds_a_node_that_has_just_started(
