@@ -345,8 +345,10 @@ class PageMerge:
             at_us, _, offset_text = stream_id.partition(b"-")
             offset = int(offset_text)
             source.bytes += len(fields[3])
+            # Without a text it was purged, perhaps after the state was read.
             if (
-                offset < first
+                not fields[3]
+                or offset < first
                 or offset in deleted
                 or (may_have_ended and audience.has_ended(offset))
             ):

@@ -330,9 +330,10 @@ def parse_page_beside(
         bytes_max: Maximum size of all fragments; one entry is returned regardless.
         is_bounded: Whether the page has a lower bound.
 
-    Entries are never changed or removed from the middle of a log, so items that begin
-    at the entry that the script found are those of its moment. Returns None if they do
-    not: an entry was appended, or has left the log, between the two replies.
+    Entries are never removed from the middle of a log, so items that begin at the entry
+    that the script found are those of its moment. Returns None if they do not: an entry
+    was appended, or has left the log, between the two replies. Also returns None if an
+    entry was purged in between, and has no text.
 
     """
     version, head, unread, marks, first = reply
@@ -350,6 +351,8 @@ def parse_page_beside(
             return None
     shown = min(len(items), count)
     sizes = [len(fields[3]) for _, fields in items]
+    if 0 in sizes:
+        return None
     if sum(sizes) > bytes_max:
         weights = accumulate(sizes)
         light = sum(1 for weight in weights if weight <= bytes_max)

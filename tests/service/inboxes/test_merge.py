@@ -23,6 +23,7 @@ from streamer.service.inboxes.merge import EntriesAfter, MergedPage
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Draft
+from streamer.store.logs.page_reads import EARLY_ITEMS
 from streamer.store.logs.settings import DAY_MS
 
 from .world import FRAGMENT, World, ids
@@ -307,6 +308,35 @@ async def test_a_page_read_during_a_deletion_does_not_stay_current(
     page = await world.page(version=page.version)
     assert page.entries == []
     assert page.unread == 0
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+async def test_an_entry_purged_while_a_page_is_read_is_not_shown(
+    world: World, monkeypatch: pytest.MonkeyPatch, is_shared: bool
+) -> None:
+    log = world.everyone if is_shared else world.log
+    places = await world.append(log, EARLY_ITEMS + 3)
+    await world.views.join(world.log, world.everyone, ZERO)
+    reads, redis = world.merged._page_reads, world.redis
+    read = reads.read_shared if is_shared else redis.call
+
+    async def read_later(*args: Any) -> Any:
+        # The state of the log has been read, and these items have not.
+        monkeypatch.undo()
+        assert await world.inbox.purge(log, places[1])
+        return await read(*args)
+
+    if is_shared:
+        monkeypatch.setattr(reads, "read_shared", read_later)
+    else:
+        monkeypatch.setattr(redis, "call", read_later)
+    page = await world.page(100)
+
+    kept = [place for place in places if place is not places[1]]
+    assert [it.entry.id for it in page.entries or ()] == ids(kept)[::-1]
+    assert all(it.entry.fragment == FRAGMENT for it in page.entries or ())
+    again = await world.page(version=page.version)
+    assert (page if again.entries is None else again).unread == len(kept)
 
 
 async def test_read_times_are_the_times_of_marks(world: World) -> None:
