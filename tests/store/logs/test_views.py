@@ -566,3 +566,10 @@ async def test_a_tally_forgets_what_has_left_the_log(
     assert int(await redis.call("HLEN", key)) < 1_000
     assert await views.counts(audience, 600) == (5, 600)
     assert await views.counts(audience, 592) == (1, 592)
+
+    # A player who comes back has acknowledged nothing of what has left the log.
+    before = set(await redis.call("HKEYS", key))
+    await views.count("acked", [(audience, [range(3, 601)])])
+    added = set(await redis.call("HKEYS", key)) - before
+    assert {int(it.split()[1].partition(b"+")[0]) for it in added} <= {*range(591, 601)}
+    assert await views.counts(audience, 600) == (5, 601)

@@ -15,8 +15,12 @@
 local tally, log, what, by = KEYS[1], KEYS[2], ARGV[2], ARGV[3]
 local BLOCK_MAX = 65536
 
+-- What has left the log is not counted: the counts of those offsets were deleted already,
+-- and nothing would delete them again.
+local oldest = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+local floor = oldest and tonumber(string.match(oldest[1], '-(%d+)$')) or 0
 for i = 4, #ARGV, 2 do
-  local first, last = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
+  local first, last = math.max(tonumber(ARGV[i]), floor), tonumber(ARGV[i + 1])
   while first <= last do
     local size = 1
     while size < BLOCK_MAX and first % (2 * size) == 0 and first + 2 * size - 1 <= last do
@@ -33,8 +37,6 @@ end
 -- that end at an offset below the lowest one.
 local PRUNED_FROM, PRUNED_MAX = 1000, 250
 if redis.call('HLEN', tally) > PRUNED_FROM then
-  local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
-  local floor = first and tonumber(string.match(first[1], '-(%d+)$')) or 0
   local from = tonumber(redis.call('HGET', tally, 'floor') or 1)
   local upto, names = math.min(floor, from + PRUNED_MAX), {}
   for offset = from, upto - 1 do
