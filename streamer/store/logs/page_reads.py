@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from ...errors import Unavailable
 from ...model import Log, Position, everyone_log
 from ..client.commands import Command, Packed, pack_all
 from ..client.connection import RedisConnection
@@ -202,15 +203,20 @@ class PageReads:
 
     def _parse_peek(self, log: Log, peek: _Peek, replies: Sequence[Any]) -> _Shared:
         now_us = self._inbox.settings.clock_us()
+        knows_time = True
         if peek.has_time and not now_us:
-            seconds, micros = ok(replies[2])
-            now_us = int(seconds) * 1_000_000 + int(micros)
+            if knows_time := not isinstance(replies[2], Unavailable):
+                seconds, micros = ok(replies[2])
+                now_us = int(seconds) * 1_000_000 + int(micros)
         of_topics = [] if peek.of_topics is None else ok(replies[peek.of_topics])
         of_player = [ok(reply) for reply in replies[:2]]
         views = self._views.parse_with_topics(log, of_player, peek.topics, of_topics)
         states = {
             audience: self._shared_logs.parse_state(audience, replies[part], now_us)
             for audience, part in peek.states
+            # The primary that tells the time is away, and those of the logs may not be.
+            # Their scripts know the time.
+            if knows_time
         }
         return _Shared(views, states)
 

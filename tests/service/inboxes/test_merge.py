@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from streamer.core.streams.cursor import Cursor, audience_key
 from streamer.core.streams.subscription import Start
-from streamer.errors import NotFound
+from streamer.errors import NotFound, StoreUnavailable
 from streamer.model import (
     ZERO,
     Gap,
@@ -20,6 +20,7 @@ from streamer.model import (
     Position,
 )
 from streamer.service.inboxes.merge import EntriesAfter, MergedPage
+from streamer.store.client.commands import pack_all
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import keys_of
 from streamer.store.logs.inbox import Draft
@@ -337,6 +338,29 @@ async def test_an_entry_purged_while_a_page_is_read_is_not_shown(
     assert all(it.entry.fragment == FRAGMENT for it in page.entries or ())
     again = await world.page(version=page.version)
     assert (page if again.entries is None else again).unread == len(kept)
+
+
+async def test_a_page_needs_no_primary_but_those_of_its_logs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.us = 0  # The store's own clock.
+    await world.join(world.news)
+    await world.append(world.news)
+    expected = await world.page()
+    run_many, asked = world.redis.run_many, list[bool]()
+
+    async def run_without_time(calls: Any, *, after: Any = (), **kind: Any) -> Any:
+        replies = await run_many(calls, after=after, **kind)
+        for i, command in enumerate(after, len(calls)):
+            if command == pack_all([("TIME",)]):
+                replies[i] = StoreUnavailable("the primary is away")
+                asked.append(True)
+        return replies
+
+    monkeypatch.setattr(world.redis, "run_many", run_without_time)
+
+    assert await world.page() == expected
+    assert asked
 
 
 async def test_read_times_are_the_times_of_marks(world: World) -> None:
