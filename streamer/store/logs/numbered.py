@@ -86,8 +86,9 @@ class NumberedLists:
         """
         Yield offset and fragment of every notification, newest first.
 
-        Includes entries that have ended or are older than the retention. Uses XREVRANGE
-        without a script, at a tenth of the cost; the parts are not of one moment.
+        Includes entries that have ended or are older than the retention, but not those
+        that were purged. Uses XREVRANGE without a script, at a tenth of the cost; the
+        parts are not of one moment.
         """
         newest = b"+"
         while True:
@@ -96,7 +97,7 @@ class NumberedLists:
             )
             for item in items:
                 entry = parse_entry(0, item)
-                if not entry.withdraws:
+                if entry.fragment:  # Control entries have none, either.
                     yield entry.offset, entry.fragment
             if len(items) < WALK_COUNT:
                 return

@@ -120,3 +120,14 @@ async def test_a_hole_in_a_log_is_skipped(
 
     assert offsets(await lists.page(LOG, skip=0, count=10)) == [3, 1]
     assert offsets(await lists.page(LOG, skip=1, count=1)) == []
+
+
+async def test_a_walk_passes_over_what_was_purged(
+    inbox: Inbox, lists: NumberedLists
+) -> None:
+    texts = fragments(3)
+    positions = (await inbox.append(LOG, texts)).stored
+
+    await inbox.purge(LOG, positions[1])
+
+    assert [text async for _, text in lists.walk(LOG)] == [texts[2], texts[0]]
