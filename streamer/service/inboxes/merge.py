@@ -563,7 +563,8 @@ def _audiences_version(
     for view in views:
         state = shared[view.log]
         if isinstance(state, SharedLog) and not state.audience.head.is_zero:
-            versions.append(f"{view.log.name}{state.version}")
+            # Where the player joined: after an erasure the player joins again.
+            versions.append(f"{view.log.name}{state.version}.{view.joined.offset}")
     return f"{zlib.crc32(' '.join(versions).encode()):x}" if versions else ""
 
 

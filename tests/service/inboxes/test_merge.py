@@ -363,6 +363,19 @@ async def test_a_page_needs_no_primary_but_those_of_its_logs(
     assert asked
 
 
+async def test_the_version_changes_when_a_player_is_forgotten(world: World) -> None:
+    await world.page()  # The player joins everyone.
+    await world.append(world.everyone)
+    world.us += 1
+    page = await world.page()
+    assert page.entries
+
+    await world.redis.call("DEL", keys_of().views(world.log), write=True)
+    await world.redis.call("DEL", *keys_of().inbox(world.log), write=True)
+
+    assert (await world.page(version=page.version)).entries == []
+
+
 async def test_read_times_are_the_times_of_marks(world: World) -> None:
     await world.join(world.news)
     first, second = ids(await world.append(world.news, 2))
