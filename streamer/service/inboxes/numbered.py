@@ -13,9 +13,12 @@ total is still counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+from redis.exceptions import ResponseError
 
 from ...core.access.rights import Caller
+from ...core.streams.views import Audience
 from ...model import Log, Player
 from ...store.logs.inbox import PageEntry
 from ...store.logs.numbered import NumberedLists, NumberedPage
@@ -78,8 +81,10 @@ class NumberedInbox:
         caller.require_read(player)
         log = Log(caller.app, player)
         views = await self._audiences.views_of(log)
-        audiences = await self._audiences.read(view.log for view in views)
-        visible = sum(view.shown(audiences[view.log]) for view in views)
+        audiences = await self._readable(view.log for view in views)
+        visible = sum(
+            view.shown(audiences[view.log]) for view in views if view.log in audiences
+        )
         if not visible:
             return await self._own(log, skip, count, read, matches)
         total = None
@@ -95,6 +100,16 @@ class NumberedInbox:
                 }[read]
             )
         return await self._by_walking(log, skip, count, read, matches, total)
+
+    async def _readable(self, logs: Iterable[Log]) -> dict[Log, Audience]:
+        """Return the audiences whose logs are not damaged, as pages show them."""
+        audiences = {}
+        for log, audience in (await self._audiences.read_each(logs)).items():
+            if isinstance(audience, Audience):
+                audiences[log] = audience
+            elif not isinstance(audience, ResponseError):
+                raise audience
+        return audiences
 
     async def _own(
         self,
