@@ -131,7 +131,8 @@ class NativeInboxes:
 
         async def reads_news() -> bool:
             nonlocal page
-            page = await self._read(caller, player, query)
+            # Its slot limits a poll that waits; to be refused now would be too late.
+            page = await self._search(caller, player, query, "")
             return is_news(has_changed=page.state.unread != unread)
 
         if not is_news(has_changed=bool(if_none_match)):
