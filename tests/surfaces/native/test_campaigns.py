@@ -90,6 +90,9 @@ async def test_cards_are_written_and_listed(backend: Backend) -> None:
     assert sorted(found, key=str) == sorted(cards, key=str)
     active = good(await backend.ask("GET", f"{URL}/cards", status="active"))["cards"]
     assert len(active) == 10
+    for wrong in ("", "lost"):
+        answer = await backend.ask("GET", f"{URL}/cards", status=wrong)
+        problem(answer, 400, "invalid")
     assert good(await backend.ask("GET", URL))["cards"] == 30
 
 

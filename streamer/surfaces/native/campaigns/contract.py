@@ -4,7 +4,7 @@ The contract of campaigns and their cards, with the types of responses.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -151,7 +151,7 @@ CARDS: Final = Operation(
         CAMPAIGN_ID,
         LIMIT,
         query("after", str, "The `next` of the previous page."),
-        query("status", CardStatus | Literal[""], "Only cards with this status."),
+        query("status", CardStatus, "Only cards with this status."),
     ),
     responses=(ResponseSpec(200, "A page of cards.", CardsResponse),),
     refusals=(*CALLER_ERRORS, *NO_CAMPAIGN, *BAD_QUERY, *STORE),

@@ -103,7 +103,7 @@ def parse_after(text: str) -> tuple[int, str]:
 
 def parse_status(text: str | None) -> CardStatus | None:
     """Return the status to filter by, None for any. Raises Invalid."""
-    if not text:
+    if text is None:
         return None
     try:
         status: CardStatus = msgspec.convert(text, CardStatus)
