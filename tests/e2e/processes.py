@@ -230,7 +230,7 @@ class ServerProcess(ChildProcess):
             env=self.environment(),
             capture_output=True,
             text=True,
-            timeout=GUARD_S,
+            timeout=2 * GUARD_S,  # It starts Python, and may wait for nodes.
             check=False,
         )
 

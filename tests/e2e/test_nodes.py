@@ -214,7 +214,8 @@ async def test_a_node_without_its_replica_is_not_ready_and_says_why(
         state = await facts(node)
         return "0 of 1 required replicas are in sync" in state.get("reason", "")
 
-    await eventually(says_why)
+    # It starts Python, and then looks for a replica for a while.
+    await eventually(says_why, within_s=2 * GUARD_S)
     assert (await facts(node))["code"] == 503
     assert await node.stop() == 0
 

@@ -25,6 +25,12 @@ def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nodes on a busy machine answer late: all of them do answer here."""
+    monkeypatch.setattr(nodes_module, "ANSWER_S", 2.5)
+
+
 @pytest_asyncio.fixture(loop_scope="module")
 async def admin(add_key: AddKey) -> dict[str, str]:
     """Return the headers of a key with both scopes."""
@@ -569,6 +575,7 @@ async def test_a_node_that_hangs_is_named_and_delays_nobody_else(
     assert {it["node"] for it in found["connections"]} == both
 
     # What a node that hangs does with a question.
+    monkeypatch.setattr(nodes_module, "ANSWER_S", 1.0)
     monkeypatch.setattr(
         other.app._components.nodes, "on_question", lambda *question: None
     )
