@@ -122,6 +122,8 @@ class Both:
 def recorded(lines: list[dict[str, Any]]) -> Iterator[None]:
     class Keeper(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
+            if record.name.endswith(".loop_lag"):
+                return  # A busy machine, in either way.
             line = {"message": record.getMessage(), "level": record.levelname}
             lines.append(line | getattr(record, "fields", {}))
 
@@ -419,6 +421,11 @@ KINDS = [
 ]
 
 
+LARGE = pytest.mark.filterwarnings("ignore:Generating overly large repr")
+"""Of requests with thousands of ids."""
+
+
+@LARGE
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(first=st.lists(requests(), min_size=1, max_size=4))
@@ -430,6 +437,7 @@ async def test_any_request_is_answered_in_both_ways_alike(
     await compare_both(make_both, kind, first)
 
 
+@LARGE
 @pytest.mark.nightly
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", KINDS)
