@@ -87,11 +87,12 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
     store/           REMEMBERS. Everything Redis: keys; deployment (the record of whose
                      store it is); lua/, a script per step
       client/        connection (multiplexed), address (where the store is), sentinel
-                     (who tells where), commands, replies, subscriber (a connection for
-                     subscriptions, kept open), pubsub (announcements), unannounced
-                     (those that the store refused), replicated (writes that replicas
-                     confirm), faults (what fails, told seldom), damage, health,
-                     trial (tries every command), scanning (walks through all keys);
+                     (who tells where), asking (several servers in turn), commands,
+                     replies, subscriber (a connection for subscriptions, kept open),
+                     pubsub (announcements), unannounced (those that the store
+                     refused), replicated (writes that replicas confirm), faults
+                     (what fails, told seldom), damage, health, trial (tries every
+                     command), scanning (walks through all keys);
                      for a Redis Cluster slots (which primary has a key),
                      cluster_address (the map of them), cluster (a connection per
                      primary), cluster_subscriber (the same for subscriptions)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 from time import monotonic
 from typing import Final
 
@@ -29,6 +30,7 @@ from redis.exceptions import RedisError
 from ...errors import StoreUnavailable
 from ...store_url import ClusterUrl, StoreUrl
 from .address import FixedAddress
+from .asking import ANSWER_TIMEOUT_S, answers_of
 from .connection import BackOff, RedisConnection
 from .slots import Place, SlotMap, parse_slots
 
@@ -36,11 +38,6 @@ __all__ = ["NO_CLUSTER", "ClusterAddress"]
 
 BACK_OFF_S: Final = (0.05, 1.0)
 """The first and the longest wait between two readings of the map, while it is bad."""
-
-NEXT_AFTER_S: Final = 0.3
-"""How long a node is waited for before the next one is asked beside it."""
-
-ANSWER_TIMEOUT_S: Final = 1.0
 
 NO_CLUSTER: Final = "is not a node of a cluster: use redis:// for a single server"
 
@@ -163,40 +160,15 @@ class ClusterAddress:
 
     async def _first_answer(self) -> tuple[int, SlotMap] | None:
         """Return the first map of the known epoch or a newer one, else the newest."""
-        waiting = self._nodes()
-        pending: set[asyncio.Task[tuple[bool, int, SlotMap]]] = set()
-        asked: dict[asyncio.Task[tuple[bool, int, SlotMap]], StoreUrl] = {}
         failures: list[str] = []
-        others: list[tuple[bool, int, SlotMap]] = []
-        try:
-            while waiting or pending:
-                if waiting:
-                    node = waiting.pop(0)
-                    task = asyncio.create_task(self._ask(node))
-                    asked[task] = node
-                    pending.add(task)
-                done, pending = await asyncio.wait(
-                    pending,
-                    timeout=NEXT_AFTER_S if waiting else None,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                # All are looked at: asyncio logs an exception that nobody has seen.
-                for task in done:
-                    error = task.exception()
-                    if isinstance(error, StoreUnavailable):
-                        failures.append(f"{asked[task].place}: {error.words}")
-                    else:
-                        others.append(task.result())
-                others.sort(key=lambda answer: answer[:2])
-                if others and others[-1][0] and others[-1][1] >= self._epoch:
+        found: list[tuple[bool, int, SlotMap]] = []
+        async with aclosing(answers_of(self._nodes(), self._ask, failures)) as answers:
+            async for some in answers:
+                found = sorted(found + some, key=lambda answer: answer[:2])
+                if found and found[-1][0] and found[-1][1] >= self._epoch:
                     break
-        finally:
-            for task in pending:
-                task.cancel()
-            if pending:
-                await asyncio.wait(pending)
         self.words = "; ".join(failures)
-        return others[-1][1:] if others else None
+        return found[-1][1:] if found else None
 
     def _nodes(self) -> list[StoreUrl]:
         """Return all nodes that are known, each time beginning with another one."""

@@ -12,22 +12,18 @@ itself. (https://redis.io/docs/latest/develop/reference/sentinel-clients/, read
 
 from __future__ import annotations
 
-import asyncio
-from typing import Final
+from contextlib import aclosing
 
 from redis.exceptions import RedisError
 
 from ...errors import StoreUnavailable
 from ...store_url import ClusterUrl, SentinelUrl, StoreUrl, parse_store_url
 from .address import FixedAddress, StoreAddress
+from .asking import ANSWER_TIMEOUT_S, answers_of
 from .cluster_address import ClusterAddress
 from .connection import RedisConnection
 
 __all__ = ["SentinelAddress", "address_at"]
-
-NEXT_AFTER_S: Final = 0.3
-"""How long a Sentinel is waited for before the next one is asked beside it."""
-ANSWER_TIMEOUT_S: Final = 1.0
 
 
 class SentinelAddress:
@@ -63,36 +59,13 @@ class SentinelAddress:
 
         """
         self._sentinels.append(self._sentinels.pop(0))
-        asked: dict[asyncio.Task[StoreUrl], StoreUrl] = {}
         failures: list[str] = []
-        waiting = list(self._sentinels)
-        pending: set[asyncio.Task[StoreUrl]] = set()
-        try:
-            while waiting or pending:
-                if waiting:
-                    sentinel = waiting.pop(0)
-                    task = asyncio.create_task(self._ask(sentinel))
-                    asked[task] = sentinel
-                    pending.add(task)
-                done, pending = await asyncio.wait(
-                    pending,
-                    timeout=NEXT_AFTER_S if waiting else None,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                # All are looked at: asyncio logs an exception that nobody has seen.
-                named = [task for task in done if task.exception() is None]
+        async with aclosing(
+            answers_of(self._sentinels, self._ask, failures)
+        ) as answers:
+            async for named in answers:
                 if named:
-                    return named[0].result()
-                for task in done:
-                    error = task.exception()
-                    if not isinstance(error, StoreUnavailable):
-                        return task.result()
-                    failures.append(f"{asked[task].place}: {error.words}")
-        finally:
-            for task in pending:
-                task.cancel()
-            if pending:
-                await asyncio.wait(pending)
+                    return named[0]
         raise StoreUnavailable(
             f"no Sentinel names a primary ({'; '.join(failures)})", where=self.where
         )
