@@ -116,7 +116,7 @@ class Portions:
         try:
             self._cost = next(self._work[0], None)
         except BaseException as error:
-            # What is broken must not stop what waits behind it.
+            # An error in one piece of work must not stop the others.
             self._end()
             if self._on_error is None or not isinstance(error, Exception):
                 raise

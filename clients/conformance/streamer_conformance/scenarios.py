@@ -1592,7 +1592,7 @@ scenario(
     scale=0.04,
 )
 scenario(
-    "it does not hammer a server that counts anew in each poll",
+    "it does not hammer a server whose count changes in each poll",
     "4",
     connect(cursor="c0"),
     [

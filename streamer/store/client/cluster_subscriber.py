@@ -99,8 +99,8 @@ class ClusterSubscriber:
     """
     The connections of one owner of subscriptions, which `run` keeps open.
 
-    Has the methods of `Subscriber`. The owner is told of the end of each subscription
-    by ``sunsubscribe``, and never that all are closed.
+    It has the methods of `Subscriber`. A ``sunsubscribe`` tells the owner that a
+    subscription has ended; `on_closed` is never called.
 
     Args:
         address: The address, which has the map of the slots.

@@ -154,7 +154,7 @@ class Subscriber:
                     await self._watch()
                     self._connection = None
                     self.losses += 1
-                    # A confirmation among them is none for the next connection.
+                    # They confirm nothing on the next connection.
                     self._replies.clear()
                     self._owner.on_closed()
                     if not self.was_refused:
