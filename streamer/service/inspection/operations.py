@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -74,6 +74,8 @@ __all__ = [
     "Traced",
     "Write",
 ]
+
+T = TypeVar("T")
 
 TRACES_MAX: Final = ENTRIES_MAX
 """Notifications that are traced at once."""
@@ -507,8 +509,7 @@ def _endings(answers: Answers[PlayerHistoryAnswer]) -> list[Ending]:
         for name, answer in answers.of.items()
         for closed in answer.closed
     ]
-    # Of two in one millisecond, a node has the later one last.
-    return sorted(endings, key=lambda it: it.closed.at_ms)[::-1]
+    return _newest_first(endings, lambda it: it.closed.at_ms)
 
 
 def _refusals(answers: Answers[PlayerHistoryAnswer]) -> list[Refusal]:
@@ -517,7 +518,12 @@ def _refusals(answers: Answers[PlayerHistoryAnswer]) -> list[Refusal]:
         for name, answer in answers.of.items()
         for refused in answer.refused
     ]
-    return sorted(refusals, key=lambda it: it.refused.at_ms)[::-1]
+    return _newest_first(refusals, lambda it: it.refused.at_ms)
+
+
+def _newest_first(events: Sequence[T], at_ms: Callable[[T], int]) -> list[T]:
+    # Of two in one millisecond, a node has the later one last.
+    return sorted(events, key=at_ms)[::-1]
 
 
 def _trace(
