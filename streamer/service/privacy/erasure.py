@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ...core.access.rights import Caller
-from ...core.streams.views import View
+from ...core.streams.views import Audience, View
 from ...errors import NotFound, StoreUnavailable
 from ...model import App, Log, Player
 from ...store.access.apps import Apps
@@ -252,7 +252,11 @@ class Erasing:
     async def _remove_own(self, log: Log) -> int:
         """Delete the player's keys, and take the marks from the tallies."""
         views = await self._audiences.views.read(log)
-        counted = [(view, *await self._counted(log, view)) for view in views.views]
+        audiences = await self._audiences.read([view.log for view in views.views])
+        counted = [
+            (view, *await self._counted(log, view, audiences[view.log]))
+            for view in views.views
+        ]
         removed = await self._traces.remove_own(log)
         # Of several that erase the same player, one has deleted the views. If it stops
         # here, the tallies stay too high, by a player whom nothing names.
@@ -263,10 +267,10 @@ class Erasing:
             await self._audiences.views.count("acked", acked, by=-1)
         return removed.keys
 
-    async def _counted(self, log: Log, view: View) -> tuple[list[range], list[range]]:
+    async def _counted(
+        self, log: Log, view: View, audience: Audience
+    ) -> tuple[list[range], list[range]]:
         """Return the runs of offsets that a player counts as having read, and acked."""
-        audiences = await self._audiences.read([view.log])
-        audience = audiences[view.log]
         head = audience.head
         if head.is_zero:
             return [], []
