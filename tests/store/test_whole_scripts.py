@@ -596,6 +596,16 @@ async def limited(admin: Capturing) -> AsyncIterator[RedisConnection]:
     await redis.close()
 
 
+async def captured(world: World, admin: Capturing, script: str, use: Step) -> Call:
+    """Return the first call of a script by `use`, which is not sent."""
+    admin.wanted = script
+    with pytest.raises(Captured):
+        await use(world)
+    admin.wanted = ""
+    (call, *_) = admin.calls
+    return call
+
+
 @pytest.mark.parametrize(("script", "before", "use"), CASES)
 async def test_a_script_does_everything_or_nothing(
     admin: Capturing,
@@ -607,11 +617,7 @@ async def test_a_script_does_everything_or_nothing(
 ) -> None:
     world = World(admin, clock)
     await before(world)
-    admin.wanted = script
-    with pytest.raises(Captured):
-        await use(world)
-    admin.wanted = ""
-    (call, *_) = admin.calls
+    call = await captured(world, admin, script, use)
     command = call.by_text()
     kept, unchanged = await keep(admin), await content(admin)
     assert not isinstance(await limited.call_many([command]), Exception)
@@ -646,11 +652,7 @@ async def test_a_script_touches_the_keys_that_it_declares_in_one_slot(
 ) -> None:
     world = World(admin, clock)
     await before(world)
-    admin.wanted = script
-    with pytest.raises(Captured):
-        await use(world)
-    (call, *_) = admin.calls
-    keys = declared(call)
+    keys = declared(call := await captured(world, admin, script, use))
     first = keys[0]
     (slot,) = {slot_of(key) for key in keys}
     tag = first[first.index(b"{") : first.index(b"}") + 1]

@@ -142,9 +142,10 @@ async def test_messages_wait_in_order_until_their_owner_takes_them(
     assert await owner.next() == (b"smessage", CHANNEL, b"d")
 
 
-async def test_nothing_is_read_while_messages_wait(
+async def with_a_message_that_waits(
     address: Moving, owner: Owner, redis: RedisConnection, until: Until
-) -> None:
+) -> Subscriber:
+    """Return the subscriber of an owner that does not take its only message."""
     await address.arrive()
     assert await owner.next() == (b"ssubscribe", CHANNEL, 1)
     subscriber = owner.subscriber
@@ -152,6 +153,13 @@ async def test_nothing_is_read_while_messages_wait(
     owner.takes = 0
     await redis.call("SPUBLISH", CHANNEL, "a")
     await until(lambda: subscriber._replies)
+    return subscriber
+
+
+async def test_nothing_is_read_while_messages_wait(
+    address: Moving, owner: Owner, redis: RedisConnection, until: Until
+) -> None:
+    subscriber = await with_a_message_that_waits(address, owner, redis, until)
 
     for _ in range(20):
         await redis.call("SPUBLISH", CHANNEL, "b")
@@ -166,13 +174,7 @@ async def test_nothing_is_read_while_messages_wait(
 async def test_messages_that_wait_are_dropped_with_their_connection(
     address: Moving, owner: Owner, redis: RedisConnection, until: Until
 ) -> None:
-    await address.arrive()
-    assert await owner.next() == (b"ssubscribe", CHANNEL, 1)
-    subscriber = owner.subscriber
-    assert subscriber is not None
-    owner.takes = 0
-    await redis.call("SPUBLISH", CHANNEL, "a")
-    await until(lambda: subscriber._replies)
+    subscriber = await with_a_message_that_waits(address, owner, redis, until)
 
     subscriber.reconnect()
 
@@ -189,13 +191,7 @@ async def test_a_store_whose_messages_wait_is_not_silent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(subscriber_module, "WATCH_S", 0.01)
-    await address.arrive()
-    assert await owner.next() == (b"ssubscribe", CHANNEL, 1)
-    subscriber = owner.subscriber
-    assert subscriber is not None
-    owner.takes = 0
-    await redis.call("SPUBLISH", CHANNEL, "a")
-    await until(lambda: subscriber._replies)
+    subscriber = await with_a_message_that_waits(address, owner, redis, until)
     before = owner.watches
 
     monkeypatch.setattr(subscriber_module, "SILENCE_S", 0)
