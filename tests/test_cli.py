@@ -36,6 +36,7 @@ from streamer.cli.limits import streams_max
 from streamer.config import Config
 from streamer.store.client.connection import RedisConnection
 from streamer.store.server.server_binary import find_server
+from tests.e2e.processes import free_port
 
 ROOT = Path(__file__).parent.parent
 STREAMER = [sys.executable, "-m", "streamer"]
@@ -126,13 +127,6 @@ def run_python(script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def redis_command(port: int, command: bytes, password: str = "") -> bytes:

@@ -19,6 +19,7 @@ from streamer.config import Config
 from streamer.server import DRAIN_GRACE_S, Host, run_app
 from streamer.transports.server.hangup import Hangup, HangupMeaning
 from streamer.transports.server.http_protocol import NEW_CONNECTION_S
+from tests.e2e.processes import free_port
 
 GUARD_S = 20
 
@@ -461,8 +462,7 @@ async def test_a_cancelled_host_closes_its_connections(
 
 async def test_the_url_is_announced_when_the_app_is_ready(app: FakeApp) -> None:
     urls: list[str] = []
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     running = asyncio.create_task(run_app(app, Config(port=port), announce=urls.append))
     await until(lambda: connects(port))
     assert urls == []

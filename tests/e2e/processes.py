@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import inspect
 import json
 import os
@@ -19,6 +20,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
@@ -39,13 +41,34 @@ KEY = re.compile(r"^ +(sk_\S+)$", re.MULTILINE)
 TOKEN = re.compile(r"^ +(eyJ\S+)$", re.MULTILINE)
 
 
+PORTS = range(20_000, 32_000)
+"""Below those that systems assign to outgoing connections."""
+
+
 def free_port() -> int:
-    """Return a free port that the system assigns to no other socket by itself."""
+    """
+    Return a free port that the system assigns to no other socket by itself.
+
+    No process of this user gets it again before all the others were given: whoever asks
+    binds it later, and a cluster of eight asks for sixteen.
+    """
     while True:
-        # Below the range that systems assign to outgoing connections.
-        port = random.randrange(20_000, 32_000)
+        port = PORTS[_next_number() % len(PORTS)]
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
+
+
+def _next_number() -> int:
+    """Count the calls of all processes of this user."""
+    path = Path(tempfile.gettempdir(), f"streamer-test-ports-{os.getuid()}")
+    with path.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        number = int(file.read() or random.randrange(len(PORTS)))
+        file.truncate(0)
+        file.write(str(number + 1))
+        file.flush()
+    return number
 
 
 async def eventually(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from streamer.store.client.connection import RedisConnection
 from streamer.store.client.replicated import Replicated
 from streamer.store.client.replies import StoreConflict
 from streamer.store.logs.inbox import Inbox, Once
+from tests.e2e.processes import free_port
 
 GUARD_S = 20
 TIMEOUT_MS = 1_500
@@ -39,11 +39,6 @@ class Pair(NamedTuple):
 
     def continue_replica(self) -> None:
         os.kill(self.replica, signal.SIGCONT)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
