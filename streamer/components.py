@@ -235,9 +235,13 @@ class Components:
             faults=faults,
         )
         others: list[OtherConnection] = [catch_up, notices, channel]
-        if self.confirmed is not None:
-            others.append(self.confirmed.redis)
-        self.store_watch = StoreWatch(self.redis, config, faults=faults, others=others)
+        self.store_watch = StoreWatch(
+            self.redis,
+            config,
+            faults=faults,
+            others=others,
+            confirmed=None if self.confirmed is None else self.confirmed.redis,
+        )
         self.load_history = LoadHistory(self.counters, self.store_watch)
 
         # What nodes tell each other.

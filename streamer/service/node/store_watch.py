@@ -113,6 +113,7 @@ class StoreWatch:
         config: The settings, which promise a durability.
         faults: What the store refuses, which makes the node not ready.
         others: The other connections to the store.
+        confirmed: The connection for writes that replicas confirm, if there is one.
         clock_s: A monotonic clock.
 
     """
@@ -124,11 +125,13 @@ class StoreWatch:
         *,
         faults: StoreFaults | None = None,
         others: Sequence[OtherConnection] = (),
+        confirmed: RedisConnection | None = None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._redis = redis
         self._faults = faults or StoreFaults()
-        self._others = others
+        self._others = (*others, confirmed) if confirmed is not None else others
+        self._confirmed = confirmed
         self._clock_s = clock_s
         self._promise = _promise(config)
         self._deployment = DeploymentCheck(redis, config.deployment)
@@ -271,6 +274,7 @@ class StoreWatch:
             self._forbidden = self._faults.forbidden
             return
         try:
+            await self._open_confirmed()
             await self._try_commands(words)
         except StoreUnavailable:
             # The writes of the trial have made the connection leave a replica.
@@ -281,6 +285,23 @@ class StoreWatch:
         if isinstance(self._redis, ClusterConnection):
             return await read_all_facts(self._redis)
         return {"": await read_facts(self._redis)}
+
+    async def _open_confirmed(self) -> None:
+        """
+        Connect for confirmed writes, which after a loss may wait longer than reads.
+
+        The node would be ready again, and refuse publishes. Raises StoreUnavailable if
+        no server of the store can be reached.
+        """
+        if self._confirmed is None:
+            return
+        servers = await self._confirmed.servers()
+        opened = [server.open() for server in servers]
+        results = await asyncio.gather(*opened, return_exceptions=True)
+        failures = [it for it in results if it is not None]
+        for failure in failures:
+            if len(failures) == len(servers) or not isinstance(failure, STORE_FAILURES):
+                raise failure
 
     async def _try_commands(self, forbidden_words: str) -> None:
         """Try all commands; `forbidden_words` is what was said of one, if any."""

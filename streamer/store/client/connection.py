@@ -715,6 +715,11 @@ class RedisConnection:
             self._forbidden(self.unannounced.words)
         return results
 
+    async def open(self) -> None:
+        """Connect if not connected. Raises StoreUnavailable as a call does."""
+        if await self._ready() is None:
+            raise self._unavailable(write=False)
+
     async def servers(self) -> Sequence[RedisConnection]:
         """
         Return a connection to each server that has a part of the keys: this one.

@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -298,6 +299,25 @@ async def test_connections_to_another_server_are_opened_anew(
     await watch._check_if_due()
 
     assert [it.reconnects for it in (former, same, closed)] == [1, 0, 0]
+
+
+async def test_the_node_is_ready_when_publishes_reach_the_store_again(
+    store: Embedded, redis: RedisConnection, tmp_path: Path
+) -> None:
+    faults = StoreFaults()
+    door = tmp_path / "door"
+    confirmed = RedisConnection(f"unix://{door}", faults=faults)
+    watch = StoreWatch(redis, Config(), faults=faults, confirmed=confirmed)
+
+    # The connection for reads leads to the store all the time.
+    with pytest.raises(StoreUnavailable):
+        await watch.check()
+
+    assert "No such file" in (watch.unready_reason() or "")
+    door.symlink_to(urlsplit(store.url).path)
+    await watch.check()
+    assert watch.unready_reason() is None
+    await confirmed.close()
 
 
 class Times:
