@@ -10,12 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -472,33 +480,48 @@ class Api:
         assert answer.status_code == 200, answer.text
         return [result["id"] for result in answer.json()["results"]]
 
-    async def stored(self, *players: str, **fields: Any) -> list[str]:
+    async def stored(
+        self, *players: str, key: str | None = None, **fields: Any
+    ) -> list[str]:
         """Publish as a backend does: with a key, and again while the answer is 503."""
-        key = secrets.token_hex(8)
-        async with asyncio.timeout(GUARD_S):
-            while True:
-                answer = await self.publish(*players, key=key, **fields)
-                if answer.status_code != 503:
-                    break
-                await asyncio.sleep(0.05)
+        key = key or secrets.token_hex(8)
+        answer = await _patient(lambda: self.publish(*players, key=key, **fields))
         assert answer.status_code == 200, answer.text
         return [result["id"] for result in answer.json()["results"]]
 
-    async def inbox(self, player: str) -> list[Any]:
-        """Return a player's whole inbox, oldest first, page by page."""
+    async def inbox(self, player: str, *, patient: bool = False) -> list[Any]:
+        """
+        Return a player's whole inbox, oldest first, page by page.
+
+        With `patient` a page that is answered 503 is requested again.
+        """
         notifications: list[Any] = []
         before = ""
         while True:
-            answer = await self.http.get(
+            request = functools.partial(
+                self.http.get,
                 f"/v1/players/{player}/notifications",
                 params={"limit": "100", "before": before},
             )
+            answer = await (_patient(request) if patient else request())
             assert answer.status_code == 200, answer.text
             page = answer.json()
             notifications += page["notifications"]
             before = page["next"]
             if before is None:
                 return notifications[::-1]
+
+
+async def _patient(
+    request: Callable[[], Awaitable[httpx2.Response]],
+) -> httpx2.Response:
+    """Send a request until it is not answered 503, as a client does."""
+    async with asyncio.timeout(GUARD_S):
+        while True:
+            answer = await request()
+            if answer.status_code != 503:
+                return answer
+            await asyncio.sleep(0.05)
 
 
 def request_head(

@@ -383,9 +383,7 @@ async def test_reused_offsets_after_a_lost_tail_are_a_gap(
         os.truncate(store._folder / AOF, cut)
         await store.start()
         await server.ready()
-        again = [
-            id for i in range(10) for id in await backend.published("ann", title="b")
-        ]
+        again = [id for i in range(10) for id in await backend.stored("ann", title="b")]
         for follower in followers:
             await follower.has(again)
             assert follower.ids == [*lost, *kept, *again] or follower.ids == [
