@@ -28,6 +28,7 @@ from streamer.store.client.sentinel import address_at
 from streamer.store.server.embedded import Embedded
 from streamer.store.server.server_binary import find_server
 
+from . import warmup
 from .clock import Clock
 from .compatibility import page
 from .e2e.clusters import Cluster, debian_server
@@ -52,6 +53,8 @@ __all__ = [
     "seeded",
 ]
 
+warmup.keep_files()
+
 # On a busy machine neither a time limit per example nor one on generating it says
 # anything about the code. CI makes random examples as developers do, where Hypothesis
 # by itself would check the same ones always; since its example database is lost, it
@@ -69,6 +72,7 @@ def pytest_addoption(
 ) -> None:
     battery.pytest_addoption(parser)
     pluginmanager.register(page)
+    pluginmanager.register(warmup)
 
 
 SLOW = (
