@@ -9,6 +9,7 @@ Imports run one way: names <- errors, model, origins, store_url <- config, compi
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import re
 from collections.abc import Iterator
@@ -64,10 +65,20 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield line and absolute name of what a module imports."""
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@functools.cache
+def imports(path: Path) -> list[tuple[int, str]]:
+    """Return line and absolute name of what a module imports."""
+    return list(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[tuple[int, str]]:
     package = list(path.relative_to(ROOT).parts[:-1])
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -81,17 +92,28 @@ def test_every_room_has_its_floor() -> None:
     assert {room_of(path) for path in MODULES} - {"__init__"} <= rooms().keys()
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_run_one_way(path: Path) -> None:
+# A test of each of hundreds of modules would take longer to run than its check.
+
+
+def test_imports_run_one_way() -> None:
     floors = rooms()
-    room = room_of(path)
-    for line, name in imports(path):
-        parts = name.split(".")
-        if parts[0] != "streamer" or len(parts) == 1 or parts[1] not in floors:
-            continue
-        assert parts[1] == room or floors[parts[1]] < floors[room], (
-            f"line {line}: {room} imports {name}"
-        )
+
+    wrong = [
+        f"{name_of(path)}:{line} imports {name}"
+        for path in MODULES
+        for line, name in imports(path)
+        if (room := imported_room(name)) is not None
+        and room != room_of(path)
+        and floors[room] >= floors[room_of(path)]
+    ]
+
+    assert wrong == []
+
+
+def imported_room(name: str) -> str | None:
+    package, _, rest = name.partition(".")
+    room = rest.partition(".")[0]
+    return room if package == "streamer" and room in rooms() else None
 
 
 def test_files_do_not_import_each_other_in_a_circle() -> None:
@@ -124,10 +146,9 @@ def test_surfaces_do_not_import_each_other() -> None:
 def test_what_decides_knows_neither_clock_nor_loop_nor_store(room: str) -> None:
     found = PACKAGE / room
     for path in found.rglob("*.py") if found.is_dir() else [found]:
-        tree = ast.parse(path.read_text())
         assert not any(
             isinstance(node, ast.AsyncFunctionDef | ast.Await | ast.AsyncWith)
-            for node in ast.walk(tree)
+            for node in ast.walk(parsed(path))
         ), path
         for line, name in imports(path):
             assert name.split(".")[0] not in IMPURE, f"{path}:{line}: {name}"
@@ -150,22 +171,27 @@ def test_only_the_store_speaks_to_redis() -> None:
                 ), f"{path}:{line}: {name}"
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in MODULES if p.read_text().strip()], ids=name_of
-)
-def test_every_module_says_what_it_is_about(path: Path) -> None:
-    tree = ast.parse(path.read_text())
+def test_every_module_says_what_it_is_about() -> None:
+    silent = [
+        name_of(path)
+        for path in MODULES
+        if parsed(path).body and not ast.get_docstring(parsed(path))
+    ]
 
-    assert ast.get_docstring(tree)
+    assert silent == []
 
 
-@pytest.mark.parametrize(
-    "path",
-    [p for p in MODULES if p.name not in ("__main__.py", "__init__.py")],
-    ids=name_of,
-)
-def test_every_module_names_what_it_offers(path: Path) -> None:
-    tree = ast.parse(path.read_text())
+def test_every_module_names_what_it_offers() -> None:
+    for path in MODULES:
+        if path.name not in ("__main__.py", "__init__.py"):
+            offered, available = names_of(path)
+            assert len(set(offered)) == len(offered), path
+            assert set(offered) <= available, path
+
+
+def names_of(path: Path) -> tuple[list[str], set[str]]:
+    """Return the names that a module offers, and those that it has."""
+    tree = parsed(path)
     (offered,) = [
         ast.literal_eval(node.value)
         for node in tree.body
@@ -190,22 +216,21 @@ def test_every_module_names_what_it_offers(path: Path) -> None:
     }
 
     imported = {name.rpartition(".")[2] for _, name in imports(path)}
-    assert len(set(offered)) == len(offered)
-    assert set(offered) <= defined | imported
+    return offered, defined | imported
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.lua")), ids=name_of)
-def test_every_script_says_what_it_is_about(path: Path) -> None:
-    # Flags for the store, if there are any, have to be the first line.
-    text = path.read_text()
-    for flags in ("#!lua flags=allow-oom\n", "#!lua\n"):
-        text = text.removeprefix(flags)
+def test_every_script_says_what_it_is_about() -> None:
+    for path in PACKAGE.rglob("*.lua"):
+        # Flags for the store, if there are any, have to be the first line.
+        text = path.read_text()
+        for flags in ("#!lua flags=allow-oom\n", "#!lua\n"):
+            text = text.removeprefix(flags)
 
-    assert text.startswith("-- ")
-    if not path.name.startswith("_"):
-        for name in ("KEYS", "ARGV"):
-            if f"{name}[" in text:
-                assert re.search(rf"^-- {name} ", text, re.MULTILINE), name
+        assert text.startswith("-- "), path
+        if not path.name.startswith("_"):
+            for name in ("KEYS", "ARGV"):
+                if f"{name}[" in text:
+                    assert re.search(rf"^-- {name} ", text, re.MULTILINE), (path, name)
 
 
 @pytest.mark.parametrize("folder", ["streamer", "clients", "tests", "bench"])
