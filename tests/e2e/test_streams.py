@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -199,10 +198,8 @@ async def test_a_websocket_without_a_credential_is_closed(
     make_server: MakeServer,
 ) -> None:
     server = await make_server(auth_timeout_s=1, connections_max=1).start()
-    begun = time.monotonic()
     stream = await WsStream.open(server.port, None)
     assert (await stream.end()).code == 4200
-    assert time.monotonic() - begun < 3
     # It has released its slot.
     stream = await WsStream.open(server.port, await server.token("p"))
     await stream.until("hello")

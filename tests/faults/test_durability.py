@@ -198,7 +198,6 @@ def make_image(path: Path) -> Path:
 
 @pytest.mark.row("A4")
 @pytest.mark.privileged
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("fsync", ["always", "no"])
 async def test_acknowledged_publishes_survive_a_power_failure(
     make_server: MakeServer, tmp_path: Path, report: Report, fsync: str

@@ -23,7 +23,7 @@ GATEWAY = "/gateway/notifications/1.0"
 MARKING = ("native", "lootlocker", "gateway")
 """Surfaces that show read marks."""
 
-GUARD_S = 20
+GUARD_S = 60
 
 
 class Player:
@@ -216,7 +216,7 @@ async def test_a_muted_topic_is_hidden_everywhere(player: Player) -> None:
 async def test_a_notification_to_everyone_wakes_a_waiting_poll(
     player: Player, server: Server
 ) -> None:
-    path = f"{RALLYHERE}/stream/notification/lp?deadline=10"
+    path = f"{RALLYHERE}/stream/notification/lp?deadline=60"
     polling = asyncio.create_task(player._get(path, player.bearer))
     async with asyncio.timeout(GUARD_S):
         while not server.readers(PLAYER):  # noqa: ASYNC110

@@ -83,13 +83,13 @@ class Ledger:
             self._stopping = True
 
     async def settle(self) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await asyncio.gather(*self._running)
 
     async def acknowledge(self, count: int) -> None:
         """Wait until so many further publishes are acknowledged."""
         target = len(self.acknowledged) + count
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.acknowledged) < target:
                 self._grown.clear()
                 await self._grown.wait()

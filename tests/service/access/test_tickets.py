@@ -204,10 +204,10 @@ async def test_a_ticket_of_a_revoked_token_opens_nothing(
 
 
 async def test_a_ticket_expires_with_its_token(world: World) -> None:
-    caller = await world.caller(ttl_s=1)
+    caller = await world.caller(ttl_s=30)
     text = await world.tickets.issue(caller)
 
-    assert 0 < await world.left_ms(text) <= 1_000
+    assert 0 < await world.left_ms(text) <= 30_000
 
 
 async def test_open_tickets_are_renewed(world: World, until: Until) -> None:
@@ -218,7 +218,7 @@ async def test_open_tickets_are_renewed(world: World, until: Until) -> None:
     key = keys_of().ticket(ticket_digest(text.encode()))
     keeping = asyncio.create_task(tickets.run())
 
-    async with stream(tickets, text), asyncio.timeout(5):
+    async with stream(tickets, text), asyncio.timeout(60):
         await world.redis.call("PEXPIRE", key, 60_000, write=True)
         # The store has no event for it.
         while await world.left_ms(text) <= 60_000:  # noqa: ASYNC110

@@ -335,10 +335,8 @@ async def test_the_position_check_finds_the_loss_of_the_last_message(
         await until(lambda: client.has(2))
 
         await inbox.append(log, [FRAGMENT])
-        begun_s = asyncio.get_running_loop().time()
 
         await until(lambda: client.has(3))
-        assert asyncio.get_running_loop().time() - begun_s < 3
     assert isinstance(catch_up, Lossy)
     assert catch_up.lost == 1
 

@@ -395,7 +395,7 @@ async def test_a_stopped_server_times_out(
     start_store: Callable[[], Awaitable[Embedded]],
 ) -> None:
     store = await start_store()
-    redis = RedisConnection(store.url, timeout_s=0.2)
+    redis = RedisConnection(store.url, timeout_s=1)
     await redis.call("PING")
     os.kill(store.pid, signal.SIGSTOP)
     try:
@@ -414,18 +414,17 @@ async def test_a_stopped_server_times_out(
 
 async def test_later_calls_do_not_extend_the_timeout(proxy: Proxy) -> None:
     # The timeout counts from the last reply, so further calls do not extend it.
-    redis = RedisConnection(proxy.url, timeout_s=0.3)
+    redis = RedisConnection(proxy.url, timeout_s=1)
     await redis.call("PING")
-    loop = asyncio.get_running_loop()
     proxy.flowing.clear()
-    begun_s = loop.time()
 
-    outcomes = await asyncio.gather(
-        *(redis.call("PING") for _ in range(5)), return_exceptions=True
-    )
+    calls = [asyncio.create_task(redis.call("PING"))]
+    while not calls[0].done():
+        calls.append(asyncio.create_task(redis.call("PING")))
+        await asyncio.wait(calls[:1], timeout=0.05)
 
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(outcome, StoreUnavailable) for outcome in outcomes)
-    assert loop.time() - begun_s < 2
     await redis.close()
 
 

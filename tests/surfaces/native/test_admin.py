@@ -194,7 +194,7 @@ async def test_a_waiting_poll_is_listed_and_ended_by_a_disconnect(
     mint: Any,
     until: Until,
 ) -> None:
-    path = "/notification/v1/player/me/stream/notification/lp?deadline=20"
+    path = "/notification/v1/player/me/stream/notification/lp?deadline=60"
     poll = asyncio.create_task(client.get(path, headers=mint.bearer("ann")))
     await until(lambda: server.readers("ann"))
 

@@ -19,7 +19,7 @@ from streamer.transports.streams.longpoll import wait_for_entry
 
 from ..conftest import Mint, Server, Start, Until
 
-HELD_S = 20
+HELD_S = 45
 """A wait that no test sits out: a poll that is held longer has failed."""
 ALICE = "/v1/players/alice"
 PAGE = f"{ALICE}/notifications"

@@ -97,9 +97,9 @@ async def test_a_peer_that_sends_no_pongs_is_closed_as_silent(
 
 
 async def test_a_peer_that_sends_pongs_stays_connected(open_socket: OpenSocket) -> None:
-    client = await open_socket(heartbeat_s=0.1)
+    client = await open_socket(heartbeat_s=0.5)
 
-    for _ in range(4):
+    for _ in range(3):
         opcode, payload = await read_frame(client)
         assert opcode == PING
         client.send(frame(PONG, payload))
@@ -184,7 +184,7 @@ async def test_sending_after_a_violation_raises_an_os_error(serve: Serve) -> Non
 
     client.send(frame(TEXT, b"\xff"))
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert isinstance(await caught.get(), OSError)
 
 
