@@ -153,7 +153,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = dealt + rest
 
 
-GUARD_S = 20
+GUARD_S = 60
 CLUSTER = "cluster"
 Until = Callable[[Callable[..., object]], Awaitable[None]]
 StartStore = Callable[[], Awaitable[Embedded]]

@@ -120,7 +120,7 @@ def read_until(process: Process, pattern: str) -> str:
 
 def stop(process: Process, number: int = signal.SIGTERM) -> tuple[str, str]:
     process.send_signal(number)
-    return process.communicate(timeout=20)
+    return process.communicate(timeout=60)
 
 
 def run_python(script: str) -> subprocess.CompletedProcess[str]:
@@ -262,7 +262,7 @@ def test_a_deployment_of_another_name_is_not_served(
     )
 
     process = start(command, "--data-dir", data_dir, "--deployment", "staging")
-    output, errors = process.communicate(timeout=20)
+    output, errors = process.communicate(timeout=60)
 
     assert process.returncode == 1
     assert output == ""
@@ -274,7 +274,7 @@ def test_a_shared_store_of_another_deployment_is_not_served(
     start: Run, store_url: str
 ) -> None:
     process = start("serve", "--redis", store_url, "--deployment", "staging")
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
 
     assert process.returncode == 1
     assert "holds the deployment without a name (id test)" in errors
@@ -492,7 +492,7 @@ def test_store_fails_when_its_server_exits(start: Run, data_dir: Path) -> None:
 
     redis_command(port, b"SHUTDOWN", (data_dir / "password").read_text().strip())
 
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "the store exited unexpectedly (status 0)" in errors
 
@@ -502,7 +502,7 @@ def test_a_second_store_on_the_directory_is_refused(start: Run, data_dir: Path) 
     read_until(first, "is ready")
 
     second = start("store", "--data-dir", data_dir)
-    _, errors = second.communicate(timeout=20)
+    _, errors = second.communicate(timeout=60)
 
     assert second.returncode == 1
     assert f"in use by process {first.pid}" in errors
@@ -707,7 +707,7 @@ def test_serve_fails_when_its_store_exits(start: Run, data_dir: Path) -> None:
         connection.connect(str(data_dir / "valkey.sock"))
         connection.sendall(b"SHUTDOWN\r\n")
 
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "the embedded store exited unexpectedly" in errors
 
@@ -718,7 +718,7 @@ def test_a_port_in_use_is_reported_and_the_store_stopped(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = start("serve", "--data-dir", data_dir, "--port", port)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=60)
 
     assert process.returncode == 1
     assert f"127.0.0.1:{port} is in use" in errors
@@ -967,7 +967,7 @@ def test_doctor_and_serve_recognize_a_cluster(tmp_path: Path, start: Run) -> Non
     with cluster_node(tmp_path) as port:
         result = streamer("doctor", "--redis", f"redis://127.0.0.1:{port}")
         served = start("serve", "--redis", f"redis://127.0.0.1:{port}")
-        _, logged = served.communicate(timeout=20)
+        _, logged = served.communicate(timeout=60)
 
     told = "the store is a node of a cluster: use redis+cluster://HOST:PORT"
     assert told in result.output
@@ -1266,7 +1266,7 @@ def test_a_user_unknown_to_the_system_gets_one_clear_message(command: str) -> No
         cwd="/",
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
 

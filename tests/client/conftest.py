@@ -29,7 +29,7 @@ from streamer_client import Client
 from ..conftest import empty
 from .scripted import FakeClock, ScriptedServer
 
-GUARD_S = 20
+GUARD_S = 60
 
 
 class Running:

@@ -31,7 +31,7 @@ from .conftest import Running
 from .proxy import LosingProxy
 
 Serve = Callable[..., Awaitable[Running]]
-GUARD_S = 20
+GUARD_S = 60
 COUNTS_AND_CURSORS = Unread | Read | CursorMoved
 
 

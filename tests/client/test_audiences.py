@@ -30,7 +30,7 @@ from .proxy import LosingProxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-GUARD_S = 20
+GUARD_S = 60
 CURSOR = b'{"type":"cursor"'
 """How the message begins that has the cursor of an audience's notifications."""
 

@@ -11,7 +11,7 @@ from streamer_conformance.listener import Listener
 from ..client.proxy import LosingProxy
 from ..e2e.proxy import TcpProxy
 
-GUARD_S = 20
+GUARD_S = 60
 Close = Callable[[], Awaitable[None]]
 
 

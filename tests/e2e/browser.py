@@ -24,7 +24,7 @@ CHROMIUM = next(
     None,
 )
 PAGE = Path(__file__).parent / "page.html"
-GUARD_S = 30
+GUARD_S = 60
 """A browser takes long to start on a busy machine; reconnecting takes it 1 to 3 s."""
 
 

@@ -24,7 +24,7 @@ from streamer.store.server.server_binary import find_server, read_version
 
 from .processes import DURABLE, StoreProcess, free_port
 
-START_S = 30.0
+START_S = 60.0
 """How long a cluster may take to accept commands on a busy machine."""
 
 

@@ -34,7 +34,7 @@ from streamer.store.keys import keys_of
 from streamer.store.server.directory import socket_path, socket_url
 from streamer.store.server.server_binary import find_server
 
-GUARD_S = 20
+GUARD_S = 60
 """The longest wait in these tests; none comes near it on a working machine."""
 
 KEY = re.compile(r"^ +(sk_\S+)$", re.MULTILINE)

@@ -32,7 +32,7 @@ import httpx2
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-GUARD_S = 20
+GUARD_S = 60
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 

@@ -48,7 +48,7 @@ async def page_of(server: ServerProcess, player: str) -> dict[str, object]:
 
     def read() -> dict[str, object]:
         request = urllib.request.Request(url, headers=headers)
-        with urllib.request.urlopen(request, timeout=20) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             page: dict[str, object] = json.load(response)
             return page
 

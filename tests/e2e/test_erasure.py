@@ -10,7 +10,7 @@ from pathlib import Path
 from .processes import ServerProcess
 from .readers import Api, SseStream
 
-GUARD_S = 20
+GUARD_S = 60
 # Random, so that no file has them compressed.
 NAME, OTHER = secrets.token_hex(16), secrets.token_hex(16)
 TEXT, KEPT = secrets.token_hex(40), secrets.token_hex(40)

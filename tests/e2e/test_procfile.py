@@ -69,7 +69,7 @@ class Manager:
                 assert not line.ended, f"{name}: {self.logged}"
             return await probe(self.port, "/readyz") == 200
 
-        await eventually(is_ready, within_s=40)
+        await eventually(is_ready, within_s=60)
 
 
 @pytest.fixture

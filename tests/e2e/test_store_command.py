@@ -106,7 +106,7 @@ async def test_a_signal_ends_a_start_that_takes_long(
     monkeypatch.setattr(Embedded, "start", start)
     config = Config(data_dir=str(tmp_path / "data"))
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await module._store(config, 0, None, fsync="always", memory=0)
 
     assert cancelled.is_set()

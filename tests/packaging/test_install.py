@@ -99,7 +99,7 @@ async def test_the_main_job(installed: Path, tmp_path: Path) -> None:
         assert tailing.stdout is not None
         message = ("--player", "alice", "--title", "Hello")
         run(streamer, "publish", "--url", url, "--key", key, *message, cwd=tmp_path)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             line = await tailing.stdout.readline()
         tailing.terminate()
         await tailing.wait()

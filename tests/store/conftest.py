@@ -23,7 +23,7 @@ from ..clock import Clock
 @pytest.fixture(autouse=True)
 async def guard() -> AsyncIterator[None]:
     """Fail a test that hangs, while the loop can still report where."""
-    async with asyncio.timeout(50):
+    async with asyncio.timeout(100):
         yield
 
 

@@ -43,7 +43,7 @@ from .conformance import STREAM, Conformance
 from .event_stream import EventStream
 from .in_memory import WAYS, HttpTransport, Way
 
-GUARD_S = 20
+GUARD_S = 60
 FACT_POLL_S = 0.002
 HERE = Path(__file__).parent
 

@@ -11,7 +11,7 @@ import msgspec
 
 __all__ = ["EventStream"]
 
-GUARD_S = 20
+GUARD_S = 60
 RECEIVE_BUFFER_BYTES = 4_096
 """Small, so that the server soon notices a client that does not read."""
 

@@ -22,7 +22,7 @@ from streamer.transports.server.http_protocol import http_protocol
 
 __all__ = ["WAYS", "Connection", "HttpTransport", "Way"]
 
-GUARD_S = 20
+GUARD_S = 60
 
 Way = Literal["asgi", "direct"]
 WAYS: tuple[Way, ...] = ("asgi", "direct")

@@ -30,7 +30,7 @@ from streamer.store.access.apps import Apps
 
 from .conftest import AddKey, Mint, Server, Start
 
-GUARD_S = 20
+GUARD_S = 60
 Until = Callable[[Callable[[], Any]], Awaitable[None]]
 
 

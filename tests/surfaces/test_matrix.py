@@ -22,7 +22,7 @@ ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
 INBOX = f"/v1/players/{PLAYER}/notifications"
 RALLYHERE = f"/notification/v1/player/{PLAYER}"
-GUARD_S = 20
+GUARD_S = 60
 
 # The requests of each publishing surface, oldest first: surface, path, body.
 SENT: list[tuple[str, str, dict[str, Any]]] = [

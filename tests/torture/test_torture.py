@@ -43,7 +43,7 @@ def assert_clean(outcome: Outcome) -> None:
 
 
 @pytest.mark.row("T1")
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", [1])
 async def test_a_short_run_accounts_for_every_effect(
     seed: int, tmp_path: Path, report: Report
@@ -118,7 +118,7 @@ def falsify_pages(pair: ProxiedConnection, chunk: bytes, up: bool) -> bytes:
 
 
 @pytest.mark.row("T3")
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("tamper", "kind"),
     [

@@ -37,7 +37,7 @@ from streamer.transports.server.handle import Handle, find_handle
 from streamer.transports.streams.sse import SseStream
 from streamer.transports.streams.websocket import WebSocketStream
 
-GUARD_S = 20
+GUARD_S = 60
 
 
 def pytest_asyncio_loop_factories() -> Mapping[

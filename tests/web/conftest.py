@@ -17,7 +17,7 @@ CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
     None,
 )
-GUARD_S = 50
+GUARD_S = 60
 NIGHTLY_S = 500
 
 

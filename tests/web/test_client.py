@@ -29,12 +29,10 @@ def test_its_types_are_strict() -> None:
     run("npx", "--no-install", "tsc", "-p", ".")
 
 
-@pytest.mark.timeout(2 * GUARD_S)
 def test_against_a_real_server() -> None:
     node_tests("against_server", timeout_s=2 * GUARD_S)
 
 
-@pytest.mark.timeout(2 * GUARD_S)
 @needs_chromium
 def test_in_a_browser_it_resumes_and_tabs_share_a_connection() -> None:
     pattern = "^(websocket|another tab takes over)"
@@ -42,7 +40,6 @@ def test_in_a_browser_it_resumes_and_tabs_share_a_connection() -> None:
     node_tests("browser", pattern=pattern, timeout_s=2 * GUARD_S)
 
 
-@pytest.mark.timeout(2 * GUARD_S)
 def test_the_first_examples_of_its_readme_run_as_printed() -> None:
     pattern = "^(the table|the page|in Node|in a page)"
 

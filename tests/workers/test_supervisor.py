@@ -16,7 +16,7 @@ from streamer.workers import process, slot
 from streamer.workers.slot import WorkersFailed
 from streamer.workers.supervisor import Supervisor
 
-GUARD_S = 20
+GUARD_S = 60
 
 # Kinds of workers. `channel` is the socket to the supervisor.
 BEHAVIOURS = {

@@ -37,7 +37,7 @@ def test_scripts_parse_and_have_the_usual_style() -> None:
 
 @needs_toolkit
 @pytest.mark.nightly
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_scripts_are_formatted() -> None:
     subprocess.run([TOOLS / "gdparse", *ALL_SCRIPTS], check=True)
     subprocess.run([TOOLS / "gdformat", "--check", "-l100", *ALL_SCRIPTS], check=True)
@@ -64,7 +64,7 @@ def test_scripts_are_typed() -> None:
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 @pytest.mark.skipif(
     not ENGINE.exists(), reason="`npm ci` has not run in tests/clients/godot"

@@ -469,7 +469,7 @@ async def test_the_oldest_cached_record_is_evicted(
 
 async def until(fact: Callable[[], bool]) -> None:
     """Yield to other tasks until `fact` is true."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not fact():  # noqa: ASYNC110  # There is no event for it.
             await asyncio.sleep(0)
 

@@ -33,7 +33,7 @@ from streamer_conformance.listener import Listener
 
 KEYS = [ECKey.generate_key("P-256").as_dict(private=False) for _ in range(3)]
 NOW_S = 1_800_000_000
-GUARD_S = 20
+GUARD_S = 60
 
 
 def key_set(*kids: str) -> bytes:

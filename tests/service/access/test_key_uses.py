@@ -102,7 +102,7 @@ async def test_uses_are_stored_while_a_node_runs(world: World) -> None:
     running = asyncio.create_task(uses.run())
     uses.note(key_digest(key.encode()))
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await world.apps.key_uses():  # noqa: ASYNC110
             await asyncio.sleep(0)
 

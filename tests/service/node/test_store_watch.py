@@ -18,7 +18,7 @@ from streamer.store.client.connection import RedisConnection
 from streamer.store.client.faults import StoreFaults
 from streamer.store.server.embedded import Embedded
 
-GUARD_S = 20
+GUARD_S = 60
 
 
 @pytest.fixture

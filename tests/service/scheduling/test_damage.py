@@ -337,7 +337,7 @@ async def test_a_running_scheduler_hears_of_new_schedules_beside_damage(
     await timetable.add(to_player(APP, "ann", NOON - 1))
     await timetable.add(to_player(OTHER, "eve", NOON - 1))
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         for app, player in ((APP, "ann"), (OTHER, "eve")):
             while not await received(inbox, app, player):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)

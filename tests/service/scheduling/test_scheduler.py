@@ -552,7 +552,7 @@ async def _has(inbox: Inbox, player: str, bodies: list[str]) -> bool:
 
 @pytest.fixture(autouse=True)
 async def guard() -> AsyncIterator[None]:
-    async with asyncio.timeout(50):
+    async with asyncio.timeout(100):
         yield
 
 

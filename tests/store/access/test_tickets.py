@@ -146,7 +146,7 @@ async def test_a_use_undone_after_a_minute_expires_the_ticket(
     ends_ms = now_ms() + HOUR_MS
     await tickets.issue(digest, CALLER, now_ms=early_ms, ends_ms=ends_ms)
     assert await tickets.use(digest, resuming=False) is not None
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while now_ms() < early_ms + FIRST_MS:  # noqa: ASYNC110  # Clocks have no event.
             await asyncio.sleep(0.01)
 

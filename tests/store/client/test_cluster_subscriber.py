@@ -156,7 +156,7 @@ async def test_a_channel_is_left_on_its_shard(
 
     for channel in channels:
         server = await cluster.server_of(channel)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             # The server has no event for it.
             while (await server.call("PUBSUB", "SHARDNUMSUB", channel))[1]:  # noqa: ASYNC110
                 await asyncio.sleep(0)
@@ -185,7 +185,7 @@ async def test_a_known_log_of_a_shard_that_is_away_is_refused_until_it_is_back(
     assert pubsub.connected
 
     with pytest.raises(StoreUnavailable):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await pubsub.subscribe(log)
 
     handler.subscribed.clear()

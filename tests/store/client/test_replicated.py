@@ -20,7 +20,7 @@ from streamer.store.client.replies import StoreConflict
 from streamer.store.logs.inbox import Inbox, Once
 from tests.e2e.processes import free_port
 
-GUARD_S = 20
+GUARD_S = 60
 TIMEOUT_MS = 1_500
 LOG = Log(App("app"), Player("ann"))
 ONCE = Once("key", "digest")

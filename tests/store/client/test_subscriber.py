@@ -65,7 +65,7 @@ class Owner:
         self.seen.put_nowait("closed")
 
     async def next(self) -> object:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self.seen.get()
 
 

@@ -80,13 +80,13 @@ async def held(redis: RedisConnection, log: Log) -> int:
 
 
 async def none_held(redis: RedisConnection, log: Log) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await held(redis, log):  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
 
 async def one_held(redis: RedisConnection, log: Log) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await held(redis, log):  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 

@@ -37,7 +37,7 @@ class Node:
         self.received.put_nowait(("answer", node, question_id, body))
 
     async def next(self) -> tuple[str, str, str, bytes]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self.received.get()
 
     @asynccontextmanager

@@ -40,11 +40,11 @@ class Handler:
         self.subscribed.put_nowait(bucket)
 
     async def next(self) -> tuple[str, int, int]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self.notices.get()
 
     async def all_subscribed(self) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             buckets = [await self.subscribed.get() for _ in range(BUCKETS)]
         assert sorted(buckets) == list(range(BUCKETS))
 

@@ -93,7 +93,7 @@ def mode(path: Path) -> int:
 
 
 async def until(fact: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not fact():  # noqa: ASYNC110 - a fact of another process has no event
             await asyncio.sleep(0.005)
 
