@@ -986,7 +986,7 @@ def cluster_node(folder: Path) -> Iterator[int]:
         [str(find_server()), "--port", str(port), *options], stdout=subprocess.DEVNULL
     )
     try:
-        deadline_s = time.monotonic() + 20
+        deadline_s = time.monotonic() + 60
         while True:
             with (
                 contextlib.suppress(OSError),

@@ -14,7 +14,7 @@ from small_client import SmallClient, Transport
 
 __all__ = ["GUARD_S", "Player", "World"]
 
-GUARD_S: Final = 20
+GUARD_S: Final = 60
 TOPICS: Final = ("news", "clan/1")
 TYPES: Final = ("chat", "ad")
 IDS_KEPT: Final = 30

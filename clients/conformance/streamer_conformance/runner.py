@@ -31,7 +31,7 @@ from .server import EventStream, Exchange, Server, Stream, WebSocketStream
 
 __all__ = ["GUARD_S", "Outcome", "Result", "play", "run"]
 
-GUARD_S: Final = 20.0
+GUARD_S: Final = 60.0
 """How long to wait for a fact."""
 EARLY_S: Final = 0.004
 """How much too early a timer of an operating system may be."""
