@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -108,12 +109,8 @@ class NullSink:
         self.ended = disconnect
 
 
-@settings(max_examples=1_000)
-@given(texts)
-@example("[" * 60_000)
-@example("9" * 60_000)
-@example('{"type":"read","ids":["\ud800"]}')
-def test_any_message_is_decoded_or_ends_the_stream(text: str) -> None:
+def a_message(text: str) -> None:
+    """Decode a message of a client, or end its stream."""
     sink = NullSink()
     session = Session(
         Start.LATEST, codec=WebSocketCodec(), sink=sink, limits=LIMITS, pinged_at_s=0
@@ -124,22 +121,18 @@ def test_any_message_is_decoded_or_ends_the_stream(text: str) -> None:
     assert isinstance(command, MarkRead) or command is None or sink.ended is None
 
 
-@pytest.mark.parametrize("body", BODIES, ids=lambda body: f"{body.__module__}")
-@settings(max_examples=300)
-@given(st.binary() | texts.map(lambda text: text.encode("utf-8", "surrogatepass")))
-@example(b"[" * 100_000)
-@example(b'{"to":{"players":["\xed\xa0\x80"]}}')
-@example(b'{"title":"\\ud800"}')
-def test_any_body_is_decoded_or_refused(body: Any, body_bytes: bytes) -> None:
-    try:
-        decode_body(msgspec.json.Decoder(body), body_bytes)
-    except (Invalid, Malformed) as error:
-        assert str(error) is not None
+def body_of(kind: Any) -> Callable[[bytes], None]:
+    def a_body(body: bytes) -> None:
+        """Decode a body, or refuse it."""
+        try:
+            decode_body(msgspec.json.Decoder(kind), body)
+        except (Invalid, Malformed) as error:
+            assert str(error) is not None
+
+    return a_body
 
 
-@settings(max_examples=2_000)
-@given(st.text(max_size=60) | st.text("0123456789abcdefAZaz-_=", max_size=40))
-def test_any_text_is_a_position_or_none(text: str) -> None:
+def a_position(text: str) -> None:
     for decode in (decode_position, decode_id):
         position = decode(text)
         assert position is None or isinstance(position, Position)
@@ -147,9 +140,43 @@ def test_any_text_is_a_position_or_none(text: str) -> None:
             assert decode_position(encode_position(position)) == position
 
 
-@settings(max_examples=500)
-@given(st.text())
-def test_any_text_is_a_name_or_none(text: str) -> None:
+def a_name(text: str) -> None:
     for parse in (parse_app, parse_player):
         name = parse(text)
         assert name is None or str(name)
+
+
+def each(count: int, decode: Any, inputs: st.SearchStrategy[Any], *known: Any) -> None:
+    """Decode `known` and `count` random inputs. Only an uncaught error is wrong."""
+    tried = given(inputs)(decode)
+    for one in known:
+        tried = example(one)(tried)
+    settings(max_examples=count)(tried)()
+
+
+@pytest.fixture(params=[1, pytest.param(20, marks=pytest.mark.nightly)])
+def times(request: pytest.FixtureRequest) -> int:
+    """Return how many times as many inputs as in a short run are tried."""
+    found: int = request.param
+    return found
+
+
+def test_any_message_is_decoded_or_ends_the_stream(times: int) -> None:
+    deep, long = "[" * 60_000, "9" * 60_000
+    each(200 * times, a_message, texts, deep, long, '{"type":"read","ids":["\ud800"]}')
+
+
+@pytest.mark.parametrize("kind", BODIES, ids=lambda kind: f"{kind.__module__}")
+def test_any_body_is_decoded_or_refused(kind: Any, times: int) -> None:
+    bodies = st.binary() | texts.map(lambda it: it.encode("utf-8", "surrogatepass"))
+    lone = (b'{"to":{"players":["\xed\xa0\x80"]}}', b'{"title":"\\ud800"}')
+    each(60 * times, body_of(kind), bodies, b"[" * 100_000, *lone)
+
+
+def test_any_text_is_a_position_or_none(times: int) -> None:
+    similar = st.text("0123456789abcdefAZaz-_=", max_size=40)
+    each(400 * times, a_position, st.text(max_size=60) | similar)
+
+
+def test_any_text_is_a_name_or_none(times: int) -> None:
+    each(200 * times, a_name, st.text())
