@@ -296,6 +296,8 @@ async def probe(
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(settings)),
         *("run", f"{site.url}/openapi.json", "--seed", str(seed), "--no-color"),
         *("--include-operation-id-regex", pattern),
+        # It says that this machine is busy.
+        *("--suppress-health-check", "too_slow"),
         cwd=folder,
         env={
             **os.environ,

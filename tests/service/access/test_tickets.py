@@ -277,7 +277,10 @@ def test_the_instance_of_a_ticket_is_unique_and_does_not_reveal_it() -> None:
     )
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=50,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.text(max_size=80) | st.text(max_size=61).map(lambda text: "tk_" + text))
 async def test_noise_opens_nothing_and_never_crashes(world: World, text: str) -> None:
     assert not await world.opens(text)

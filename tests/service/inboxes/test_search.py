@@ -477,7 +477,10 @@ async def check_walk(
 
 @pytest.mark.parametrize("filter_name", FILTERS)
 @pytest.mark.parametrize("oldest_first", [False, True])
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(before=STEPS, during=STEPS, count=st.integers(1, 4), is_short=st.booleans())
 async def test_a_walk_shows_each_notification_once_whatever_ends_meanwhile(
     redis: RedisConnection,

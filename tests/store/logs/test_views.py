@@ -530,7 +530,7 @@ RUNS = st.lists(
 @settings(
     max_examples=30,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(first=st.sampled_from([0, 65_500, 2**32 - 90]), changes=RUNS)
 async def test_a_tally_counts_each_entry_of_a_run(
