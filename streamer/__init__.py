@@ -111,11 +111,12 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      (what names a player), erasures (the list), files (of the store)
     hub              FANS OUT. A map from log to the readers of this process
     service/         DOES. What a surface can ask for
-      streams/       admission and admission_queue (slots, leases, drain), catch_up
-                     (reads for stale readers), stream_audiences (the audiences of a
-                     stream), position_check (finds lost announcements), recounts
-                     (numbers of unread that may be wrong), expiries (when entries
-                     expire), poll_waiter, timer_wheel, probe, connection_log
+      streams/       admission and admission_queue (slots, leases, drain), departures
+                     (many that leave at once), catch_up (reads for stale readers),
+                     stream_audiences (the audiences of a stream), position_check
+                     (finds lost announcements), recounts (numbers of unread that may be
+                     wrong), expiries (when entries expire), poll_waiter, timer_wheel,
+                     probe, connection_log
       inboxes/       inbox, merge (several logs, one inbox), page_merge (one page of
                      them), search, numbered, receipts, topics, audiences
       publishing/    publisher, drafts, idempotency

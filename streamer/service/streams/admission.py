@@ -9,6 +9,11 @@ can skip the release. A stream that outlives its coroutine calls `Connection.sta
 then releases everything when its connection is lost. Knows the node's limits, leases
 and readers. Knows nothing of transports.
 
+When many connections are lost at once, each gives up its slot, its lease and its place
+among the readers in the same turn of the event loop: nothing is delivered to it and it
+counts against no limit any more. What only reports its end, or tidies up, follows in
+portions (`service.streams.departures`).
+
 Admission also runs the timers (heartbeats, expiring credentials) and the staged drain.
 """
 
@@ -21,6 +26,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 from ... import errors
@@ -28,7 +34,7 @@ from ...config import Config
 from ...core.access.rights import Caller
 from ...core.counters import Counters
 from ...core.limits import RateLimiter, Slots
-from ...errors import Draining, Error, Limit, LimitReached
+from ...errors import Disconnect, Draining, Error, Limit, LimitReached
 from ...hub import Reader
 from ...model import Log, Topic
 from ...store.client.connection import Reply
@@ -42,6 +48,7 @@ from ..node.player_names import PlayerNames
 from .admission_queue import AdmissionQueue
 from .catch_up import CatchUp
 from .connection_log import ConnectionLog
+from .departures import Departures
 from .stream_audiences import PendingJoin
 from .timer_wheel import TICK_S, TICKED_MAX, TimerWheel
 
@@ -120,6 +127,8 @@ class Admission:
         self._empty.set()
         self._timer_wheel = TimerWheel(time.monotonic())
         self._forgetting: set[asyncio.Task[None]] = set()
+        self._departures = Departures()
+        self._closings = Departures()
         self.draining = False
 
     @property
@@ -243,6 +252,14 @@ class Admission:
         if connection.reader is not None:
             self._timer_wheel.due_sooner(connection, self._send_age_s / 2)
 
+    def may_close(self) -> bool:
+        """Return whether a connection may be closed in this turn of the event loop."""
+        return self._closings.take()
+
+    def close_soon(self, close: Callable[[], object]) -> None:
+        """Close a connection in a later turn; see `Connection.close_soon`."""
+        self._closings.add(close)
+
     def release(self, connection: Connection, *, opened: bool) -> None:
         """Release everything that a connection holds; see `Connection.leave`."""
         try:
@@ -269,8 +286,21 @@ class Admission:
     def _detach(self, log: Log, reader: Reader) -> None:
         if self._revocation_check is not None:
             self._revocation_check.remove(reader)
-        self._stream_audiences.leave(log, reader)
-        self.connection_log.closed(log, reader)
+        followed = self._stream_audiences.detach(log, reader)
+        self._departures.do(
+            partial(self._departed, log, reader, reader.ended, followed)
+        )
+
+    def _departed(
+        self,
+        log: Log,
+        reader: Reader,
+        ended: Disconnect | None,
+        followed: Sequence[Log],
+    ) -> None:
+        """Report and tidy up after a reader that has left; `ended` says why."""
+        self._stream_audiences.unsubscribe(followed)
+        self.connection_log.closed(log, reader, ended)
         if self._devices is not None and reader.device:
             forgetting = asyncio.create_task(self._forget_device(log, reader))
             self._forgetting.add(forgetting)
@@ -312,6 +342,8 @@ class Admission:
                 tasks.create_task(self._catch_up.run(), name="catch-up")
                 tasks.create_task(self._tick(), name="timers")
         finally:
+            self._closings.finish()
+            self._departures.finish()
             # Connections that the host has aborted have no coroutine that waits for
             # the release of their leases.
             with contextlib.suppress(TimeoutError):
@@ -458,6 +490,18 @@ class Connection:
     def stay(self) -> None:
         """Outlive the ``with`` block. The caller has to call `leave` later."""
         self._is_staying = True
+
+    def close_soon(self, close: Callable[[], object]) -> bool:
+        """
+        Call `close` in a later turn of the event loop if this one has no room for it.
+
+        Returns whether it does. If not, the caller closes the connection now.
+        """
+        admission = self._admission
+        if admission is None or admission.may_close():
+            return False
+        admission.close_soon(close)
+        return True
 
     def leave(self, *, opened: bool = True) -> None:
         """Release everything. A second call does nothing."""

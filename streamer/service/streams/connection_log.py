@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ...core.counters import CLIENT_LEFT
-from ...errors import SLOW, Unauthenticated
+from ...errors import SLOW, Disconnect, Unauthenticated
 from ...hub import Reader
 from ...model import Log
 from ..access.failures import FailedAuthentications
@@ -86,25 +86,29 @@ class ConnectionLog:
         if opened := self._open.get(reader):
             self._failures.note(opened.client, error)
 
-    def closed(self, log: Log, reader: Reader) -> None:
-        """Count and log a reader that has left, if it was opened; `ended` says why."""
+    def closed(self, log: Log, reader: Reader, ended: Disconnect | None) -> None:
+        """
+        Count and log a reader that has left, if it was opened.
+
+        `ended` says why, None if the client or the network has closed it.
+        """
         opened = self._open.pop(reader, None)
         transport = reader.transport
         if opened is None or transport is None:
             return
-        transport.close(reader.ended)
-        if transport.name != "longpoll" or reader.ended is not None:
+        transport.close(ended)
+        if transport.name != "longpoll" or ended is not None:
             self._history.closed(
                 log,
                 reader,
-                reader.ended or (0, CLIENT_LEFT),
+                ended or (0, CLIENT_LEFT),
                 transport=transport.name,
                 client=opened.client,
                 connected_ms=opened.at_ms,
             )
         if transport.name == "longpoll":
             return
-        code, reason = reader.ended or (None, CLIENT_LEFT)
+        code, reason = ended or (None, CLIENT_LEFT)
         fields = {
             "transport": transport.name,
             "code": code,
@@ -115,5 +119,5 @@ class ConnectionLog:
             "client": opened.client,
             "request_id": opened.request_id,
         }
-        level = logging.WARNING if reader.ended == SLOW else logging.INFO
+        level = logging.WARNING if ended == SLOW else logging.INFO
         emit(_logger, f"stream ended: {reason}", fields, level)

@@ -124,10 +124,24 @@ class StreamAudiences:
 
     def leave(self, log: Log, reader: Reader) -> None:
         """Detach a reader from all of its logs, without waiting."""
+        self.unsubscribe(self.detach(log, reader))
+
+    def detach(self, log: Log, reader: Reader) -> list[Log]:
+        """
+        Detach a reader from all of its logs; nothing is delivered to it any more.
+
+        Returns the logs, for `unsubscribe`, which has to follow once.
+        """
         self._hub.detach(log, reader)
-        self._pubsub.unsubscribe(log)
         subs, reader.audience_subscriptions = reader.audience_subscriptions, ()
-        self._detach_audiences(subs)
+        for sub in subs:
+            self._hub.detach_audience(sub)
+        return [log, *(sub.log for sub in subs)]
+
+    def unsubscribe(self, logs: Iterable[Log]) -> None:
+        """Drop the subscriptions of a reader that was detached from `logs`."""
+        for log in logs:
+            self._pubsub.unsubscribe(log)
 
     async def refresh(self, log: Log, reader: Reader, views: Sequence[View]) -> None:
         """Make a reader follow the audiences in `views` and its own topics."""

@@ -152,6 +152,20 @@ class Detached(RawSocket, Successor):
     def resume_writing(self) -> None:
         self._waiting_since_s = None
 
+    def eof_received(self) -> bool:
+        """
+        Return whether the connection stays open, to be closed in a later turn.
+
+        The transport closes it otherwise. When thousands of clients disconnect at once,
+        it would close all of them in one turn of the event loop.
+        """
+        if self._descriptor < 0 and self.transport.get_extra_info("sslcontext"):
+            return False  # TLS cannot stay open: the transport closes it in any case.
+        return self._connection.close_soon(self._close_after_eof)
+
+    def _close_after_eof(self) -> None:
+        self.release().close()
+
     def connection_lost(self, exc: Exception | None) -> None:
         # First: the transport closes the socket after this, and the session may still
         # write.

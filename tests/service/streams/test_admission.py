@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 from streamer import errors
 from streamer.config import Config
 from streamer.errors import Draining, Limit, LimitReached, StoreUnavailable
-from streamer.model import Log, Player
+from streamer.model import Entry, Log, Player
 from streamer.service.inboxes.audiences import PlayerAudiences
 from streamer.service.streams.admission import Admission
 from streamer.service.streams.catch_up import CatchUp
+from streamer.service.streams.departures import Departures
 from streamer.service.streams.timer_wheel import TICK_S
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import keys_of
@@ -391,6 +393,122 @@ async def test_a_reader_is_not_ticked_before_it_is_due(
         await connection.join(log, RecordingTicks())
         await until(lambda: ticks)
         assert [connection.due - tick for tick in in_tick] == [3_600 / TICK_S]
+
+
+# Many that leave at once.
+
+MANY = 5
+
+
+async def lose_many(
+    admission: Admission, log: Log, make_client: type[Client]
+) -> list[Client]:
+    """Let connections of one player leave in one turn that has room for one of them."""
+    clients = [make_client() for _ in range(MANY)]
+    connections = [admission.admit() for _ in clients]
+    for client, connection in zip(clients, connections, strict=True):
+        await connection.join(log, client.session)
+        connection.stay()
+    admission._departures = Departures(1)
+    for connection in connections:
+        connection.leave()
+    return clients
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    return [
+        vars(record)["fields"]
+        for record in caplog.records
+        if record.getMessage().startswith("stream ended")
+    ]
+
+
+async def test_those_that_leave_at_once_count_against_no_limit(
+    make: Make, log: Log, make_client: type[Client], redis: RedisConnection
+) -> None:
+    admission = await make(connections_max=MANY, listeners_per_player_max=MANY)
+
+    await lose_many(admission, log, make_client)
+
+    assert len(admission._departures) == MANY - 1
+    assert admission.open == 0
+    await admission._leases.wait_released()
+    assert await held(redis, log) == 0
+
+
+async def test_nothing_is_delivered_to_those_that_leave_at_once(
+    make: Make, log: Log, make_client: type[Client]
+) -> None:
+    admission = await make(listeners_per_player_max=MANY)
+    clients = await lose_many(admission, log, make_client)
+    begun = [len(client.messages) for client in clients]
+
+    entry = Entry(1, 1, 1, 1, b'"title":"late"')
+
+    assert not admission._catch_up.hub.dispatch(log, entry)
+    assert len(admission._departures) == MANY - 1
+    assert [len(client.messages) for client in clients] == begun
+
+
+async def test_each_of_those_that_leave_at_once_is_logged_and_counted(
+    make: Make,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    admission = await make(listeners_per_player_max=MANY)
+    clients = await lose_many(admission, log, make_client)
+    assert len(lines(caplog)) == 1
+    # It has left before, whatever is said to it now.
+    clients[-1].session.end(errors.DRAINING)
+
+    await until(lambda: len(lines(caplog)) == MANY)
+
+    assert [line["reason"] for line in lines(caplog)] == ["left"] * MANY
+    counted = [client.session.transport for client in clients]
+    assert [(it.open, it.closes) for it in counted] == [(0, {"left": 1})] * MANY
+    assert not admission._catch_up._pubsub._subscribers
+
+
+async def test_a_stop_leaves_no_departure_behind(
+    store_url: str,
+    redis: RedisConnection,
+    inbox: Inbox,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    catch_up = make_catch_up(store_url, inbox, redis)
+    admission = Admission(catch_up, Leases(redis, leases_max=MANY), Config())
+    running = asyncio.create_task(admission.run())
+    await until(lambda: catch_up.connected)
+    await lose_many(admission, log, make_client)
+
+    running.cancel()
+    await asyncio.wait([running])
+
+    assert len(lines(caplog)) == MANY
+    assert len(admission._departures) == 0
+
+
+async def test_a_turn_has_room_to_close_so_many(admission: Admission) -> None:
+    connections = [admission.admit() for _ in range(3)]
+    admission._closings = Departures(2)
+    closed: list[int] = []
+
+    later = [it.close_soon(lambda: closed.append(1)) for it in connections]
+    connections[0].leave()
+
+    assert later == [False, False, True]
+    assert not connections[0].close_soon(lambda: closed.append(1))
+    assert closed == []
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert closed == [1]
 
 
 # The drain.

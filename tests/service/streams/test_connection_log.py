@@ -43,7 +43,7 @@ def run(
         clock.now_s += 2.5
         if end is not None:
             reader.end(end)
-        journal.closed(LOG, reader)
+        journal.closed(LOG, reader, reader.ended)
     return counted, [vars(record)["fields"] for record in caplog.records]
 
 
@@ -89,6 +89,6 @@ def test_a_reader_that_never_joined_is_not_counted(
 ) -> None:
     counted = TransportCounters("sse")
 
-    ConnectionLog().closed(LOG, PollWaiter(Start.LATEST, "c", counted))
+    ConnectionLog().closed(LOG, PollWaiter(Start.LATEST, "c", counted), None)
 
     assert counted.open == 0

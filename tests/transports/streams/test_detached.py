@@ -32,6 +32,7 @@ from streamer.errors import SLOW
 from streamer.hub import Hub
 from streamer.model import ZERO, App, Entry, Log, Player, Position, everyone_log
 from streamer.service.streams.admission import JOINING_MAX, Connection
+from streamer.service.streams.departures import Departures
 from streamer.transports.server.handle import Handle
 from streamer.transports.server.handshake_protocol import Handshake
 from streamer.transports.server.http_protocol import HttpProtocol
@@ -295,6 +296,56 @@ async def test_a_client_that_sends_on_an_event_stream_is_aborted(
     await until(lambda: world.admission.open == 0)
 
 
+@pytest.mark.parametrize("kind", ["websocket", "event_stream"])
+async def test_clients_that_disconnect_at_once_are_closed_in_several_turns(
+    world: World, until: Until, kind: str
+) -> None:
+    clients = [await getattr(world, kind)() for _ in range(5)]
+    await until(lambda: world.admission.open == 5)
+    closings = world.admission._closings = Departures(1)
+    waiting: list[int] = []
+    add = closings.add
+
+    def noted(step: Callable[[], object]) -> None:
+        add(step)
+        waiting.append(len(closings))
+
+    closings.add = noted  # type: ignore[method-assign]
+    # None of them is served meanwhile.
+    for client in clients:
+        fd = client.writer.get_extra_info("socket").fileno()
+        with socket.socket(fileno=os.dup(fd)) as connection:
+            connection.shutdown(socket.SHUT_WR)
+
+    await until(lambda: world.admission.open == 0)
+
+    assert waiting
+    assert len(closings) == 0
+    assert not world.connections
+    for client in clients:
+        await client.read_to_end()
+
+
+async def test_a_stop_closes_clients_whose_close_waits(
+    world: World, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await world.event_stream()
+    await until(lambda: world.admission.open == 1)
+    held: list[Callable[[], object]] = []
+    monkeypatch.setattr(world.admission, "may_close", lambda: False)
+    monkeypatch.setattr(world.admission, "close_soon", held.append)
+    client.writer.write_eof()
+    await until(lambda: held)
+    assert world.admission.open == 1
+
+    assert world.served is not None
+    world.served.host.stop()
+
+    await client.read_to_end()
+    await until(lambda: world.admission.open == 0)
+    held[0]()  # The connection is lost: nothing is left to close.
+
+
 async def test_a_stop_closes_streams_that_the_drain_left(
     world: World, until: Until
 ) -> None:
@@ -410,6 +461,34 @@ async def test_streams_over_tls_leave_asgi(
     assert await socket.close_code() == 4100
     socket.send(frame(CLOSE, b"\x10\x04"))
     await until(lambda: world.admission.open == 0)
+
+
+async def test_clients_over_tls_that_disconnect_are_closed_without_a_warning(
+    make_world: MakeWorld,
+    until: Until,
+    certificate: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    made = sys.modules["streamer.server"]._uvicorn_config
+
+    def with_tls(*args: Any) -> Any:
+        config = made(*args)
+        config.ssl_certfile = config.ssl_keyfile = str(certificate)
+        return config
+
+    monkeypatch.setattr("streamer.server._uvicorn_config", with_tls)
+    world = await make_world()
+    trusting = ssl.create_default_context(cafile=certificate)
+    clients = [await world.event_stream(tls=trusting) for _ in range(2)]
+    await until(lambda: world.admission.open == 2)
+    world.admission._closings = Departures(0)
+
+    for client in clients:
+        client.writer.close()
+
+    await until(lambda: world.admission.open == 0)
+    assert "eof_received" not in caplog.text
 
 
 # The cost of a delivery.
