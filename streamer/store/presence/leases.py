@@ -59,7 +59,8 @@ SEEN_MS: Final = 30 * 86_400_000
 """How long it is known when a player's last connection closed."""
 
 RETRY_AFTER_S: Final = 5
-RELEASE_BATCH: Final = 512
+BATCH: Final = 100
+"""Leases released or renewed in one packet, which is written in one turn."""
 
 # Replies of the script, besides 0: all leases are taken.
 ACQUIRED: Final = 1
@@ -305,21 +306,27 @@ class Leases:
         now_s = self._monotonic()
         if now_s - self._renewed_at_s < RENEW_S:
             return
-        held = dict(self._held)
+        held = tuple(self._held)
+        for first in range(0, len(held), BATCH):
+            await self._renew(held[first : first + BATCH])
+        self._renewed_at_s = now_s
+
+    async def _renew(self, leases: Sequence[Lease]) -> None:
+        """Write those of the leases that are still held."""
+        held = [lease for lease in leases if lease in self._held]
         calls = [
             ScriptCall(
                 _RENEW,
-                (self._keys.lease(log),),
-                (f"{self.node}:{connection}", instance, LEASE_MS),
+                (self._keys.lease(lease.log),),
+                (f"{self.node}:{lease.connection}", self._held[lease], LEASE_MS),
             )
-            for (log, connection), instance in held.items()
+            for lease in held
         ]
         # A damaged key of one player must not keep the leases of others from being
         # renewed, nor be the reason to renew all of them again.
         replies = await self._redis.run_many(calls)
         for lease, reply in zip(held, replies, strict=True):
             self._note_refusal(lease, reply)
-        self._renewed_at_s = now_s
 
     async def _release_all(self) -> None:
         """
@@ -329,8 +336,8 @@ class Leases:
         """
         failure: Unavailable | None = None
         while failure is None and (leases := tuple(self._to_release)):
-            for first in range(0, len(leases), RELEASE_BATCH):
-                batch = leases[first : first + RELEASE_BATCH]
+            for first in range(0, len(leases), BATCH):
+                batch = leases[first : first + BATCH]
                 failure = await self._release_batch(batch) or failure
         if failure is not None:
             raise failure

@@ -259,6 +259,31 @@ async def test_logs_are_subscribed_again_after_a_restart(
     await redis.close()
 
 
+async def test_channels_are_left_a_few_at_a_time(
+    pubsub: PubSub, redis: RedisConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pubsub_module, "LINGER_S", 60.0)
+    monkeypatch.setattr(pubsub_module, "LEFT_MAX", 2)
+    logs = [Log(App("a"), Player(f"p{n}")) for n in range(5)]
+    for log in logs:
+        await pubsub.subscribe(log)
+    for log in logs:
+        pubsub.unsubscribe(log)
+    await pubsub.subscribe(logs[0])  # It is used again.
+    pubsub.unsubscribe(logs[0])
+    later_s = asyncio.get_running_loop().time() + 61
+
+    left = []
+    for _ in range(4):
+        pubsub.on_watch(later_s)
+        left.append(sorted(log.player for log in pubsub._unused))
+
+    assert left == [["p0", "p3", "p4"], ["p0"], [], []]
+    async with asyncio.timeout(5):
+        while await redis.call("PUBSUB", "SHARDCHANNELS"):  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+
 async def test_churn_leaves_nothing_behind(
     pubsub: PubSub, redis: RedisConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

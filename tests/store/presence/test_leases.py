@@ -419,6 +419,31 @@ async def test_a_node_without_heartbeats_writes_its_leases_again(
         await acquire(other, log)
 
 
+async def test_leases_are_written_again_a_few_in_a_packet(
+    node: Leases, redis: RedisConnection, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases = [await acquire(node, log._replace(name=Player(name))) for name in "abcde"]
+    for lease in leases:
+        await redis.call("DEL", keys_of().lease(lease.log), write=True)
+    packets: list[int] = []
+    run_many = redis.run_many
+
+    async def counting(calls: Sequence[ScriptCall]) -> list[Reply]:
+        packets.append(len(calls))
+        if len(packets) == 1:
+            node._held.pop(leases[4])  # It is released meanwhile.
+        return await run_many(calls)
+
+    monkeypatch.setattr(leases_module, "BATCH", 2)
+    monkeypatch.setattr(redis, "run_many", counting)
+    node._renewed_at_s = float("-inf")
+
+    await node._renew_if_due()
+
+    assert packets == [2, 2, 0]
+    assert [await held(redis, it.log) for it in leases] == [1, 1, 1, 1, 0]
+
+
 # Commands in the packet of a lease.
 
 PLACE = Position(7, 1_000, 3, 9)
@@ -538,7 +563,7 @@ async def test_a_lease_whose_primary_is_away_holds_up_no_other(
         failure = StoreUnavailable("one primary is away")
         return [failure if skip else next(replies) for skip in is_away]
 
-    monkeypatch.setattr(leases_module, "RELEASE_BATCH", 2)
+    monkeypatch.setattr(leases_module, "BATCH", 2)
     monkeypatch.setattr(redis, "run_many", run_some)
     for lease in leases:
         node.release_soon(lease)
