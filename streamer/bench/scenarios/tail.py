@@ -1,11 +1,11 @@
 """
 Tail: what many readers and a broadcast a second do to a page.
 
-Readers are connected, one per player. Four sections: the readers open; nothing happens;
-pages are read; pages are read while messages go to everyone. The latencies of pages
-show what a player meets beside a broadcast. The longest turn of the event loop shows
-why: nothing else is served while one lasts. It is measured as CPU time of the loop's
-thread, which other processes on the machine hardly change.
+Readers are connected, one per player. Five sections: the readers open; nothing happens;
+pages are read; pages are read while messages go to everyone; all readers disconnect at
+once. The latencies of pages show what a player meets beside a broadcast. The longest
+turn of the event loop shows why: nothing else is served while one lasts. It is measured
+as CPU time of the loop's thread, which other processes on the machine hardly change.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ PAGES_MAX = 500
 SAMPLED_MAX = 200
 SETTLE_S = 3.0
 """How long after the last connect the readers count as idle."""
+
+LEFT_S = 8.0
+"""How long after a disconnect there may be work: channels are left 5 s later."""
 
 
 def requirements(options: Options) -> Requirements:
@@ -103,6 +106,12 @@ def _measure(trial: Trial, pages: Load, count: int, seconds: float) -> Measureme
     receipt = trial.note_latency("receipt", latency_us(sent))
     figures["receipt_p99_us"] = receipt["p99_us"]
     figures["share"] = used.server_cpu_s / used.wall_s * 100
+
+    trial.say("disconnecting all readers")
+    with _longest(trial, figures, "close_turn_ms"), trial.watch("close") as used:
+        trial.load.close()
+        pages.rest(LEFT_S)
+    figures["close_cpu_us"] = used.server_cpu_s / count * 1e6
     return figures
 
 
@@ -133,6 +142,8 @@ SCENARIO = Scenario(
         Figure("turn_ms", "longest turn", "ms CPU", 1),
         Figure("open_turn_ms", "longest while connecting", "ms CPU", 1),
         Figure("idle_turn_ms", "longest at rest", "ms CPU", 1),
+        Figure("close_turn_ms", "longest while disconnecting", "ms CPU", 1),
+        Figure("close_cpu_us", "CPU per disconnect", "µs", 0, of_process=True),
         Figure("receipt_p99_us", "receipt p99", "µs", 0),
         Figure("idle", "core at rest", "%", 2, of_process=True),
         Figure("share", "core with both", "%", 1, of_process=True),
