@@ -485,23 +485,34 @@ class Hub:
 
         `head` and `marks` are the log's head and its version of read marks.
         """
+        # Asked of every log several times a minute, so without sets and generators.
         followers = self._audiences.get(log)
         readers = self._readers.get(log, ())
+        positions: Iterable[Position | None]
         if followers is None:
-            positions = {reader.subscription.live_at for reader in readers}
+            positions = [reader.subscription.live_at for reader in readers]
         else:
             positions = followers.positions()
-        if None in positions and log not in self.needs_read:
-            return False  # No read is on its way that would make it live.
-        if (deliveries := self._delivering.get(log)) and deliveries[
-            -1
-        ].position == head:
-            # Those that are left get there, or see a hole and need a read.
-            positions = {head}
-        streams = (reader.stream for reader in readers)
-        return positions <= {head, None} and all(
-            stream is None or stream.is_current(marks) for stream in streams
-        )
+        is_behind = False
+        for position in positions:
+            if position is None:
+                if log not in self.needs_read:
+                    return False  # No read is on its way that would make it live.
+            elif position != head:
+                is_behind = True
+        if is_behind and not self._is_arriving(log, head):
+            return False
+        for reader in readers:
+            stream = reader.stream
+            if stream is not None and not stream.is_current(marks):
+                return False
+        return True
+
+    def _is_arriving(self, log: Log, head: Position) -> bool:
+        """Whether the entry at the head of a log is on its way to its followers."""
+        # Those that are left get there, or see a hole and need a read.
+        deliveries = self._delivering.get(log)
+        return bool(deliveries) and deliveries[-1].position == head
 
     def readers_by_position(
         self, log: Log, readers_max: int | None = None

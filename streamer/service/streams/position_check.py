@@ -126,7 +126,8 @@ class PositionCheck:
             raise unavailable
 
     def _is_in_sync(self, log: Log, peek: Peek) -> bool:
-        self._expiries.note(log, peek.ends_at_ms)
+        if peek.ends_at_ms:
+            self._expiries.note(log, peek.ends_at_ms)
         if peek.ended != self._ended.get(log, 0):
             # Whoever ended them may have been another node.
             self._ended[log] = peek.ended

@@ -4,8 +4,9 @@ A timer wheel: one timer for all connections.
 Decides in which tick an object is due. Knows the time that it is passed. Knows nothing
 of what is done then. A tick touches only the objects that are due in it: to examine ten
 thousand connections every second would delay all others by several milliseconds each
-time. Ticks are short, so that those that connected in one second are not all due in one
-tick, and a caller may tick a part of the objects that are due, and the others later.
+time. Ticks are shorter than a second, so that those that connected in one second are
+not all due in one tick, and a caller may tick a part of the objects that are due, and
+the others later.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ from typing import Final, Protocol
 
 __all__ = ["TICKED_MAX", "TICK_S", "Timed", "TimerWheel"]
 
-TICK_S: Final = 1 / 32
-"""Seconds per tick; a power of two, so that times are whole ticks without rounding."""
+TICK_S: Final = 1 / 8
+"""
+Seconds per tick; a power of two, so that times are whole ticks without rounding.
+
+With each tick a process wakes up, which with shorter ones took as long as their work.
+"""
 
 TICKED_MAX: Final = 200
 """Objects ticked per iteration of the event loop: about 3 ms if all send a ping."""
