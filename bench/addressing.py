@@ -21,7 +21,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -145,7 +145,7 @@ class Bench:
 
 
 async def in_turns(
-    ways: dict[str, Callable[[], Awaitable[tuple[float, ...]]]], rounds: int
+    ways: Mapping[str, Callable[[], Awaitable[tuple[float, ...]]]], rounds: int
 ) -> dict[str, list[float]]:
     """Return the median figures of each way."""
     taken: dict[str, list[tuple[float, ...]]] = {name: [] for name in ways}
@@ -174,9 +174,7 @@ async def compare_connects(bench: Bench, rounds: int) -> None:
 async def compare_announcements(bench: Bench, rounds: int) -> None:
     redis = bench.redis
     await redis.call("HSET", "{bench}:here", "N:connection", "", write=True)
-    connection = bench.pubsub._subscriber._connection
-    assert connection is not None
-    connection.send(("SSUBSCRIBE", "{bench}:node:N", "{bench}:present"))
+    bench.pubsub._subscriber.send(("SSUBSCRIBE", "{bench}:node:N", "{bench}:present"))
 
     def way(body: str, lease: str, channel: str) -> Any:
         async def announce() -> tuple[float, ...]:
@@ -212,7 +210,8 @@ async def measure_foreign(bench: Bench, rounds: int) -> None:
         begun_s = time.thread_time()
         for _ in range(ANNOUNCED // 100):
             reader.feed(message * 100)
-            bench.pubsub._subscriber._on_replies([reader.gets() for _ in range(100)])
+            for reply in [reader.gets() for _ in range(100)]:
+                bench.pubsub.on_message(*reply)
         taken.append((time.thread_time() - begun_s) / ANNOUNCED * 1e6)
     click.echo("an announcement that concerns no connection; µs of the node's thread")
     click.echo(f"  {'parsed and dropped':24}{statistics.median(taken):8.2f}")

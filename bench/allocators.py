@@ -164,7 +164,8 @@ async def compare(
 
 
 def _typical(values: Sequence[float]) -> float:
-    return statistics.median(values)
+    """Return the lower quartile: other processes only add to the time."""
+    return statistics.quantiles(values, n=4)[0]
 
 
 @click.command(help=__doc__)

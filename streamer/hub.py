@@ -512,7 +512,7 @@ class Hub:
         """Whether the entry at the head of a log is on its way to its followers."""
         # Those that are left get there, or see a hole and need a read.
         deliveries = self._delivering.get(log)
-        return bool(deliveries) and deliveries[-1].position == head
+        return bool(deliveries and deliveries[-1].position == head)
 
     def readers_by_position(
         self, log: Log, readers_max: int | None = None

@@ -58,11 +58,12 @@ DRAIN_GRACE_S: Final = 1.0
 DRAIN_DELAY_MS: Final = 2_000
 """Clients reconnect within this time, at random, to spread the load on other nodes."""
 
-JOINING_MAX: Final = 256
+JOINING_MAX: Final = 128
 """
 Connections that join at the same time; the others wait in a queue. Otherwise thousands
 that arrive in one moment would all be served at once, and so late that their clients
-have given up and try again: the work would be done for nobody.
+have given up and try again: the work would be done for nobody. The store may answer all
+of these in one turn of the event loop, which then takes 5 to 10 ms.
 """
 
 JOINING_WAIT_MAX_S: Final = 8.0
