@@ -15,7 +15,8 @@ is shows as blocks of memory that the open connections do not explain (the inter
 counts its blocks at once; to count frozen objects takes as long as to visit them), and
 is collected by a full collection:
 
-* when no connection is open, so that nobody waits;
+* when no connection has been open for a while, so that nobody waits, and what the last
+  ones have left behind is gone;
 * otherwise when it is so much that memory counts for more than one long turn.
 """
 
@@ -68,6 +69,8 @@ class Garbage:
         self._left = 0
         """Blocks that the last full collection has left, without connections."""
         self._thresholds_before: tuple[int, int, int] | None = None
+        self._was_quiet = True
+        """Whether no connection was open at the last look."""
 
     @contextlib.asynccontextmanager
     async def collecting(self) -> AsyncIterator[None]:
@@ -121,6 +124,14 @@ class Garbage:
         allowed = UNEXPLAINED_QUIET_MAX if is_quiet else UNEXPLAINED_MAX
         return self.unexplained > allowed
 
+    def look(self) -> bool:
+        """Return whether to collect all now; to be called every `LOOK_S`."""
+        was_quiet, self._was_quiet = self._was_quiet, self._connections() == 0
+        if self._was_quiet and not was_quiet:
+            # Leases are being released and channels left: that is no garbage.
+            return False
+        return self.is_due
+
     def _on_collection(self, phase: str, facts: dict[str, Any]) -> None:
         if phase == "stop" and facts["generation"] > 0:
             gc.freeze()
@@ -128,6 +139,6 @@ class Garbage:
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            if self.is_due:
+            if self.look():
                 collected = self.collect_all()
                 _logger.debug("collected %d objects that were garbage", collected)

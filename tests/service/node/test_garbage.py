@@ -114,6 +114,21 @@ def test_less_is_enough_while_nobody_is_connected(
     assert len(kept) == 2_000
 
 
+def test_what_the_last_connections_leave_behind_has_time_to_go(
+    garbage: Garbage, connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "UNEXPLAINED_QUIET_MAX", 1_000)
+    kept = [[] for _ in range(2_000)]  # type: ignore[var-annotated]
+    gc.collect(1)
+    connections.open = 1
+    assert not garbage.look()
+
+    connections.open = 0
+
+    assert [garbage.look(), garbage.look()] == [False, True]
+    assert len(kept) == 2_000
+
+
 def test_what_a_full_collection_leaves_is_explained(
     garbage: Garbage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
