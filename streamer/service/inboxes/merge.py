@@ -37,6 +37,12 @@ WALK_PAGE_ENTRIES: Final = 100
 ENDED_MAX: Final = 1_000
 """Entries of one log in a read that follows reads whose entries have all ended."""
 
+MANY_LOGS: Final = 4
+"""From so many logs on, only the beginning of each is read at first."""
+
+BEGINNING_MIN: Final = 2
+"""Entries of one log that are read at first, beside its share of the page."""
+
 
 class MergedPage(NamedTuple):
     """
@@ -469,18 +475,14 @@ class MergedInbox:
         count: int,
         up_to: Cursor | None,
     ) -> EntriesAfter:
-        replies = await self._inbox.read_many(reads)
         logs: list[View | None] = [None, *views]
-        portions, gaps = [], {}
-        for i, (view, reply) in enumerate(zip(logs, replies, strict=True)):
-            if isinstance(reply, ResponseError) and view is not None:
-                # Damaged: its position stays where it is, so that nothing is lost.
-                self._note_damage(view.log, reply)
+        portions, gaps = list[_Portion](), {}
+        histories = await self._histories(views, _beginnings(reads))
+        for i, (view, history) in enumerate(zip(logs, histories, strict=True)):
+            if history is None:
+                assert view is not None
                 portions.append(_unreadable(view, reads[i].read_from))
                 continue
-            if isinstance(reply, Exception):
-                raise reply
-            history = reply.history
             if history.gap is not None:
                 gaps[i] = history
             portions.append(_portion(view, history, up_to))
@@ -488,6 +490,7 @@ class MergedInbox:
             first = next(iter(gaps.values()))
             cursor = Cursor(first.head)
             return EntriesAfter([], cursor, first.gap, more=False, gaps=list(gaps))
+        await self._read_on(views, reads, histories, portions, count, up_to)
         shown = sorted(
             (entry for portion in portions for entry in portion.shown),
             key=lambda entry: entry.order,
@@ -505,6 +508,82 @@ class MergedInbox:
             more=bool(ends) or len(returned) < len(shown),
             portions=portions,
         )
+
+    async def _histories(
+        self, views: Sequence[View], reads: Sequence[ReadAfter]
+    ) -> list[History | None]:
+        """Carry out reads of the own log and of audiences; None for a damaged one."""
+        replies = await self._inbox.read_many(reads)
+        histories = list[History | None]()
+        for view, reply in zip([None, *views], replies, strict=True):
+            if isinstance(reply, ResponseError) and view is not None:
+                # Damaged: its position stays where it is, so that nothing is lost.
+                self._note_damage(view.log, reply)
+                histories.append(None)
+            elif isinstance(reply, Exception):
+                raise reply
+            else:
+                histories.append(reply.history)
+        return histories
+
+    async def _read_on(
+        self,
+        views: Sequence[View],
+        reads: Sequence[ReadAfter],
+        histories: Sequence[History | None],
+        portions: list[_Portion],
+        count: int,
+        up_to: Cursor | None,
+    ) -> None:
+        """
+        Make portions longer whose logs may have more of the first `count` entries.
+
+        Changes `portions`. A log of which no more can be read keeps its portion.
+        """
+        orders = sorted(entry.order for portion in portions for entry in portion.shown)
+        cutoff = orders[count - 1] if len(orders) >= count else None
+        behind = [
+            i
+            for i, portion in enumerate(portions)
+            if not portion.is_whole
+            and len(portion.entries) < reads[i].limit
+            and (cutoff is None or portion.entries[-1].order < cutoff)
+        ]
+        if not behind:
+            return
+        replies = await self._inbox.read_many(
+            [
+                reads[i]._replace(read_from=portions[i].entries[-1].position)
+                for i in behind
+            ]
+        )
+        logs: list[View | None] = [None, *views]
+        for i, reply in zip(behind, replies, strict=True):
+            if isinstance(reply, ResponseError):
+                continue  # Damaged meanwhile. The next read finds it.
+            if isinstance(reply, Exception):
+                raise reply
+            before, more = histories[i], reply.history
+            assert before is not None
+            if more.gap is None and more.head.epoch == before.head.epoch:
+                history = before._replace(
+                    head=more.head, entries=[*before.entries, *more.entries]
+                )
+                portions[i] = _portion(logs[i], history, up_to)
+
+
+def _beginnings(reads: Sequence[ReadAfter]) -> list[ReadAfter]:
+    """
+    Return reads of the first entries of each of many logs.
+
+    Most of what full reads would return is newer than the entries that are asked for.
+    """
+    if len(reads) < MANY_LOGS:
+        return list(reads)
+    return [
+        read._replace(limit=min(read.limit, BEGINNING_MIN + read.limit // len(reads)))
+        for read in reads
+    ]
 
 
 def _unreadable(view: View, read_from: ReadFrom) -> _Portion:

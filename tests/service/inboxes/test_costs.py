@@ -15,6 +15,7 @@ import pytest
 
 from streamer.core.streams.cursor import Cursor
 from streamer.model import Log, Topic, topic_log
+from streamer.service.inboxes import merge
 from streamer.service.inboxes.search import InboxSearch
 from streamer.store.client.connection import RedisConnection
 from streamer.store.logs.inbox import PageEntry
@@ -174,6 +175,27 @@ async def test_a_read_over_17_logs_costs_one_script_and_few_commands(
     assert cost["evalsha"] == scripts
     assert cost.commands <= commands, cost
     assert cost["bytes"] <= size, cost
+
+
+async def test_the_oldest_of_17_logs_cost_few_of_their_entries(
+    redis: RedisConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = await marked(World(redis), own=1_000, topics=TOPICS, per_topic=200)
+    world = inbox.world
+
+    async def oldest() -> Any:
+        return await inbox.search.oldest_first(
+            world.me, world.log.player, after=None, count=20, matches=None
+        )
+
+    await oldest()
+    cost = await Meter(redis).cost(oldest)
+    monkeypatch.setattr(merge, "MANY_LOGS", 10**9)
+    whole = await Meter(redis).cost(oldest)
+
+    # A second read goes on in a part of the logs.
+    assert whole["evalsha"] < cost["evalsha"] <= whole["evalsha"] + 10, cost
+    assert cost["bytes"] <= 0.7 * whole["bytes"], (cost, whole)
 
 
 async def test_marking_everything_fills_ranges(redis: RedisConnection) -> None:

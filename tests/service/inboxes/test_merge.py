@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from streamer.model import (
     Player,
     Position,
 )
+from streamer.service.inboxes import merge
 from streamer.service.inboxes.merge import EntriesAfter, MergedPage
 from streamer.store.client.commands import pack_all
 from streamer.store.client.connection import RedisConnection
@@ -1045,3 +1047,80 @@ async def test_a_page_and_what_follows_its_cursor_are_everything_that_was_sent(
         shown = [found.entry.id for found in page.entries or ()]
         assert len(shown) == len(set(shown))
         assert {*shown, *(entry.id for entry in after.entries)} == {*sent}
+
+
+# Reads of many logs, of which only the beginnings are read at first.
+
+
+async def walk_up(world: World, count: int, up_to: Cursor | None = None) -> list[str]:
+    """Return the ids of all entries, oldest first, read `count` at a time."""
+    found, start = list[str](), Cursor(ZERO)
+    read_from: Cursor | Start = Start.EARLIEST
+    while True:
+        after = await world.merged.entries_after(
+            world.log, read_from, count=count, up_to=up_to
+        )
+        assert after.gap is None
+        assert len(after.entries) <= count
+        found += [entry.id for entry in after.entries]
+        if not after.more:
+            return found
+        assert after.cursor != start
+        read_from = start = after.cursor
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_reading_beginnings_first_finds_the_same_in_the_same_order(
+    world: World, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    chance = random.Random(seed)
+    await world.join(world.news)
+    await world.join(world.guild)
+    places: list[Position] = []
+    for _ in range(20):
+        world.us += chance.randrange(2)
+        log = chance.choice(world.logs)
+        places += await world.append(log, chance.choice([1, 1, 2, 9]))
+    ended = [it for it in places if chance.random() < 0.3]
+    await world.delete(*ended)
+    up_to = (await world.page(1)).cursor
+    await world.append(chance.choice(world.logs), 3)
+    for count in (1, 4, 15):
+        monkeypatch.setattr(merge, "MANY_LOGS", 10**9)
+        whole = [await walk_up(world, count), await walk_up(world, count, up_to)]
+
+        monkeypatch.setattr(merge, "MANY_LOGS", 1)
+        monkeypatch.setattr(merge, "BEGINNING_MIN", chance.choice([1, 2]))
+
+        in_parts = [await walk_up(world, count), await walk_up(world, count, up_to)]
+        assert in_parts == whole
+        assert set(whole[1]) == set(ids(places)) - set(ids(ended))
+
+
+async def test_a_log_that_loses_entries_between_two_reads_leaves_no_hole(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merge, "MANY_LOGS", 1)
+    monkeypatch.setattr(merge, "BEGINNING_MIN", 1)
+    places = await world.append(world.log, 10)
+    world.us += 1
+    await world.append(world.everyone, 2)
+    read_many = world.inbox.read_many
+    reads = 0
+
+    async def losing(requests: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        if reads == 2:
+            # What is kept after the beginning that was read does not follow it.
+            await world.with_settings(entries_max=4).append(world.log, [FRAGMENT])
+        return await read_many(requests)
+
+    monkeypatch.setattr(world.inbox, "read_many", losing)
+
+    after = await world.merged.entries_after(world.log, Start.EARLIEST, count=6)
+
+    assert reads == 2
+    assert after.more
+    assert [entry.id for entry in after.entries] == ids(places)[: len(after.entries)]
+    assert 0 < len(after.entries) < 6
