@@ -474,3 +474,20 @@ async def test_a_server_starts_from_the_main_thread_only(data_dir: Path) -> None
     thread.join()
 
     assert "main thread" in str(caught[0])
+
+
+async def test_the_server_inherits_the_environment(
+    store_binary: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Such as an allocator in LD_PRELOAD.
+    monkeypatch.setenv("INHERITED", "it is")
+    program, noted = tmp_path / "server", tmp_path / "noted"
+    program.write_text(
+        f'#!/bin/sh\nprintf %s "$INHERITED" > "{noted}"\nexec "{store_binary}" "$@"\n'
+    )
+    program.chmod(0o700)
+
+    embedded = await Embedded.start(data_dir, binary=program)
+
+    await embedded.stop()
+    assert noted.read_text() == "it is"
