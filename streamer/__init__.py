@@ -81,7 +81,7 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      player sees of audiences), codec (events as bytes),
                      client_messages
       access/        apps, tokens, claims (where a token has them), signatures, rights,
-                     roles (of the console)
+                     roles (of the console), id_tokens (of people who log in there)
       ...            schedule, agenda, quotas, limits, store_health, deployment,
                      json_limits, counters, portions (work in several turns)
     store/           REMEMBERS. Everything Redis: keys; deployment (the record of whose
@@ -126,7 +126,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
       access/        authenticator, key_sets (keys of foreign issuers), key_uses (when
                      keys were last used), failures (of authentication, by address),
                      revocation, tickets, minting, demo_sessions (what /demo
-                     gives to anybody), console_sessions
+                     gives to anybody), console_sessions, console_logins (with an
+                     issuer), oidc_issuer, outgoing (requests to issuers)
       inspection/    nodes (asks all nodes), questions, local_node (answers for this
                      one), history (what it remembers), operations
       node/          quotas, in_flight, store_watch, deployment_check, request_context,

@@ -12,7 +12,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, cast
 
 from starlette.convertors import register_url_convertor
 from starlette.datastructures import Headers
@@ -25,16 +25,20 @@ from starlette.types import ASGIApp
 
 from .asyncapi import stream_document
 from .components import Components
-from .config import VENDORS, Config
+from .config import VENDORS, Config, parse_grant
 from .contract.client_files import ClientFiles, client_folder
 from .contract.direct import DirectOperations
 from .contract.fallbacks import Fallbacks
 from .contract.pages import Pages
+from .core.access.roles import Grant, Role
 from .metrics.registry import Metrics
+from .model import App as AppName
 from .openapi import document, surfaces_of
-from .service.access.console_sessions import ConsoleSessions
+from .service.access.console_logins import ConsoleLogins
+from .service.access.console_sessions import ConsoleSessions, People
 from .service.access.demo_sessions import DEMO_APP, DemoSessions, demo_logs
 from .service.access.minting import TokenMint
+from .service.access.oidc_issuer import Client, OidcIssuer
 from .service.inboxes.search import InboxSearch
 from .service.inboxes.topics import TopicOperations
 from .service.node.console_facts import ConsoleFacts
@@ -347,8 +351,11 @@ def _console_parts(components: Components, topics: TopicOperations) -> ConsolePa
         components.nodes,
         components.store_watch,
     )
+    sessions, logins = _console_access(components)
     return ConsoleParts(
-        ConsoleSessions(redis, components.apps, components.key_uses),
+        sessions,
+        logins,
+        components.config.console_url,
         facts,
         components.load_history,
         components.apps,
@@ -356,6 +363,38 @@ def _console_parts(components: Components, topics: TopicOperations) -> ConsolePa
         topics,
         components.audit,
     )
+
+
+def _console_access(
+    components: Components,
+) -> tuple[ConsoleSessions, ConsoleLogins | None]:
+    config, redis = components.config, components.redis
+    people, issuer = None, config.console_oidc_issuer
+    if issuer:
+        parts = map(parse_grant, config.console_oidc_roles)
+        grants = tuple(
+            Grant(value, cast(Role, role), AppName(app) if app else None)
+            for value, role, app in parts
+        )
+        client_id, claim = config.console_oidc_client_id, config.console_oidc_claim
+        people = People(issuer, client_id, claim, grants)
+    sessions = ConsoleSessions(
+        *(redis, components.apps, components.key_uses),
+        people=people,
+        session_ms=config.console_session_s * 1_000,
+    )
+    if people is None:
+        return sessions, None
+    client = Client(
+        *(issuer, people.client_id, config.console_oidc_client_secret),
+        f"{config.console_url}/api/callback",
+        config.console_oidc_scope,
+    )
+    key = components.audit.pseudonyms.key
+    logins = ConsoleLogins(
+        *(OidcIssuer(client), redis, key, sessions), claim=people.claim
+    )
+    return sessions, logins
 
 
 def _demo(components: Components, client: ClientFiles) -> list[BaseRoute]:

@@ -51,6 +51,7 @@ __all__ = [
     "load",
     "masked",
     "parse_bind",
+    "parse_grant",
     "parse_memory",
     "resolve",
 ]
@@ -69,7 +70,7 @@ _SERVICE_PORT: Final = re.compile(r"(tcp|udp|sctp)://\S+")
 HIDDEN: Final = "(hidden)"
 """What people see of a secret."""
 _URL_PASSWORD: Final = re.compile(r"(password=)[^&]*")
-_SECRETS: Final = ("log_key", "metrics_token")
+_SECRETS: Final = ("log_key", "metrics_token", "console_oidc_client_secret")
 DEFAULT: Final = "default"
 """Source of a setting that no source sets."""
 
@@ -88,6 +89,13 @@ Durability: TypeAlias = Literal["always", "everysec", "replicated", "none"]
 LogPlayers: TypeAlias = Literal["hash", "name", "none"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
+_GRANT: Final = re.compile(
+    r"(?P<value>.*\S.*)=(?P<role>viewer|support|operator)(:(?P<app>[A-Za-z0-9_-]{1,64}))?",
+    re.ASCII,
+)
+_POINTER: Final = re.compile(r"(/([^~/]|~[01])+)+")
+_SCOPE: Final = re.compile(r"openid( [\x21\x23-\x5b\x5d-\x7e]+)*")
+_PLAIN_URL: Final = re.compile(r"[\x21\x24-\x3b\x3d\x40-\x5b\x5d\x5f\x61-\x7a\x7e]+")
 _BASE_PATH: Final = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", re.ASCII)
 UNIX_PATH_BYTES_MAX: Final = 103  # on macOS; Linux has 107
 VENDORS: Final = ("rallyhere", "lootlocker", "gateway", "teak", "walletwerk")
@@ -121,7 +129,10 @@ _ORDERED: Final = (
 
 _NATIVE: Final = "native"
 """May be named among the surfaces, too: it always answers."""
-_LISTS: Final = ("allowed_origins", "trusted_proxies", "surfaces")
+_LISTS: Final = (
+    *("allowed_origins", "trusted_proxies", "surfaces"),
+    "console_oidc_roles",
+)
 """Settings that are lists, which the environment writes with commas."""
 
 
@@ -181,8 +192,37 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """
     console: bool = True
     """
-    Whether ``/console`` exists as soon as a key with a role does; see `streamer key
-    create --role`.
+    Whether ``/console`` exists as soon as a key with a role does, or an issuer is
+    configured; see `streamer key create --role` and `console_oidc_issuer`.
+    """
+    console_url: str = ""
+    """
+    URL of the console in browsers: ``https://push.example/console``. A login with an
+    issuer returns to it; without an issuer it is only needed behind a proxy that passes
+    on another ``Host``.
+    """
+    console_session_s: Seconds = 28_800
+    """How long a session of the console lasts at most: a working day."""
+    console_oidc_issuer: str = ""
+    """
+    OpenID Connect issuer with which people log in to the console, as the issuer writes
+    it: ``https://id.example/realms/studio``. Empty: they log in with keys only.
+    """
+    console_oidc_client_id: str = ""
+    """The id of the client that is registered with the issuer for this console."""
+    console_oidc_client_secret: str = ""
+    """The secret of that client."""
+    console_oidc_scope: str = "openid profile email"
+    """Scopes to ask the issuer for, with spaces. Some issuers have one for groups."""
+    console_oidc_claim: str = "groups"
+    """
+    Claim of the ID token whose values grant roles: its name, or a JSON pointer, which
+    begins with a slash: ``/realm_access/roles``.
+    """
+    console_oidc_roles: tuple[str, ...] = ()
+    """
+    Which value of that claim grants which role: ``game-ops=operator`` for every app,
+    ``cs=support:demo`` for one. Who has no such value is refused.
     """
     access_log: bool = True
     """Whether the log has a line for each request, at level ``info``."""
@@ -522,6 +562,7 @@ def _contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[str]
             "store has no replicas: set redis to an external store"
         )
     yield from _host_problems(config, sources)
+    yield from _console_problems(config, sources)
     yield from _metrics_problems(config, sources)
     for origin in config.allowed_origins:
         if problem := origin_problem(origin):
@@ -592,6 +633,94 @@ def _host_problems(config: Config, sources: Mapping[str, str]) -> Iterator[str]:
         else:
             continue
         yield f"host ({sources['host']}) contains {problem}"
+
+
+def _console_problems(config: Config, sources: Mapping[str, str]) -> Iterator[str]:
+    if config.console_url and (problem := _web_url_problem(config.console_url)):
+        yield f"console_url ({sources['console_url']}) {problem}"
+    elif config.console_url and not config.console_url.endswith("/console"):
+        yield (
+            f"console_url ({sources['console_url']}) is {config.console_url!r}, "
+            "expected a URL that ends with /console"
+        )
+    if not config.console_oidc_issuer:
+        for name, default in zip(
+            Config.__struct_fields__, Config.__struct_defaults__, strict=True
+        ):
+            is_set = getattr(config, name) != default
+            if name.startswith("console_oidc_") and is_set:
+                yield f"{name} ({sources[name]}) has no use without console_oidc_issuer"
+        return
+    place = f"console_oidc_issuer ({sources['console_oidc_issuer']})"
+    if problem := _web_url_problem(config.console_oidc_issuer):
+        yield f"{place} {problem}"
+    for name, why in (
+        ("console_oidc_client_id", "the id of the client that is registered with it"),
+        ("console_oidc_client_secret", "the secret of that client"),
+        ("console_url", "the URL to which the issuer sends people back"),
+        ("console_oidc_roles", "or nobody has a role"),
+    ):
+        if not getattr(config, name):
+            yield f"{place} requires {name}: {why}"
+    if not config.console:
+        yield (
+            f"{place} and console = false ({sources['console']}) cannot be combined: "
+            "leave out one"
+        )
+    if not _SCOPE.fullmatch(config.console_oidc_scope):
+        yield (
+            f"console_oidc_scope ({sources['console_oidc_scope']}) is "
+            f"{config.console_oidc_scope!r}, expected openid, and others after spaces"
+        )
+    claim = config.console_oidc_claim
+    if not claim or (claim.startswith("/") and not _POINTER.fullmatch(claim)):
+        yield (
+            f"console_oidc_claim ({sources['console_oidc_claim']}) is {claim!r}, "
+            "expected the name of a claim, or a JSON pointer: /realm_access/roles"
+        )
+    for text in config.console_oidc_roles:
+        try:
+            parse_grant(text)
+        except ValueError:
+            yield (
+                f"console_oidc_roles ({sources['console_oidc_roles']}) contains "
+                f"{text!r}, expected VALUE=ROLE or VALUE=ROLE:APP, and one of viewer, "
+                "support, operator: game-ops=operator"
+            )
+
+
+def _web_url_problem(text: str) -> str:
+    """Return what is wrong with a URL for browsers, "" if nothing is."""
+    try:
+        url = urlsplit(text)
+        _ = url.port
+    except ValueError:
+        return f"is {text!r}, which is no URL"
+    try:
+        is_local = ipaddress.ip_address(url.hostname or "").is_loopback
+    except ValueError:
+        is_local = url.hostname == "localhost"
+    if url.scheme != "https" and not (url.scheme == "http" and is_local):
+        return f"is {text!r}, expected https:// and a host; http only on this machine"
+    if not url.hostname or "@" in url.netloc:
+        return f"is {text!r}, expected https:// and a host, without a user"
+    if not _PLAIN_URL.fullmatch(text):
+        return f"is {text!r}, expected a URL without query, fragment and spaces"
+    return ""
+
+
+def parse_grant(text: str) -> tuple[str, str, str]:
+    """
+    Return the parts of ``VALUE=ROLE:APP``: value, role and app, "" for every app.
+
+    Raises:
+        ValueError: It is neither that nor ``VALUE=ROLE``.
+
+    """
+    match = _GRANT.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    return match["value"].strip(), match["role"], match["app"] or ""
 
 
 def _network_problem(text: str) -> str:

@@ -371,12 +371,21 @@ class StoreFull(StoreUnavailable):
 
 
 class IssuerUnavailable(Unavailable):
-    """The keys that verify a token were never retrieved, and cannot be now."""
+    """
+    An issuer does not answer; by default for the keys that verify a token.
+
+    `problem` says what is missing.
+    """
 
     retry_after_s = 5
 
+    def __init__(
+        self, problem: str = "the keys of the token's issuer cannot be retrieved"
+    ) -> None:
+        self.problem = problem
+
     def __str__(self) -> str:
-        return "the keys of the token's issuer cannot be retrieved"
+        return self.problem
 
 
 class OutcomeUnknown(Unavailable):

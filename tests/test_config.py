@@ -11,7 +11,9 @@ from streamer.config import (
     Config,
     ConfigError,
     load,
+    masked,
     parse_bind,
+    parse_grant,
     parse_memory,
     resolve,
 )
@@ -448,3 +450,93 @@ def test_an_unknown_surface_is_refused(toml: Path, name: str) -> None:
     assert f"contains {name!r}, expected rallyhere, lootlocker" in str(refused.value)
     if name:
         assert "did you mean" in str(refused.value)
+
+
+OIDC = {
+    "STREAMER_CONSOLE_URL": "https://push.example/console",
+    "STREAMER_CONSOLE_OIDC_ISSUER": "https://id.example/realms/studio",
+    "STREAMER_CONSOLE_OIDC_CLIENT_ID": "console",
+    "STREAMER_CONSOLE_OIDC_CLIENT_SECRET": "very secret",
+    "STREAMER_CONSOLE_OIDC_ROLES": "game-ops=operator, cs=support:demo",
+}
+
+
+def test_an_issuer_for_the_console_is_configured() -> None:
+    config = load({}, OIDC)
+
+    assert config.console_oidc_roles == ("game-ops=operator", "cs=support:demo")
+    assert [parse_grant(it) for it in config.console_oidc_roles] == [
+        ("game-ops", "operator", ""),
+        ("cs", "support", "demo"),
+    ]
+    assert masked(config)["console_oidc_client_secret"] == "(hidden)"
+
+
+def test_a_value_may_have_the_signs_of_the_syntax() -> None:
+    assert parse_grant("CN=Ops,DC=x:y=viewer=operator:a-b") == (
+        "CN=Ops,DC=x:y=viewer",
+        "operator",
+        "a-b",
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "=viewer", " =viewer", "x=owner", "x=viewer:"]
+)
+def test_what_grants_nothing_is_reported(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_grant(text)
+
+
+@pytest.mark.parametrize("missing", sorted(OIDC))
+def test_an_issuer_requires_all_that_belongs_to_it(missing: str) -> None:
+    name = missing.removeprefix("STREAMER_").lower()
+    environ = {key: value for key, value in OIDC.items() if key != missing}
+
+    found = problems(environ=environ)
+
+    assert found
+    assert all(name in problem for problem in found)
+    assert "very secret" not in "".join(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("URL", "http://push.example/console", "https://"),
+        ("URL", "https://push.example", "ends with /console"),
+        ("URL", "https://push.example/console/", "ends with /console"),
+        ("URL", "https://a@push.example/console", "without a user"),
+        ("URL", "https://push.example:x/console", "no URL"),
+        ("URL", "https://push.example/?/console", "without query"),
+        ("OIDC_ISSUER", "id.example", "https://"),
+        ("OIDC_ISSUER", "https://id.example/#x", "without query"),
+        ("OIDC_ISSUER", "http://192.0.2.1", "https://"),
+        ("OIDC_SCOPE", "email", "expected openid"),
+        ("OIDC_CLAIM", "/a//b", "JSON pointer"),
+        ("OIDC_ROLES", "game-ops", "VALUE=ROLE"),
+    ],
+)
+def test_a_wrong_setting_of_the_console_is_reported(
+    name: str, value: str, problem: str
+) -> None:
+    (found,) = problems(environ={**OIDC, f"STREAMER_CONSOLE_{name}": value})
+
+    assert f"console_{name.lower()} (STREAMER_CONSOLE_{name})" in found
+    assert problem in found
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8080", "[::1]:8080"])
+def test_a_console_of_this_machine_needs_no_tls(host: str) -> None:
+    urls = {
+        "STREAMER_CONSOLE_URL": f"http://{host}/console",
+        "STREAMER_CONSOLE_OIDC_ISSUER": f"http://{host}",
+    }
+
+    assert load({}, {**OIDC, **urls}).console_url == f"http://{host}/console"
+
+
+def test_an_issuer_for_a_console_that_is_off_is_reported() -> None:
+    (found,) = problems(environ={**OIDC, "STREAMER_CONSOLE": "false"})
+
+    assert "cannot be combined" in found

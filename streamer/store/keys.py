@@ -149,7 +149,10 @@ Credentials
     opened it. The bucket is the CRC-32 of the digest alone. Expires 24 hours after it
     was opened or renewed. A session of the console, by the digest of ``console``, a
     zero byte and its secret: ``ends digest``, the time at which it ends and the digest
-    of its key. Expires then, 8 hours after the login at the latest.
+    of its key; or, by that of ``console person`` and so on, JSON of whom an issuer has
+    named. Expires then, `console_session_s` after the login at the latest. That the
+    state of a login was used, by the digest of ``console login`` and so on: 1. Expires
+    10 minutes after the login began.
 
 Timetable
 =========

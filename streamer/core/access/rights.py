@@ -40,6 +40,7 @@ __all__ = [
     "SCOPES",
     "Caller",
     "KeyProof",
+    "PersonProof",
     "Scope",
     "TokenProof",
     "parse_permissions",
@@ -122,6 +123,17 @@ class KeyProof(msgspec.Struct, frozen=True, tag="key"):
     digest: bytes
 
 
+class PersonProof(msgspec.Struct, frozen=True, tag="person"):
+    """
+    Who is logged in to the console with an OpenID Connect issuer.
+
+    `subject` is the person's id at the issuer, `name` what people call the person.
+    """
+
+    subject: str
+    name: str
+
+
 class Caller(msgspec.Struct, frozen=True):
     """
     An authenticated caller: a player, a service of the studio, or its backend.
@@ -137,7 +149,7 @@ class Caller(msgspec.Struct, frozen=True):
     permissions: frozenset[str]
     expires_at_s: int | None = None
     scopes: frozenset[str] = frozenset()
-    proof: TokenProof | KeyProof | None = None
+    proof: TokenProof | KeyProof | PersonProof | None = None
     topics: tuple[str, ...] = ()
 
     @classmethod
@@ -147,7 +159,7 @@ class Caller(msgspec.Struct, frozen=True):
         scopes: frozenset[str],
         *,
         expires_at_s: int | None = None,
-        proof: KeyProof | None = None,
+        proof: KeyProof | PersonProof | None = None,
     ) -> Caller:
         """Return the caller of a backend key with these scopes."""
         permissions, known = _rights_of(scopes)

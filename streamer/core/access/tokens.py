@@ -47,7 +47,7 @@ from ...model import App, Player, parse_player
 from .apps import AUDIENCES_MAX, NAME_CHARS_MAX, SECRET_BYTES_MIN, AppRecord
 from .claims import ABSENT, find, put
 from .rights import TokenProof, parse_permissions
-from .signatures import Key, KeySet, names_algorithm, secret_key, sign
+from .signatures import Algorithm, Key, KeySet, names_algorithm, secret_key, sign
 
 __all__ = [
     "AUDIENCES_MAX",
@@ -60,6 +60,8 @@ __all__ = [
     "Claims",
     "UnverifiedToken",
     "VerifiedToken",
+    "check_signature",
+    "check_times",
     "mint",
     "parse",
     "require_algorithm",
@@ -171,7 +173,7 @@ class VerifiedToken(NamedTuple):
             Unauthenticated: CLAIM (`detail` names it), LIFETIME, EXPIRED or REVOKED,
                 checked in this order.
         """
-        issued_at_s, expires_at_s = _check_times(self.token.claims, now_s)
+        issued_at_s, expires_at_s = check_times(self.token.claims, now_s)
         if issued_at_s < self.record.not_before_s:
             raise Unauthenticated(Defect.REVOKED)
         return issued_at_s, expires_at_s
@@ -189,14 +191,14 @@ class VerifiedToken(NamedTuple):
         )
 
 
-def parse(token: bytes) -> UnverifiedToken:
+def parse(token: bytes, *, bytes_max: int = TOKEN_BYTES_MAX) -> UnverifiedToken:
     """
-    Parse a token.
+    Parse a token of at most `bytes_max` bytes.
 
     Raises:
         Unauthenticated: NOT_JWT, MALFORMED (header) or UNREADABLE (claims).
     """
-    match = _JWS.fullmatch(token) if len(token) <= TOKEN_BYTES_MAX else None
+    match = _JWS.fullmatch(token) if len(token) <= bytes_max else None
     if match is None:
         raise Unauthenticated(Defect.NOT_JWT)
     signed, header, *segments = match.groups()
@@ -256,7 +258,7 @@ def verify_without_times(
             (`detail` names it), checked in this order.
     """
     require_algorithm(token, record)
-    key = _check_signature(token, record, keys)
+    key = check_signature(token, record.algorithm, keys)
     claims = token.claims
     _check_version(claims, record)
     named = token.audiences
@@ -354,9 +356,14 @@ def _read_header(segment: bytes) -> Mapping[str, Any]:
     return MappingProxyType(header)
 
 
-def _check_signature(token: UnverifiedToken, record: AppRecord, keys: KeySet) -> Key:
-    """Return the key that signed the token."""
-    candidates = keys.candidates(record.algorithm, token.key_id)
+def check_signature(token: UnverifiedToken, algorithm: Algorithm, keys: KeySet) -> Key:
+    """
+    Return the key for `algorithm` that signed the token.
+
+    Raises:
+        Unauthenticated: KEY_ID or SIGNATURE.
+    """
+    candidates = keys.candidates(algorithm, token.key_id)
     if not candidates:
         raise Unauthenticated(Defect.KEY_ID)
     for key in candidates:
@@ -374,8 +381,15 @@ def _check_version(claims: dict[str, Any], record: AppRecord) -> None:
         raise Unauthenticated(Defect.VERSION, str(version))
 
 
-def _check_times(claims: dict[str, Any], now_s: int) -> tuple[int, int]:
-    """Return ``iat`` and ``exp`` if the token is valid at `now_s`."""
+def check_times(
+    claims: dict[str, Any], now_s: int, *, ttl_max_s: int = TTL_MAX_S
+) -> tuple[int, int]:
+    """
+    Return ``iat`` and ``exp`` if the token is valid at `now_s`.
+
+    Raises:
+        Unauthenticated: CLAIM (`detail` names it), LIFETIME or EXPIRED.
+    """
     issued_at = _number(claims, "iat")
     expires_at = _number(claims, "exp")
     if issued_at > now_s + LEEWAY_S:
@@ -384,7 +398,7 @@ def _check_times(claims: dict[str, Any], now_s: int) -> tuple[int, int]:
         raise Unauthenticated(Defect.CLAIM, "nbf")
     if expires_at <= issued_at:
         raise Unauthenticated(Defect.CLAIM, "exp")
-    if expires_at - issued_at > TTL_MAX_S:
+    if expires_at - issued_at > ttl_max_s:
         raise Unauthenticated(Defect.LIFETIME)
     if now_s >= expires_at + LEEWAY_S:
         raise Unauthenticated(Defect.EXPIRED)

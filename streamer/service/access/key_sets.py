@@ -27,9 +27,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
-from ...core.access.apps import AppRecord, is_loopback
+from ...core.access.apps import AppRecord
 from ...core.access.signatures import Algorithm, KeySet, parse_key_set
 from ...errors import IssuerUnavailable
+from .outgoing import ExchangeFailed, exchange
 
 __all__ = [
     "DOCUMENT_BYTES_MAX",
@@ -37,6 +38,7 @@ __all__ = [
     "FETCH_TIMEOUT_S",
     "KEY_SET_TTL_S",
     "Fetch",
+    "KeySetSource",
     "KeySetUnavailable",
     "KeySets",
     "fetch_key_set",
@@ -89,7 +91,7 @@ class KeySets:
     ) -> None:
         self._fetch = fetch
         self._monotonic = monotonic
-        self._sources: dict[str, _KeySetSource] = {}
+        self._sources: dict[str, KeySetSource] = {}
         self._parsed: dict[str, KeySet] = {}
 
     async def keys_of(
@@ -104,7 +106,7 @@ class KeySets:
         if record.key_set:
             source = self._sources.get(record.key_set)
             if source is None:
-                source = _KeySetSource(record.key_set, self._fetch, self._monotonic)
+                source = KeySetSource(record.key_set, self._fetch, self._monotonic)
                 self._sources[record.key_set] = source
             return await source.keys_of(record.algorithm, key_id)
         if record.algorithm == "HS256":
@@ -117,8 +119,16 @@ class KeySets:
         return keys
 
 
-class _KeySetSource:
-    """A location and the last key set retrieved from it."""
+class KeySetSource:
+    """
+    A location and the last key set retrieved from it.
+
+    Args:
+        location: A path or a URL.
+        fetch: Returns the document there, or raises `KeySetUnavailable`.
+        monotonic: A monotonic clock in seconds.
+
+    """
 
     def __init__(
         self, location: str, fetch: Fetch, monotonic: Callable[[], float]
@@ -133,6 +143,7 @@ class _KeySetSource:
         self._fetching: asyncio.Task[None] | None = None
 
     async def keys_of(self, algorithm: Algorithm, key_id: str | None) -> KeySet:
+        """Return the keys; see `KeySets.keys_of`. Raises IssuerUnavailable."""
         is_stale = self._monotonic() - self._fetched_at_s >= KEY_SET_TTL_S
         if self._keys is None:
             await self._refresh()
@@ -210,31 +221,18 @@ def _read(path: str) -> bytes:
 
 
 async def _get(url: str) -> bytes:
-    # Imported here, because most servers need none and it is slow to load.
-    import httpx2
-
-    headers = {
-        "Accept": "application/jwk-set+json, application/json",
-        "Accept-Encoding": "identity",
-    }
-    # A proxy from the environment is not used for loopback addresses.
-    trust_env = not is_loopback(urlsplit(url).hostname or "")
     try:
-        async with (
-            httpx2.AsyncClient(timeout=FETCH_TIMEOUT_S, trust_env=trust_env) as client,
-            client.stream("GET", url, headers=headers) as response,
-        ):
-            if response.status_code != 200:
-                raise KeySetUnavailable(f"HTTP status {response.status_code}")
-            document = bytearray()
-            # Raw: compressed content is not decompressed.
-            async for chunk in response.aiter_raw():
-                document += chunk
-                if len(document) > DOCUMENT_BYTES_MAX:
-                    raise KeySetUnavailable(f"larger than {DOCUMENT_BYTES_MAX} bytes")
-    except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as exc:
-        raise KeySetUnavailable(f"{type(exc).__name__} {exc}".strip()) from exc
-    return bytes(document)
+        status, document = await exchange(
+            url,
+            accept="application/jwk-set+json, application/json",
+            bytes_max=DOCUMENT_BYTES_MAX,
+            timeout_s=FETCH_TIMEOUT_S,
+        )
+    except ExchangeFailed as exc:
+        raise KeySetUnavailable(str(exc)) from exc
+    if status != 200:
+        raise KeySetUnavailable(f"HTTP status {status}")
+    return document
 
 
 def _redacted(location: str) -> str:

@@ -8,6 +8,10 @@ An entry is written after the operation, with its outcome. If it cannot be writt
 process's log gets it at level ``error``, and the operation stays done: it cannot be
 undone. A caller that lacks the right leaves no entry, so that nobody can push entries
 out of the log without one.
+
+What the console does is recorded by the console, and some of it by the service that
+does it, too. It is one entry, that of the service, which says more exactly what was
+done; it gets the reason that the console was given.
 """
 
 from __future__ import annotations
@@ -17,11 +21,13 @@ import logging
 import re
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import msgspec
 
-from ...core.access.rights import Caller, KeyProof
+from ...core.access.rights import Caller, KeyProof, PersonProof
 from ...errors import Forbidden, Unavailable
 from ...model import App, Log, Player
 from ...store.access.apps import Apps, key_id
@@ -65,6 +71,19 @@ Action = Literal[
 _WORD_START: Final = re.compile(r"(?<=.)(?=[A-Z])")
 
 _logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Yielding:
+    """An operation that another one within it replaces, and how that one ended."""
+
+    app: App | None
+    player: Player | None
+    reason: str
+    replaced_by: str = ""
+
+
+_yielding: Final[ContextVar[_Yielding | None]] = ContextVar("yielding", default=None)
 
 
 def recording(
@@ -119,6 +138,7 @@ class Audit:
         target: str = "",
         player: Player | None = None,
         reason: str = "",
+        yields: bool = False,
     ) -> AsyncIterator[dict[str, Any]]:
         """
         Record the operation in the block, with its outcome, when the block ends.
@@ -133,10 +153,20 @@ class Audit:
             target: On what, if not on a player.
             player: On which player.
             reason: Why, in the words of the caller.
+            yields: Whether an operation of the same app that is recorded within the
+                block takes the place of this one. It gets the player and the reason.
 
         """
         details: dict[str, Any] = {}
         outcome = "done"
+        around = _yielding.get()
+        if around is not None and around.app != app:
+            around = None
+        if around is not None:
+            player, reason = player or around.player, reason or around.reason
+        this = _Yielding(app, player, reason) if yields else None
+        if this is not None:
+            _yielding.set(this)
         try:
             yield details
         except Forbidden:
@@ -149,7 +179,11 @@ class Audit:
             outcome = _WORD_START.sub("_", type(error).__name__).lower()
             raise
         finally:
-            if outcome:
+            if this is not None:
+                _yielding.set(None)
+            if outcome and (this is None or this.replaced_by != outcome):
+                if around is not None:
+                    around.replaced_by = outcome
                 await self._write(
                     app,
                     by,
@@ -278,6 +312,10 @@ class Audit:
                 entry,
                 by=f"key {key_id(digest)}",
                 by_name=record.name if record is not None else "",
+            )
+        if isinstance(caller.proof, PersonProof):
+            return msgspec.structs.replace(
+                entry, by=f"oidc {caller.proof.subject}", by_name=caller.proof.name
             )
         if caller.player is None:
             return msgspec.structs.replace(entry, by="key")

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from ..client.connection import RedisConnection, Script
 
-__all__ = ["put_until"]
+__all__ = ["put_once", "put_until"]
 
 _PUT: Final = Script("put_until")
 
@@ -31,3 +31,15 @@ async def put_until(
 
     """
     await redis.run(_PUT, (key,), (value, unit, ms))
+
+
+async def put_once(redis: RedisConnection, key: str, ms: int) -> bool:
+    """
+    Store that something has happened, for a number of ms; return whether it is new.
+
+    Raises:
+        StoreUnavailable: Nothing was stored.
+        OutcomeUnknown: It may have been.
+
+    """
+    return await redis.run(_PUT, (key,), (1, "PX", ms, "NX")) is not None

@@ -40,8 +40,9 @@ class AuditEntry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """
     One operation.
 
-    `by` is who did it: ``key`` and the id of a backend key, ``token`` and the hash of
-    its player, or ``cli`` and the user of the machine. `by_name` is the key's name.
+    `by` is who did it: ``key`` and the id of a backend key, ``oidc`` and the subject of
+    a person at the issuer of the console, ``token`` and the hash of its player, or
+    ``cli`` and the user of the machine. `by_name` is the name of the key or the person.
     `target` is on what, if not on a player: ``topic:news``. `player` is the hash of the
     player. `outcome` is ``done``, or why it was not done: ``not_found``.
     """

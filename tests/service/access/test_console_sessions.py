@@ -65,8 +65,8 @@ async def test_a_session_has_the_role_and_the_app_of_its_key(
     secret, opened = await sessions.open(key, client=HERE)
 
     assert await sessions.find(secret) == opened
-    assert (opened.app, opened.role, opened.key_name) == (APP, "support", "Ann")
-    assert opened.key_id == await id_of(apps, key)
+    assert (opened.app, opened.role, opened.name) == (APP, "support", "Ann")
+    assert opened.id == await id_of(apps, key)
     assert opened.expires_at_ms == int(clock() * 1_000) + SESSION_MS
 
 
@@ -189,7 +189,7 @@ async def test_the_clients_that_are_counted_are_bounded(
     sessions: ConsoleSessions,
 ) -> None:
     for i in range(CLIENTS_MAX + 10):
-        sessions._note_failure(str(i))
+        sessions.note_failure(str(i))
 
     assert len(sessions._failures) == CLIENTS_MAX
 

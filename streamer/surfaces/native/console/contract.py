@@ -34,6 +34,7 @@ from ....contract.refusals import (
     WRITE,
 )
 from ....core.access.roles import Role
+from ....service.access.console_logins import TARGET_CHARS_MAX
 from ....service.scheduling.schedules import SPREAD_MAX_MS
 from ..common import problems
 from ..common.body_types import CheckedBody
@@ -56,6 +57,17 @@ class LoginBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``POST /console/api/session``."""
 
     key: Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class BeginBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    ``POST /console/api/login``: what to show after a login with the issuer.
+
+    `target` is the fragment of the page, such as ``#/player/ann``.
+    """
+
+    app: Annotated[str, Meta(max_length=64)] = ""
+    target: Annotated[str, Meta(max_length=TARGET_CHARS_MAX)] = ""
 
 
 class PublishBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,8 +93,10 @@ class SessionResponse(msgspec.Struct, frozen=True):
     """Who is logged in, until when, and as what."""
 
     app: str
+    apps: list[str]
     role: Role
-    key: str
+    key: str | None
+    subject: str | None
     name: str
     expires_at: str
     version: str
@@ -103,6 +117,7 @@ class AudienceResponse(msgspec.Struct, frozen=True):
     per_s: float | None
 
 
+BEGIN_BODY: Final = CheckedBody[BeginBody](BeginBody, LOGIN_BYTES_MAX)
 LOGIN_BODY: Final = CheckedBody[LoginBody](LoginBody, LOGIN_BYTES_MAX)
 PUBLISH_BODY: Final = Body[PublishBody](PublishBody, PUBLISH_BYTES_MAX)
 AUDIENCE_BODY: Final = CheckedBody[AudienceBody](AudienceBody, PUBLISH_BYTES_MAX)
@@ -175,6 +190,10 @@ def _write(method: Method, place: str, name: str) -> Operation:
     )
 
 
+WAYS: Final = _read("/login", "waysToLogIn")
+BEGIN: Final = _write("POST", "/login", "beginLogin")
+# A page that the issuer sends the browser to, so it responds with text, not with JSON.
+CALLBACK: Final = _read("/callback", "endLogin")
 LOGIN: Final = _write("POST", "/session", "logIn")
 SESSION: Final = _read("/session", "session")
 LOGOUT: Final = _write("DELETE", "/session", "logOut")
@@ -216,6 +235,7 @@ CONSOLE: Final = Surface(
     error_type=Problem,
     operations=(
         *FILES.values(),
+        *(WAYS, BEGIN, CALLBACK),
         *(LOGIN, SESSION, LOGOUT, OVERVIEW, APP, AUDIT),
         *(PAGE, RECEIPT, MARK_READ, MARK_UNREAD, WITHDRAW, ENTRIES, PLAYER_SUMMARY),
         *(INSPECTION, TRACE, DISCONNECT, REVOKE_TOKENS, JOIN, LEAVE, PUBLISH, AUDIENCE),

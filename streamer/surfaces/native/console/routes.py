@@ -8,7 +8,11 @@ something has to come from a page of this origin, too. What concerns inboxes, me
 schedules and campaigns is done by the handlers of the native operations, with a caller
 that has the rights of the one operation. Knows Starlette.
 
-Without a console key the paths do not exist.
+A login with an issuer leaves the page and comes back to `callback`, which answers with
+text, since no page of ours is there. Where the page goes afterwards is the configured
+URL of the console and a fragment, so no request can choose another place.
+
+Without a console key and without an issuer the paths do not exist.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -30,22 +35,35 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ....contract.binding import Endpoints, Handler, bind
 from ....contract.client_files import ClientFiles
 from ....contract.operation import Operation
-from ....contract.responses import json_response, no_content
+from ....contract.responses import json_response, no_content, retry_after_of
 from ....contract.static_file import StaticFile
 from ....core.access.rights import Caller
 from ....core.access.rights import Scope as Right
 from ....core.access.roles import Role
-from ....errors import Error, FieldError, Invalid
+from ....errors import (
+    Error,
+    FieldError,
+    Invalid,
+    RateLimited,
+    Rejected,
+    Unavailable,
+)
 from ....model import Log, Player, parse_player
-from ....service.access.console_sessions import ConsoleSession, ConsoleSessions
+from ....service.access.console_logins import LOGIN_MS, ConsoleLogins
+from ....service.access.console_sessions import (
+    ConsoleSession,
+    ConsoleSessions,
+    NoRole,
+)
 from ....service.inboxes.inbox import InboxOperations
 from ....service.inboxes.topics import TopicOperations
 from ....service.node.console_facts import ConsoleFacts
 from ....service.node.load_history import LoadHistory
-from ....service.node.request_context import note_player
+from ....service.node.request_context import note_player, request_id
 from ....service.privacy.audit import Action, Audit, target_of
 from ....store.access.apps import Apps
 from ....transports.web.requests import (
+    header_of,
     list_header_of,
     require_origin,
     single_header_of,
@@ -65,6 +83,8 @@ from . import contract, wire
 __all__ = ["Console", "ConsoleParts"]
 
 COOKIE: Final = "streamer_console"
+LOGIN_COOKIE: Final = "streamer_console_login"
+APP_HEADER: Final = b"streamer-app"
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -85,6 +105,11 @@ _SECRET: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
+_TEXT: Final = {
+    **_SECRET,
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
 _CLIENT: Final = b"../client/"
 
 _READ: Final[tuple[Right, ...]] = ("notifications:read",)
@@ -98,9 +123,16 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class ConsoleParts(NamedTuple):
-    """What the console is built on."""
+    """
+    What the console is built on.
+
+    `logins` is None without an issuer. `url` is that of the page in browsers, "" if
+    that is where requests come to.
+    """
 
     sessions: ConsoleSessions
+    logins: ConsoleLogins | None
+    url: str
     facts: ConsoleFacts
     load_history: LoadHistory
     apps: Apps
@@ -145,6 +177,9 @@ class Console:
         self._campaigns = campaigns
         self._admin = admin
         self._privacy = privacy
+        url = urlsplit(parts.url)
+        # Behind a proxy that passes on another host, this is the page's own.
+        self._own_origins = (f"{url.scheme}://{url.netloc}",) if parts.url else ()
         self._version = importlib.metadata.version("streamer-server")
 
     def routes(self) -> list[BaseRoute]:
@@ -153,7 +188,12 @@ class Console:
                 (operation, self._gated(self._file(operation, name)))
                 for name, operation in contract.FILES.items()
             ),
-            *Endpoints(self._anybody, _refuse).bind((contract.LOGIN, self.log_in)),
+            *Endpoints(self._anybody, _refuse).bind(
+                (contract.LOGIN, self.log_in),
+                (contract.WAYS, self.ways),
+                (contract.BEGIN, self.begin),
+                (contract.CALLBACK, self.callback),
+            ),
             *Endpoints(self._identify, _refuse).bind(*self._handlers()),
         ]
 
@@ -228,35 +268,130 @@ class Console:
 
     # Sessions.
 
+    async def ways(self, request: Request, _: None) -> Response:
+        logins = self._parts.logins
+        return _json(
+            wire.encode_ways(
+                keys=await self._parts.sessions.has_keys(),
+                issuer=logins.issuer.host if logins is not None else None,
+            )
+        )
+
     async def log_in(self, request: Request, _: None) -> Response:
         # A foreign page must not log its visitor in with a key of its own.
-        require_origin(request, ())
+        self._require_own_page(request)
         body = await contract.LOGIN_BODY.read(request)
-        client = request.client.host if request.client else ""
         secret, session = await self._parts.sessions.open(
-            body.key.strip(), client=client
+            body.key.strip(), client=_client_of(request)
         )
         async with self._recorded(session, "console.login"):
             pass
-        response = self._session_response(session)
-        # Without a Path, so that it is sent to /console/api below any prefix only.
-        cookie = f"{COOKIE}={secret}; HttpOnly; SameSite=Strict"
-        if (list_header_of(request, b"origin") or "").startswith("https:"):
-            cookie += "; Secure"
-        response.headers["Set-Cookie"] = cookie
+        response = self._session_response(session, [session.app])
+        self._set(request, response, COOKIE, secret)
+        return response
+
+    async def begin(self, request: Request, _: None) -> Response:
+        # A foreign page must not begin a login that its visitor does not want.
+        self._require_own_page(request)
+        body = await contract.BEGIN_BODY.read(request)
+        begun = await self._require_logins().begin(
+            client=_client_of(request), app=body.app, target=body.target
+        )
+        response = _json(_encode({"url": begun.url}))
+        # Lax: it has to come back with a request that the issuer's page makes.
+        self._set(request, response, LOGIN_COOKIE, begun.cookie, LOGIN_MS // 1_000)
+        return response
+
+    async def callback(self, request: Request, _: None) -> Response:
+        logins = self._require_logins()
+        try:
+            response = await self._finished(request, logins)
+        except RateLimited as error:
+            response = self._told(429, error)
+        except NoRole as error:
+            response = self._told(403, error)
+        except Rejected as error:
+            response = self._told(400, error)
+        except Unavailable as error:
+            response = self._told(503, error)
+        self._set(request, response, LOGIN_COOKIE, "", 0)
+        return response
+
+    async def _finished(self, request: Request, logins: ConsoleLogins) -> Response:
+        query = request.query_params
+        secret, session, target = await logins.finish(
+            client=_client_of(request),
+            cookie=_cookie_of(request, LOGIN_COOKIE),
+            state=query.get("state", ""),
+            code=query.get("code", ""),
+            error=query.get("error", ""),
+            sender=query.get("iss"),
+        )
+        async with self._recorded(session, "console.login"):
+            pass
+        place = f"{self._parts.url}?app={session.app}{target}"
+        response = Response(status_code=303, headers={**_TEXT, "Location": place})
+        self._set(request, response, COOKIE, secret)
         return response
 
     async def session(self, request: Request, session: ConsoleSession) -> Response:
-        return self._session_response(session)
+        apps = await self._parts.sessions.apps_of(_cookie_of(request, COOKIE))
+        return self._session_response(session, apps)
 
     async def log_out(self, request: Request, session: ConsoleSession) -> Response:
         async with self._recorded(session, "console.logout"):
-            await self._parts.sessions.close(_secret_of(request))
-        response = no_content()
-        response.headers["Set-Cookie"] = (
-            f"{COOKIE}=; HttpOnly; SameSite=Strict; Max-Age=0"
-        )
+            await self._parts.sessions.close(_cookie_of(request, COOKIE))
+        response, logins = no_content(), self._parts.logins
+        if session.is_person and logins is not None:
+            url = await logins.issuer.logout_url(session.id_token, self._parts.url)
+            response = _json(_encode({"url": url}))
+        self._set(request, response, COOKIE, "", 0)
         return response
+
+    def _set(
+        self,
+        request: Request,
+        response: Response,
+        name: str,
+        value: str,
+        lifetime_s: int | None = None,
+    ) -> None:
+        """Add a cookie to a response; with a lifetime of 0 it is removed."""
+        page = list_header_of(request, b"origin") or self._parts.url
+        # Without a Path, so that it is sent to /console/api below any prefix only.
+        site = "Lax" if name == LOGIN_COOKIE else "Strict"
+        cookie = f"{name}={value}; HttpOnly; SameSite={site}"
+        if lifetime_s is not None:
+            cookie += f"; Max-Age={lifetime_s}"
+        if page.startswith("https:"):
+            cookie += "; Secure"
+        response.headers.append("Set-Cookie", cookie)
+
+    def _told(self, status: int, error: Error) -> Response:
+        """Return a text for who comes from the issuer and cannot be let in."""
+        problem = str(error)
+        text = (
+            f"{problem[:1].upper()}{problem[1:]}.\n\n"
+            f"The console: {self._parts.url}\n"
+            f"Request: {request_id()}\n"
+        )
+        if isinstance(error, Unavailable):
+            text += "A login with a console key goes on.\n"
+        headers = dict(_TEXT)
+        if retry := retry_after_of(error):
+            headers["Retry-After"] = str(retry)
+        return Response(
+            text, status, headers=headers, media_type="text/plain; charset=utf-8"
+        )
+
+    def _require_logins(self) -> ConsoleLogins:
+        if self._parts.logins is None:
+            raise HTTPException(404)
+        return self._parts.logins
+
+    def _require_own_page(self, request: Request) -> None:
+        """Refuse a request of a page that is not this console."""
+        require_origin(request, self._own_origins)
 
     # The pages.
 
@@ -388,6 +523,8 @@ class Console:
             target=target,
             player=player,
             reason=reason,
+            # Some services record what they do, and know more of it.
+            yields=True,
         )
 
     async def _anybody(self, request: Request) -> None:
@@ -396,21 +533,25 @@ class Console:
     async def _identify(self, request: Request) -> ConsoleSession:
         await self._require_to_exist()
         if request.method not in ("GET", "HEAD"):
-            require_origin(request, ())
-        session = await self._parts.sessions.find(_secret_of(request))
+            self._require_own_page(request)
+        session = await self._parts.sessions.find(
+            _cookie_of(request, COOKIE), header_of(request, APP_HEADER, "")
+        )
         if player := parse_player(request.path_params.get("player", "")):
             note_player(player)
         return session
 
-    def _session_response(self, session: ConsoleSession) -> Response:
-        return _json(wire.encode_session(session, self._version))
+    def _session_response(
+        self, session: ConsoleSession, apps: Sequence[str]
+    ) -> Response:
+        return _json(wire.encode_session(session, apps, self._version))
 
     async def _require_to_exist(self) -> None:
         if not await self._parts.sessions.exists():
             raise HTTPException(404)
 
     def _gated(self, app: ASGIApp) -> ASGIApp:
-        """Return an application that does not exist while there is no console key."""
+        """Return an application that does not exist while nobody can log in."""
 
         async def gated(scope: Scope, receive: Receive, send: Send) -> None:
             try:
@@ -444,12 +585,16 @@ def _read(rights: tuple[Right, ...], handler: Handler[Caller]) -> Handler[Any]:
     return read
 
 
-def _secret_of(request: Request) -> str:
-    """Return the session's secret in the request, "" without one."""
+def _client_of(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _cookie_of(request: Request, name: str) -> str:
+    """Return a cookie of the request, "" without it."""
     # Not `http.cookies`: it reads no cookie after one that is not well-formed, and
     # another application on this host may have set one.
     cookies = cookie_parser(";".join(request.headers.getlist("cookie")))
-    return cookies.get(COOKIE, "")
+    return cookies.get(name, "")
 
 
 def _player_of(request: Request) -> Player:

@@ -29,19 +29,27 @@ __all__ = [
     "encode_overview",
     "encode_session",
     "encode_summary",
+    "encode_ways",
 ]
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def encode_session(session: ConsoleSession, version: str) -> bytes:
-    """Return who is logged in."""
+def encode_ways(*, keys: bool, issuer: str | None) -> bytes:
+    """Return how people can log in: with keys, and with an issuer by its host."""
+    return _encode({"keys": keys, "issuer": issuer})
+
+
+def encode_session(session: ConsoleSession, apps: Sequence[str], version: str) -> bytes:
+    """Return who is logged in, and which apps the session may see."""
     return _encode(
         {
             "app": session.app,
+            "apps": apps,
             "role": session.role,
-            "key": session.key_id,
-            "name": session.key_name,
+            "key": None if session.is_person else session.id,
+            "subject": session.id if session.is_person else None,
+            "name": session.name,
             "expires_at": iso_time(session.expires_at_ms),
             "version": version,
         }

@@ -36,8 +36,9 @@ class AuditEntryResponse(msgspec.Struct, frozen=True, kw_only=True):
     """
     One operation. `player` is the keyed hash of a player; absent fields are not null.
 
-    `by` is who did it: `key` and the id of a backend key, `token` and the hash of its
-    player, or `cli` and a user of the machine. `outcome` is `done`, or the error.
+    `by` is who did it: `key` and the id of a backend key, `oidc` and the subject of a
+    person in the console, `token` and the hash of its player, or `cli` and a user of
+    the machine. `outcome` is `done`, or the error.
     """
 
     id: AuditId
