@@ -8,7 +8,7 @@ import pytest
 
 from .conftest import CHROMIUM, NIGHTLY_S, WEB, node_tests
 
-NAMES = ("element", "demo", "console", "examples", "readme")
+NAMES = ("element", "demo", "console", "console_login", "examples", "readme")
 
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="neither chromium nor google-chrome is installed"

@@ -19,6 +19,7 @@ export const nightly = process.env.TEST_NIGHTLY ? false : "TEST_NIGHTLY is not s
 
 const GUARD_MS = 40_000;
 const WEB = fileURLToPath(new URL("..", import.meta.url));
+const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 
 /** Wait until `fact` is true, by polling. @param {() => any} fact */
 export async function eventually(fact, what = String(fact)) {
@@ -41,16 +42,21 @@ export async function freePort() {
   return port;
 }
 
+/** A program of the repository's tests in Python, such as `tests.oidc_issuer`. */
+export function runProgram(...words) {
+  return spawn(COMMAND[0], ["-m", ...words], { cwd: ROOT, stdio: "ignore" });
+}
+
 /** `streamer serve` on a data directory of its own, behind a proxy that can be cut. */
 export class Server {
-  /** @param {Record<string, unknown>} [settings] */
+  /** @param {Record<string, unknown> | ((url: string) => Record<string, unknown>)} [settings] */
   static async start(settings = {}) {
     const server = new Server();
     server.folder = await mkdtemp(join(tmpdir(), "streamer-web-"));
-    server.settings = settings;
     server.port = await freePort();
     server.proxy = await Proxy.start(server.port);
     server.url = `http://127.0.0.1:${server.proxy.port}`;
+    server.settings = typeof settings === "function" ? settings(server.url) : settings;
     await server.run();
     server.key = await server.#print("key", "--app", "demo");
     return server;
@@ -91,6 +97,11 @@ export class Server {
   /** A key with a role in the console. @param {string} role */
   consoleKey(role, ...options) {
     return this.#print("key", "create", "--app", "demo", "--role", role, ...options);
+  }
+
+  /** @param {string} name */
+  createApp(name) {
+    return this.#print("app", "create", name);
   }
 
   /** @param {string} id */

@@ -150,7 +150,7 @@ test("an operator publishes to a topic after a dry run, and cancels a schedule",
   await page.getByRole("textbox", { name: "Topic" }).fill("console");
   await page.getByLabel("Title").fill("To the topic");
   await page.getByRole("button", { name: "Whom does it reach?" }).click();
-  await page.getByText("unknown: nothing counts them").waitFor(WAIT);
+  await page.getByText("not counted: the store has the topics").waitFor(WAIT);
   await page.getByRole("button", { name: "Publish …" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Publish" }).click();
   await page.getByText("It is stored and on its way.").waitFor(WAIT);

@@ -14,6 +14,9 @@ const CLOCK = {
 // The session is a cookie that no script can read.
 const CREDENTIAL = { current: async () => null, canRenew: false };
 
+/** The app that this tab shows, "" for the first one: a person may have several. */
+export const APP = new URLSearchParams(location.search).get("app") ?? "";
+
 function http(headers = {}) {
   const one = new Http({
     base: BASE,
@@ -23,7 +26,7 @@ function http(headers = {}) {
     clock: CLOCK,
     parse: parseJson,
   });
-  one.headers = () => headers;
+  one.headers = () => (APP ? { "Streamer-App": APP, ...headers } : headers);
   return one;
 }
 
@@ -51,6 +54,10 @@ export const api = {
   /** Repeated until there is an answer: the key makes it one message. */
   publish: (body) =>
     guarded(http({ "Idempotency-Key": crypto.randomUUID() }).request("POST", "messages", { body })),
+  waysToLogIn: () => reading.request("GET", "login", { once: true }),
+  /** Where to go to log in with the issuer, to come back to this place. */
+  beginLogin: (target) =>
+    reading.request("POST", "login", { body: { app: APP.slice(0, 64), target: target.slice(0, 512) }, once: true }),
   logIn: (key) => reading.request("POST", "session", { body: { key }, once: true }),
 };
 

@@ -1,6 +1,6 @@
 /** Elements from values. Texts become text nodes and nothing else: there is no markup. */
 
-import { parts, visible } from "./text.js";
+import { ago, parts, visible } from "./text.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -43,6 +43,37 @@ export function foreign(value, tag = "bdi") {
     element.append(code ? h("span.hidden-char", { title: "hidden character" }, code) : text);
   }
   return element;
+}
+
+/** How long ago a time is; `tick` keeps it true. */
+export const since = (time, now) => h("time", { datetime: time, title: time, "data-since": true }, ago(time, now));
+
+/** Set the texts of all `since` within an element. */
+export function tick(element, now) {
+  for (const it of element.querySelectorAll("time[data-since]")) it.textContent = ago(it.dateTime, now);
+}
+
+/** Whether somebody is selecting a text within an element, to copy it. */
+export function isSelecting(element) {
+  const selection = getSelection();
+  return !!selection && !selection.isCollapsed && element.contains(selection.anchorNode);
+}
+
+/**
+ * Replace what is within an element, and keep the focus: on what has the same key, or
+ * on the element itself if nothing has it any more.
+ */
+export function redraw(element, draw) {
+  const focused = element.contains(document.activeElement) ? document.activeElement : null;
+  draw();
+  if (focused && !focused.isConnected) focus(element, focused.dataset.key);
+}
+
+function focus(element, key) {
+  const same = [...element.querySelectorAll("[data-key]")].find((it) => key && it.dataset.key === key);
+  const target = same ?? element;
+  if (!same) target.tabIndex = -1;
+  target.focus({ preventScroll: true });
 }
 
 /** Replace the content of an element. */
@@ -108,8 +139,11 @@ export function confirmed(title, content, verb, { dangerous = true, cancel = tru
       dialog.close();
     });
     const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, form);
+    const opener = document.activeElement;
     dialog.addEventListener("close", () => {
       dialog.remove();
+      // What opened it may have been drawn anew meanwhile.
+      if (opener instanceof HTMLElement && !opener.isConnected) focus(document.getElementById("content"), opener.dataset.key);
       resolve(data);
     });
     document.body.append(dialog);
@@ -129,6 +163,7 @@ export function tell(text, kind = "good") {
 /** Run what a button does; tell if it fails. Only once at a time. */
 export async function acting(button, action) {
   if (button.disabled) return;
+  const hadFocus = document.activeElement === button;
   button.disabled = true;
   try {
     await action();
@@ -136,5 +171,10 @@ export async function acting(button, action) {
     tell(error.message, "bad");
   } finally {
     button.disabled = false;
+    // A button that is disabled loses the focus, and one that was drawn anew never had it.
+    if (hadFocus && document.activeElement === document.body) {
+      if (button.isConnected) button.focus();
+      else focus(document.getElementById("content"), button.dataset.key);
+    }
   }
 }

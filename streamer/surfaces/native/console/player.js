@@ -1,9 +1,14 @@
-/** A player: the inbox as the player sees it, what has ended, topics and mutes; actions. */
+/**
+ * A player: the inbox as the player sees it, what has ended, topics and mutes; actions.
+ *
+ * The page refreshes itself while it is seen. What is typed is in a dialog or in the
+ * search, which a refresh does not touch; the focus stays where it is.
+ */
 
 import { api, ofPlayer } from "./api.js";
-import { acting, confirmed, field, fill, foreign, h, shown, table, tell } from "./dom.js";
+import { acting, confirmed, field, fill, foreign, h, isSelecting, redraw, shown, since, table, tell, tick } from "./dom.js";
 import { messageFields, messageOf, preview } from "./message.js";
-import { ago, bytes, clock, counted, duration, number, visible } from "./text.js";
+import { bytes, clock, counted, duration, number, visible } from "./text.js";
 
 const REFRESH_MS = 5_000;
 
@@ -33,6 +38,7 @@ export function player({ argument, may }) {
 
 function card(name, place, may) {
   const failure = h("p.failure", { role: "alert", hidden: true });
+  const current = h("p.note", {}, "…");
   const facts = h("dl.facts", { "aria-label": "The player" });
   const inbox = h("section.card", { "aria-label": "Inbox" });
   const entries = h("section.card", { "aria-label": "All entries" });
@@ -47,8 +53,8 @@ function card(name, place, may) {
     await refresh();
   };
 
-  const act = (label, action, kind = "") => {
-    const button = h(kind ? `button.${kind}` : "button", { type: "button", onclick: () => acting(button, action) }, label);
+  const act = (label, action, { kind = "", key = label } = {}) => {
+    const button = h(kind ? `button.${kind}` : "button", { type: "button", "data-key": key, onclick: () => acting(button, action) }, label);
     return button;
   };
 
@@ -146,8 +152,29 @@ function card(name, place, may) {
     );
   }
 
+  let isBusy = false;
+  let isDue = false;
+
+  /** Show the present state: at once, or after the refresh that has begun before. */
   async function refresh() {
+    if (isBusy) {
+      isDue = true;
+      return;
+    }
     clearTimeout(timer);
+    isBusy = true;
+    try {
+      do {
+        isDue = false;
+        await update();
+      } while (isDue && !stopped);
+    } finally {
+      isBusy = false;
+    }
+    if (!stopped && !document.hidden) timer = setTimeout(refresh, REFRESH_MS);
+  }
+
+  async function update() {
     try {
       const [summary, seen, all, page] = await Promise.all([
         api.get(ofPlayer(name, "summary")),
@@ -157,13 +184,19 @@ function card(name, place, may) {
       ]);
       if (stopped) return;
       failure.hidden = true;
-      show(summary, seen, all.entries, page);
+      current.textContent = `Live: as of ${clock(Date.now(), Date.now()).slice(0, 8)}.`;
+      // A text that is being selected stays; the next refresh shows what is new.
+      if (!isSelecting(place)) redraw(place, () => show(summary, seen, all.entries, page));
+      tick(place, Date.now());
     } catch (error) {
+      if (stopped) return;
       failure.textContent = `This is not current: ${error.message}`;
       failure.hidden = false;
     }
-    if (!stopped) timer = setTimeout(refresh, REFRESH_MS);
   }
+
+  const onVisibility = () => !document.hidden && !stopped && void refresh();
+  document.addEventListener("visibilitychange", onVisibility);
 
   async function inboxPages() {
     let found;
@@ -177,17 +210,15 @@ function card(name, place, may) {
 
   let before = "";
   function show(summary, seen, all, page) {
-    // What has the focus is not taken away from who uses a keyboard.
     const state = JSON.stringify([summary, seen, all, page], (_, it) => (typeof it === "bigint" ? `${it}` : it));
     if (state === before) return;
     before = state;
-    const focused = document.activeElement?.dataset?.key;
     const now = Date.now();
     const fact = (label, value) => h("div", {}, h("dt", {}, label), h("dd", {}, value));
     fill(
       facts,
       fact("Player", foreign(name)),
-      fact("Online", seen.online ? counted(seen.connections.length, "connection") : seen.last_seen_at ? `last seen ${ago(seen.last_seen_at, now)}` : "no"),
+      fact("Online", seen.online ? counted(seen.connections.length, "connection") : seen.last_seen_at ? ["last seen ", since(seen.last_seen_at, now)] : "no"),
       fact("Unread", number(summary.unread)),
       fact("Topics", number(summary.topics.length)),
       fact("Muted types", number(summary.muted_types.length)),
@@ -221,7 +252,7 @@ function card(name, place, may) {
           clock(it.stored_at, now),
           h(`span.state.${it.state}`, {}, it.state),
           it.notification ? foreign(it.notification.title ?? it.notification.type ?? "") : "text purged",
-          it.expires_at ? ago(it.expires_at, now) : "",
+          it.expires_at ? since(it.expires_at, now) : "",
         ]),
         "Nothing was sent to this player alone within the retention.",
       ),
@@ -235,14 +266,13 @@ function card(name, place, may) {
         summary.topics.map((it) => [
           foreign(it.topic),
           it.muted ? "muted" : "yes",
-          may("support") && act("Unsubscribe", () => send("DELETE", `topics/${encodeURIComponent(it.topic)}`)),
+          may("support") && act("Unsubscribe", () => send("DELETE", `topics/${encodeURIComponent(it.topic)}`), { key: `unsubscribe ${it.topic}` }),
         ]),
         "Subscribed to no topic. Messages to everyone are in the inbox nevertheless.",
       ),
       summary.muted_types.length > 0 &&
         h("p", {}, "Muted types, which are not stored for this player: ", summary.muted_types.map((it, i) => [i ? ", " : "", foreign(it)])),
     );
-    if (focused) [...place.querySelectorAll("[data-key]")].find((it) => it.dataset.key === focused)?.focus();
   }
 
   function connections(seen, now) {
@@ -253,14 +283,14 @@ function card(name, place, may) {
         "Open connections",
         ["Since", "Transport", "State", "Process", "Device", "Address", "Buffer", "Action"],
         seen.connections.map((it) => [
-          ago(it.connected_at, now),
+          since(it.connected_at, now),
           it.transport,
           [it.state, it.lag ? `, ${number(it.lag)} behind` : ""],
           place(it),
           it.device ? foreign(it.device) : "",
           it.client ? foreign(it.client) : "",
           [bytes(it.buffer_bytes), it.stuck_ms ? `, stuck for ${duration(it.stuck_ms / 1000)}` : ""],
-          may("support") && act("Disconnect", () => disconnect(it.id)),
+          may("support") && act("Disconnect", () => disconnect(it.id), { key: `disconnect ${it.id}` }),
         ]),
         "No connection is open.",
       ),
@@ -283,10 +313,6 @@ function card(name, place, may) {
   function item(it, now) {
     const isRead = !!it.read_at;
     const from = it.topic ? ["topic ", foreign(it.topic)] : it.audience ? [visible(it.audience)] : null;
-    const keyed = (button, verb) => {
-      button.dataset.key = `${it.id} ${verb}`;
-      return button;
-    };
     return h(
       isRead ? "li.read" : "li",
       {},
@@ -294,23 +320,22 @@ function card(name, place, may) {
       h(
         "p.meta",
         {},
-        h("time", { datetime: it.created_at, title: it.created_at }, `${clock(it.created_at, now)}, ${ago(it.created_at, now)}`),
-        h("span.tag", {}, isRead ? `read ${ago(it.read_at, now)}` : "unread"),
+        h("span", {}, `${clock(it.created_at, now)}, `, since(it.created_at, now)),
+        h("span.tag", {}, isRead ? ["read ", since(it.read_at, now)] : "unread"),
         from && h("span.tag", {}, from),
-        it.expires_at && h("span.tag", {}, `expires ${ago(it.expires_at, now)}`),
+        it.expires_at && h("span.tag", {}, "expires ", since(it.expires_at, now)),
       ),
       h(
         "div.buttons",
         {},
-        keyed(act("Receipt", () => receipt(it)), "receipt"),
+        act("Receipt", () => receipt(it), { key: `receipt ${it.id}` }),
         may("support") &&
-          keyed(
-            isRead
-              ? act("Mark as unread", () => send("POST", "notifications/unread", { ids: [it.id] }))
-              : act("Mark as read", () => send("POST", "notifications/read", { ids: [it.id] })),
-            "mark",
+          act(
+            isRead ? "Mark as unread" : "Mark as read",
+            () => send("POST", `notifications/${isRead ? "unread" : "read"}`, { ids: [it.id] }),
+            { key: `mark ${it.id}` },
           ),
-        may("support") && keyed(act("Withdraw", () => withdraw(it)), "withdraw"),
+        may("support") && act("Withdraw", () => withdraw(it), { key: `withdraw ${it.id}` }),
       ),
     );
   }
@@ -320,19 +345,20 @@ function card(name, place, may) {
     h(
       "div.buttons.actions",
       {},
-      act("Compensate", () => compensate("Compensate a player", {}, "Send"), "primary"),
+      act("Compensate", () => compensate("Compensate a player", {}, "Send"), { kind: "primary" }),
       act("Send a test", () =>
         compensate("Send a test", { title: "Test", body: "Sent by support: please ignore it.", type: "test", reason: "test" }, "Send"),
       ),
       act("Disconnect", () => disconnect("")),
-      act("Revoke tokens", revoke, "danger"),
+      act("Revoke tokens", revoke, { kind: "danger" }),
     );
-  fill(place, failure, facts, actions, inbox, live, entries, groups);
+  fill(place, current, failure, facts, actions, inbox, live, entries, groups);
   void refresh();
   return {
     stop() {
       stopped = true;
       clearTimeout(timer);
+      document.removeEventListener("visibilitychange", onVisibility);
     },
   };
 }

@@ -5,6 +5,12 @@ import { acting, confirmed, field, fill, foreign, h, tell } from "./dom.js";
 import { messageFields, messageOf, preview } from "./message.js";
 import { counted, duration, number } from "./text.js";
 
+/** Why the number of players is not known. */
+const UNCOUNTED = {
+  topic: "not counted: the store has the topics of each player, not the players of a topic",
+  everyone: "not counted: the app has no quota of players",
+};
+
 export function publish() {
   const seen = h("div");
   const reached = h("div", { role: "status" });
@@ -81,7 +87,7 @@ export function publish() {
       "dl.receipt",
       {},
       h("dt", {}, "Players"),
-      h("dd", {}, found.players === null ? "unknown: nothing counts them for this audience" : number(found.players)),
+      h("dd", {}, found.players === null ? UNCOUNTED[message.to.topic === undefined ? "everyone" : "topic"] : number(found.players)),
       h("dt", {}, "Streams open now"),
       h("dd", {}, found.online === null ? "not asked for so many players" : `${number(found.online)}${silent}`),
       h("dt", {}, "Takes"),
