@@ -5,6 +5,7 @@ It checks what an issuer has to check: the client and its secret, the redirect U
 a code is used once, and PKCE. Tests change what it says. As a program it is what the
 documentation is tried with::
 
+    export PYTHONPATH=clients/conformance
     python -m tests.oidc_issuer --port 9000 --redirect http://localhost:8080/console
 """
 
@@ -182,7 +183,7 @@ class OidcIssuer:
             f'<p><a href="{html.escape(target)}&amp;as={name}">{name}</a>'
             for name in PEOPLE
         )
-        page = f"<!doctype html><title>Issuer</title><h1>Who are you?</h1>{links}"
+        page = f"<!doctype html><title>Issuer</title><link rel=icon href=data:,><h1>Who are you?</h1>{links}"
         return 200, page.encode(), {"Content-Type": "text/html"}
 
     def _token(

@@ -44,7 +44,8 @@ export async function freePort() {
 
 /** A program of the repository's tests in Python, such as `tests.oidc_issuer`. */
 export function runProgram(...words) {
-  return spawn(COMMAND[0], ["-m", ...words], { cwd: ROOT, stdio: "ignore" });
+  const env = { ...process.env, PYTHONPATH: "clients/conformance" };
+  return spawn(COMMAND[0], ["-m", ...words], { cwd: ROOT, env, stdio: "ignore" });
 }
 
 /** `streamer serve` on a data directory of its own, behind a proxy that can be cut. */

@@ -57,6 +57,20 @@ test("a wrong key is refused, a right one stays logged in across a reload", asyn
   assert.deepEqual(stored, ["", 0, 0]);
 });
 
+test("the end of a session that was left does not disturb the login", async (t) => {
+  const { page } = await visit(t, "viewer");
+  await page.clock.install();
+  await page.reload();
+  await page.getByRole("button", { name: "Log out" }).click(WAIT);
+  await page.getByText("You have logged out.").waitFor(WAIT);
+  await page.getByLabel("Console key").fill("being typed");
+
+  await page.clock.fastForward("09:00:00");
+
+  assert.equal(await page.getByLabel("Console key").inputValue(), "being typed");
+  assert.equal(await page.locator("#problem").textContent(), "You have logged out.");
+});
+
 test("a revoked key ends the session at its next request", async (t) => {
   const { page, open } = await visit(t, "viewer", {}, "to be revoked");
   await open("app");
@@ -138,6 +152,72 @@ test("support compensates a player, marks and withdraws", async (t) => {
   await page.locator(".state.withdrawn").waitFor(WAIT);
   assert.deepEqual((await pageOf({ token })).notifications, []);
   assert.deepEqual(faults, []);
+});
+
+test("a player's page is live, and leaves focus, selection and what is typed alone", async (t) => {
+  const { player } = await newPlayer();
+  await publish(player, "first");
+  const { page, faults, open } = await visit(t, "support", { viewport: { width: 360, height: 760 } });
+  await open(ofPlayer(player));
+  const shown = (title) => page.locator(".inbox > li", { hasText: title }).waitFor(WAIT);
+  const focused = () => page.evaluate(() => document.activeElement.dataset.key);
+  await shown("first");
+
+  // Typing, while something arrives; back to the button that was drawn anew.
+  await page.getByRole("button", { name: "Compensate" }).focus();
+  await page.keyboard.press("Enter");
+  await page.getByRole("dialog").getByLabel("Title").fill("being typed");
+  await publish(player, "second");
+  await shown("second");
+  assert.equal(await page.getByRole("dialog").getByLabel("Title").inputValue(), "being typed");
+  await page.keyboard.press("Escape");
+  assert.equal(await focused(), "Compensate");
+
+  // By keyboard: a button keeps the focus when it acts, and when its place is drawn anew.
+  const [id] = await publish(player, "third");
+  await shown("third");
+  await page.locator(`[data-key="mark ${id}"]`).focus();
+  await page.keyboard.press("Enter");
+  await page.locator(".inbox > li.read").waitFor(WAIT);
+  await page.waitForFunction((key) => document.activeElement.dataset.key === key, `mark ${id}`);
+  await publish(player, "fourth");
+  await shown("fourth");
+  assert.equal(await focused(), `mark ${id}`);
+
+  // A dialog that a drawn-anew button has opened gives the focus back to its successor.
+  await page.locator(`[data-key="receipt ${id}"]`).focus();
+  await page.keyboard.press("Enter");
+  await page.getByRole("dialog").waitFor(WAIT);
+  await publish(player, "fifth");
+  await shown("fifth");
+  await page.keyboard.press("Escape");
+  await page.waitForFunction((key) => document.activeElement.dataset.key === key, `receipt ${id}`);
+
+  // A text that is being selected stays until it is let go.
+  await page.locator(".inbox h3", { hasText: "third" }).selectText();
+  await publish(player, "sixth");
+  const before = await page.getByText("Live: as of").textContent();
+  await page.waitForFunction((it) => [...document.querySelectorAll("p.note")].some((p) => p.textContent.startsWith("Live") && p.textContent !== it), before);
+  assert.equal(await page.evaluate(() => String(getSelection())), "third");
+  await page.evaluate(() => getSelection().removeAllRanges());
+  await shown("sixth");
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360);
+  assert.deepEqual(faults, []);
+});
+
+test("a long word of others does not break the words of the console", async (t) => {
+  const { player } = await newPlayer();
+  await publish(player, { title: "W".repeat(300), type: "x".repeat(64) });
+  const { page, open } = await visit(t, "support");
+  await open(ofPlayer(player));
+  const state = page.getByLabel("All entries").locator(".state");
+  await state.waitFor(WAIT);
+
+  // One line, in a column beside the long word.
+  const height = await state.evaluate((it) => it.getClientRects().length);
+  assert.equal(height, 1);
+  const clipped = await page.getByLabel("All entries").locator(".clip").evaluate((it) => it.clientHeight);
+  assert.ok(clipped < 90, `${clipped} pixels`);
 });
 
 test("an operator publishes to a topic after a dry run, and cancels a schedule", async (t) => {

@@ -86,6 +86,11 @@ export function field(label, control, hint) {
   return h("label.field", {}, h("span", {}, label), control, hint && h("small", {}, hint));
 }
 
+const isNothing = (cell) => cell === null || cell === undefined || cell === false || cell === "";
+
+/** A text of somebody else in a table: its first lines, all of it on hovering. */
+export const clipped = (value) => h("div.clip", { title: visible(value) }, foreign(value));
+
 /** A table whose first row is `heads`; on narrow screens its rows are cards. */
 export function table(caption, heads, rows, empty) {
   if (!rows.length) return h("p.empty", {}, empty);
@@ -101,7 +106,8 @@ export function table(caption, heads, rows, empty) {
         "tbody",
         {},
         rows.map((cells) =>
-          h("tr", {}, cells.map((cell, i) => h("td", { "data-label": heads[i] }, cell ?? ""))),
+          // One element in each: on narrow screens a cell is a grid of its label and that.
+          h("tr", {}, cells.map((cell, i) => h("td", { "data-label": heads[i] }, isNothing(cell) ? "" : h("div", {}, cell)))),
         ),
       ),
     ),

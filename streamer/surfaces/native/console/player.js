@@ -6,7 +6,7 @@
  */
 
 import { api, ofPlayer } from "./api.js";
-import { acting, confirmed, field, fill, foreign, h, isSelecting, redraw, shown, since, table, tell, tick } from "./dom.js";
+import { acting, clipped, confirmed, field, fill, foreign, h, isSelecting, redraw, shown, since, table, tell, tick } from "./dom.js";
 import { messageFields, messageOf, preview } from "./message.js";
 import { bytes, clock, counted, duration, number, visible } from "./text.js";
 
@@ -251,7 +251,7 @@ function card(name, place, may) {
         all.map((it) => [
           clock(it.stored_at, now),
           h(`span.state.${it.state}`, {}, it.state),
-          it.notification ? foreign(it.notification.title ?? it.notification.type ?? "") : "text purged",
+          it.notification ? clipped(it.notification.title ?? it.notification.type ?? "") : "text purged",
           it.expires_at ? since(it.expires_at, now) : "",
         ]),
         "Nothing was sent to this player alone within the retention.",

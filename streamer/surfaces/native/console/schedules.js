@@ -1,7 +1,7 @@
 /** Schedules with their progress, and campaigns. */
 
 import { api } from "./api.js";
-import { acting, confirmed, field, fill, foreign, h, table, tell } from "./dom.js";
+import { acting, clipped, confirmed, field, fill, foreign, h, table, tell } from "./dom.js";
 import { preview } from "./message.js";
 import { ago, counted, duration, number } from "./text.js";
 
@@ -46,7 +46,7 @@ export function schedules({ may }) {
     const now = Date.now();
     const time = (it) =>
       h("time", { datetime: it.send_at, title: it.send_at }, ago(it.send_at, now), it.spread_s ? ` over ${duration(it.spread_s)}` : "");
-    const title = (it) => foreign(it.notification.title ?? it.notification.type ?? "");
+    const title = (it) => clipped(it.notification.title ?? it.notification.type ?? "");
     fill(
       due,
       h("h2", {}, "Sending and due next"),
