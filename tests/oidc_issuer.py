@@ -183,7 +183,8 @@ class OidcIssuer:
             f'<p><a href="{html.escape(target)}&amp;as={name}">{name}</a>'
             for name in PEOPLE
         )
-        page = f"<!doctype html><title>Issuer</title><link rel=icon href=data:,><h1>Who are you?</h1>{links}"
+        head = "<!doctype html><title>Issuer</title><link rel=icon href=data:,>"
+        page = f"{head}<h1>Who are you?</h1>{links}"
         return 200, page.encode(), {"Content-Type": "text/html"}
 
     def _token(

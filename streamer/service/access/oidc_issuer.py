@@ -6,9 +6,10 @@ the ID token of a login (the authorization code flow with PKCE). Decides what is
 of its answers, and for how long they are kept. Knows HTTP. Knows nothing of roles,
 sessions and cookies.
 
-Metadata is fetched when it is needed, and again after `METADATA_TTL_S`. While the
-issuer is unavailable the last one stays in use. After a failure the issuer is left
-alone for `RETRY_S`, however many people try to log in. Keys rotate without notice: see
+Metadata are fetched when they are needed, and again after `METADATA_TTL_S`. While the
+issuer is unavailable, no login begins, since the browser would only meet an error; what
+has begun goes on with the last metadata. After a failure the issuer is left alone for
+`RETRY_S`, however many people try to log in. Keys rotate without notice: see
 `key_sets`. Answers are limited in time and size; URLs must be https, except on this
 machine.
 """
@@ -39,7 +40,7 @@ __all__ = [
     "OidcIssuer",
 ]
 
-METADATA_TTL_S: Final = 600.0
+METADATA_TTL_S: Final = 60.0
 RETRY_S: Final = 5.0
 """How long the issuer is left alone after it gave no usable metadata."""
 
@@ -150,7 +151,7 @@ class OidcIssuer:
 
     async def authorization_url(self, *, state: str, nonce: str, challenge: str) -> str:
         """Return where a browser has to go to log in. `challenge` is PKCE's, S256."""
-        metadata = await self._current()
+        metadata = await self._current(fresh=True)
         return _with_query(
             metadata.authorization_endpoint,
             {
@@ -290,17 +291,22 @@ class OidcIssuer:
             self._keys = metadata.jwks_uri, source
         return self._keys[1]
 
-    async def _current(self) -> _Metadata:
-        now_s = self._monotonic()
-        is_stale = now_s - self._fetched_at_s >= METADATA_TTL_S
-        if is_stale and self._fetching is None and now_s - self._failed_at_s >= RETRY_S:
-            self._fetching = asyncio.create_task(self._fetch(), name="issuer metadata")
-        # With something to use nobody waits for an issuer that may be down.
-        if self._fetching is not None and self._metadata is None:
-            await asyncio.shield(self._fetching)
-        if self._metadata is None:
+    async def _current(self, *, fresh: bool = False) -> _Metadata:
+        """Return the metadata; with `fresh` none that are too old."""
+        if self._is_stale():
+            is_due = self._monotonic() - self._failed_at_s >= RETRY_S
+            if self._fetching is None and is_due:
+                fetch = self._fetch()
+                self._fetching = asyncio.create_task(fetch, name="issuer metadata")
+            # With something to use nobody waits for an issuer that may be down.
+            if self._fetching is not None and (fresh or self._metadata is None):
+                await asyncio.shield(self._fetching)
+        if self._metadata is None or (fresh and self._is_stale()):
             raise IssuerUnavailable(self._problem)
         return self._metadata
+
+    def _is_stale(self) -> bool:
+        return self._monotonic() - self._fetched_at_s >= METADATA_TTL_S
 
     async def _fetch(self) -> None:
         try:
