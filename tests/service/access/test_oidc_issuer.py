@@ -22,6 +22,7 @@ from ...oidc_issuer import CLIENT_ID, CLIENT_SECRET
 from ...oidc_issuer import OidcIssuer as RunningIssuer
 
 URL = "https://push.example/console"
+GUARD_S = 40
 DISCOVERY = "/.well-known/openid-configuration"
 
 
@@ -41,6 +42,12 @@ async def running() -> AsyncIterator[RunningIssuer]:
     await running.open()
     yield running
     await running.close()
+
+
+@pytest.fixture(autouse=True)
+def is_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for an answer on a busy machine, too."""
+    monkeypatch.setattr(module, "TIMEOUT_S", GUARD_S)
 
 
 @pytest.fixture

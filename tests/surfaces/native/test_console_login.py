@@ -23,6 +23,8 @@ from ..conftest import Mint, Server, Start
 URL = "https://push.example/staff/console"
 ORIGIN = {"Origin": "https://push.example"}
 API = "/console/api"
+GUARD_S = 40
+"""For an answer of the issuer on a busy machine."""
 
 
 class Visitor:
@@ -61,7 +63,9 @@ class Visitor:
 
 @pytest.fixture(autouse=True)
 def looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let keys count, and the issuer be asked again, without a wait."""
+    """Let keys count, and the issuer be asked again, without a wait; be patient."""
+    monkeypatch.setattr(issuer_module, "TIMEOUT_S", GUARD_S)
+    monkeypatch.setattr(key_set_module, "FETCH_TIMEOUT_S", GUARD_S)
     monkeypatch.setattr(console_sessions, "EXISTS_S", 0.0)
     monkeypatch.setattr(issuer_module, "RETRY_S", 0.0)
     monkeypatch.setattr(key_set_module, "FETCH_INTERVAL_MIN_S", 0.0)
@@ -403,9 +407,10 @@ async def test_a_session_is_no_longer_than_the_setting(
 
     await visitor.log_in()
 
-    ends = (await visitor("GET", "/session")).json()["expires_at"]
-    left_s = datetime.fromisoformat(ends).timestamp() - begun_s
-    assert 0 < left_s < 60 + 30
+    ended_s = time.time()
+    text = (await visitor("GET", "/session")).json()["expires_at"]
+    expires_s = datetime.fromisoformat(text).timestamp()
+    assert begun_s + 59 < expires_s <= ended_s + 60
     await visitor.client.aclose()
 
 
