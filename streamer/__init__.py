@@ -155,8 +155,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
     workers/         several such processes on one port: supervisor, slot (one worker),
                      process, port, control_channel (between supervisor and worker)
     bench/           MEASURES. The load test: scenarios, target, runner, load/
-    cli/             serve, scheduler, store, app, key, token, export, erase, erasures,
-                     audit, config, publish, tail, trim, inspect, connections,
+    cli/             serve, scheduler, store, app, key, token, logout, export, erase,
+                     erasures, audit, config, publish, tail, trim, inspect, connections,
                      disconnect, presence, doctor, health, backup, restore
 
 Imports run one way: names <- errors, model, origins, store_url <- compiled <- core <-

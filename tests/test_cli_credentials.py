@@ -494,3 +494,10 @@ def test_a_key_with_a_role_has_no_scopes_but_those_it_is_given(shell: Shell) -> 
 def test_what_is_no_role_is_refused(shell: Shell, options: tuple[str, str]) -> None:
     assert shell.run("key", "create", "--app", "demo", *options).exit_code == 2
     assert listed_keys(shell) == []
+
+
+def test_a_person_is_logged_out_of_the_console(shell: Shell) -> None:
+    assert shell.run("logout", "ann").stdout == ""
+
+    assert "console.end" in shell.run("audit").stdout
+    assert "oidc ann" in shell.run("audit").stdout

@@ -1,5 +1,5 @@
 """
-`streamer key` and `streamer token`: backend keys and player tokens.
+`streamer key`, `token`, `logout`: backend keys, player tokens, people in the console.
 
 Knows scopes and permissions as options. The last line of stdout is the secret alone, so
 that ``$(streamer key … | tail -n1)`` works; everything else goes to stderr. Works while
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..model import App, Player
     from ..store.access.apps import KeyRecord
 
-__all__ = ["key", "token"]
+__all__ = ["key", "logout", "token"]
 
 KEY_NAME_CHARS_MAX: Final = 64
 
@@ -227,6 +227,21 @@ def revoke_tokens(
     click.echo(f"revoked all tokens of {owner}", err=True)
 
 
+@click.command()
+@click.argument("subject")
+@store_options
+def logout(subject: str, file: str | None, **flags: str | None) -> None:
+    """
+    End all sessions of a person in the console.
+
+    SUBJECT is the person's id at the issuer, as the audit log shows it after "oidc".
+    The next request of the person is refused. Who still has an account at the issuer
+    can log in again.
+    """
+    run(_end_sessions(resolve(file, **flags).config, subject))
+    click.echo(f"ended all sessions of {subject}", err=True)
+
+
 def _has_subcommand() -> bool:
     """
     Return whether a subcommand is called.
@@ -363,6 +378,15 @@ async def _revoke_tokens(config: Config, name: App, player: Player | None) -> No
         await audited.require_app(name)
         async with audited.recorded(name, "tokens.revoke", player=player):
             await audited.apps.revoke_tokens(name, player)
+
+
+async def _end_sessions(config: Config, subject: str) -> None:
+    from ..service.access.console_sessions import end_sessions_of
+
+    async with open_audited(config) as audited:
+        target = f"oidc {subject}"
+        async with audited.recorded(None, "console.end", target=target):
+            await end_sessions_of(audited.redis, subject)
 
 
 async def _mint(

@@ -150,7 +150,9 @@ Credentials
     was opened or renewed. A session of the console, by the digest of ``console``, a
     zero byte and its secret: ``ends digest``, the time at which it ends and the digest
     of its key; or, by that of ``console person`` and so on, JSON of whom an issuer has
-    named. Expires then, `console_session_s` after the login at the latest. That the
+    named. Expires then, `console_session_s` after the login at the latest. The time
+    in ms at which all sessions of a person were ended, by the digest of ``console
+    ended`` and so on; expires after 24 hours, the longest session. That the
     state of a login was used, by the digest of ``console login`` and so on: 1. Expires
     10 minutes after the login began.
 

@@ -10,7 +10,8 @@ A session is 256 random bits, stored by its digest. With it is the digest of its
 who has logged in and the values by which the issuer's grants give that person roles.
 Each request reads the session and what it depends on, past the caches of the
 authenticator: a session ends at once with its key, and has the present role of the key;
-that of a person has the roles of the present settings. It ends after a fixed time in
+that of a person has the roles of the present settings, and ends at once when somebody
+ends all sessions of the person. A session ends after a fixed time in
 any case.
 
 A key is of one app. A person may have several, with a role in each, and names the app
@@ -49,7 +50,11 @@ __all__ = [
     "NoRole",
     "People",
     "TooManyLogins",
+    "end_sessions_of",
 ]
+
+SESSION_MAX_MS: Final = 86_400_000
+"""The longest session that the settings allow."""
 
 SESSION_MS: Final = 8 * 3_600_000
 """A working day."""
@@ -144,6 +149,7 @@ class ConsoleSession(NamedTuple):
 class _Kept(msgspec.Struct, frozen=True):
     """What the store has of a person's session."""
 
+    began_ms: int
     ends_ms: int
     issuer: str
     client_id: str
@@ -261,6 +267,7 @@ class ConsoleSessions:
         assert self._people is not None
         granting = {it.value for it in self._people.granted_to(person.values)}
         kept = _Kept(
+            int(self._clock() * 1_000),
             self._end(),
             *(self._people.issuer, self._people.client_id),
             *(person.subject, person.name),
@@ -335,6 +342,9 @@ class ConsoleSessions:
             or kept.ends_ms <= self._clock() * 1_000
         ):
             raise Unauthenticated(Defect.REVOKED, _UNKNOWN)
+        ended = await self._redis.call("GET", _ended_key(self._redis, kept.subject))
+        if ended is not None and kept.began_ms <= int(ended):
+            raise Unauthenticated(Defect.REVOKED, _UNKNOWN)
         if app:
             role = granted_in(people.granted_to(kept.values), App(app))
             # Only a name that is valid is looked for.
@@ -399,6 +409,26 @@ class ConsoleSessions:
             del self._failures[oldest]
         since_s, count = self._failures.get(address, (now_s, 0))
         self._failures[address] = since_s, count + 1
+
+
+async def end_sessions_of(
+    redis: RedisConnection, subject: str, *, clock: Callable[[], float] = time.time
+) -> None:
+    """
+    End all sessions that the person with this subject has begun until now.
+
+    Raises:
+        StoreUnavailable: None was ended.
+        OutcomeUnknown: They may have been; ending them again is harmless.
+
+    """
+    key, now_ms = _ended_key(redis, subject), int(clock() * 1_000)
+    await put_until(redis, key, now_ms, "PX", SESSION_MAX_MS)
+
+
+def _ended_key(redis: RedisConnection, subject: str) -> str:
+    text = b"console ended\0" + subject.encode("utf-8", "surrogatepass")
+    return redis.keys.session(hashlib.sha256(text).digest())
 
 
 def _session(record: KeyRecord, role: Role, expires_at_ms: int) -> ConsoleSession:

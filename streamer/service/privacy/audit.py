@@ -64,6 +64,7 @@ Action = Literal[
     "schedule.move",
     "console.login",
     "console.logout",
+    "console.end",
     "console.publish",
 ]
 """The operations that are recorded."""

@@ -14,6 +14,7 @@ import pytest_asyncio
 from streamer.service.access import console_sessions
 from streamer.service.access import key_sets as key_set_module
 from streamer.service.access import oidc_issuer as issuer_module
+from streamer.service.access.console_sessions import end_sessions_of
 from streamer.store.access.apps import Apps
 from streamer.store.client.connection import RedisConnection
 
@@ -396,6 +397,30 @@ async def test_a_session_has_the_roles_of_the_present_settings(
     assert [it.json()["role"] for it in answers[:2]] == ["operator", "viewer"]
     for one in (less, none, foreign):
         await one.client.aclose()
+
+
+async def test_all_sessions_of_a_person_are_ended_at_once(
+    visitor: Visitor, node: Server, redis: RedisConnection
+) -> None:
+    other = Visitor(node, visitor.issuer)
+    await visitor.log_in("ann")
+    await other.log_in("bob")
+
+    await end_sessions_of(redis, "ann")
+
+    assert (await visitor("GET", "/session")).status_code == 401
+    assert (await other("GET", "/session")).status_code == 200
+    await other.client.aclose()
+
+
+async def test_who_was_logged_out_can_log_in_again(
+    visitor: Visitor, redis: RedisConnection
+) -> None:
+    await end_sessions_of(redis, "ann", clock=lambda: time.time() - 60)
+
+    await visitor.log_in("ann")
+
+    assert (await visitor("GET", "/session")).status_code == 200
 
 
 async def test_a_session_is_no_longer_than_the_setting(
