@@ -589,6 +589,28 @@ async def test_every_action_is_in_the_audit_log(login: Login) -> None:
     ]
 
 
+async def test_what_a_service_records_itself_is_one_entry(login: Login) -> None:
+    session = await login("operator")
+    identifier = await published(session, "ann")
+    inbox = "/players/ann/notifications"
+    at = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    later = {"to": {"everyone": True}, "title": "x", "send_at": at}
+
+    await session("DELETE", f"{inbox}/{identifier}?purge=true")
+    await session("DELETE", f"{inbox}/{identifier}x?purge=true")
+    await session("POST", "/messages", {"message": later, "reason": "season"})
+
+    entries = (await session.get("/audit"))["entries"]
+    assert [(it["action"], it.get("reason"), it["outcome"]) for it in entries] == [
+        ("publish.everyone", "season", "done"),
+        ("purge", None, "not_found"),
+        ("purge", None, "done"),
+        ("player.compensate", "lost a chest", "done"),
+        ("console.login", None, "done"),
+    ]
+    assert all("player" in it for it in entries[1:4])
+
+
 async def test_what_is_refused_for_its_role_is_not_in_the_audit_log(
     login: Login,
 ) -> None:
