@@ -648,7 +648,9 @@ def _console_problems(config: Config, sources: Mapping[str, str]) -> Iterator[st
             Config.__struct_fields__, Config.__struct_defaults__, strict=True
         ):
             is_set = getattr(config, name) != default
-            if name.startswith("console_oidc_") and is_set:
+            # A secret may be there for nodes with the issuer, and does no harm.
+            is_told = name.startswith("console_oidc_") and name not in _SECRETS
+            if is_told and is_set:
                 yield f"{name} ({sources[name]}) has no use without console_oidc_issuer"
         return
     place = f"console_oidc_issuer ({sources['console_oidc_issuer']})"
@@ -662,11 +664,6 @@ def _console_problems(config: Config, sources: Mapping[str, str]) -> Iterator[st
     ):
         if not getattr(config, name):
             yield f"{place} requires {name}: {why}"
-    if not config.console:
-        yield (
-            f"{place} and console = false ({sources['console']}) cannot be combined: "
-            "leave out one"
-        )
     if not _SCOPE.fullmatch(config.console_oidc_scope):
         yield (
             f"console_oidc_scope ({sources['console_oidc_scope']}) is "
