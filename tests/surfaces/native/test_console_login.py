@@ -150,6 +150,21 @@ async def test_every_action_of_a_person_names_the_person(visitor: Visitor) -> No
     assert entries[0]["reason"] == "season"
 
 
+async def test_a_login_is_in_the_audit_log_of_each_app(
+    node: Server, visitor: Visitor, mint: Mint
+) -> None:
+    await visitor.log_in("ann")
+    await visitor("DELETE", "/session")
+
+    audit = node.app._components.audit
+    for app in ("demo", "other"):
+        found = await audit.read(mint.name(app), limit=10)
+        assert [(it.entry.action, it.entry.by) for it in found] == [
+            ("console.logout", "oidc ann"),
+            ("console.login", "oidc ann"),
+        ]
+
+
 async def test_a_person_with_two_apps_has_a_role_in_each(
     visitor: Visitor, mint: Mint
 ) -> None:

@@ -48,7 +48,7 @@ from ....errors import (
     Rejected,
     Unavailable,
 )
-from ....model import Log, Player, parse_player
+from ....model import App, Log, Player, parse_player
 from ....service.access.console_logins import LOGIN_MS, ConsoleLogins
 from ....service.access.console_sessions import (
     ConsoleSession,
@@ -85,6 +85,9 @@ __all__ = ["Console", "ConsoleParts"]
 COOKIE: Final = "streamer_console"
 LOGIN_COOKIE: Final = "streamer_console_login"
 APP_HEADER: Final = b"streamer-app"
+
+RECORDED_MAX: Final = 50
+"""Apps in whose audit logs a login is, of those that a person may see."""
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -327,8 +330,9 @@ class Console:
             error=query.get("error", ""),
             sender=query.get("iss"),
         )
-        async with self._recorded(session, "console.login"):
-            pass
+        await self._record_in_all(
+            session, await self._parts.sessions.apps_of(secret), "console.login"
+        )
         place = f"{self._parts.url}?app={session.app}{target}"
         response = Response(status_code=303, headers={**_TEXT, "Location": place})
         self._set(request, response, COOKIE, secret)
@@ -339,8 +343,10 @@ class Console:
         return self._session_response(session, apps)
 
     async def log_out(self, request: Request, session: ConsoleSession) -> Response:
-        async with self._recorded(session, "console.logout"):
-            await self._parts.sessions.close(_cookie_of(request, COOKIE))
+        secret = _cookie_of(request, COOKIE)
+        apps = await self._parts.sessions.apps_of(secret)
+        await self._parts.sessions.close(secret)
+        await self._record_in_all(session, apps, "console.logout")
         response, logins = no_content(), self._parts.logins
         if session.is_person and logins is not None:
             url = await logins.issuer.logout_url(session.id_token, self._parts.url)
@@ -526,6 +532,14 @@ class Console:
             # Some services record what they do, and know more of it.
             yields=True,
         )
+
+    async def _record_in_all(
+        self, session: ConsoleSession, apps: Sequence[App], action: Action
+    ) -> None:
+        """Record what concerns all apps of a session, in the first `RECORDED_MAX`."""
+        for app in apps[:RECORDED_MAX]:
+            async with self._recorded(session._replace(app=app), action):
+                pass
 
     async def _anybody(self, request: Request) -> None:
         await self._require_to_exist()
