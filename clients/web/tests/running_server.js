@@ -17,7 +17,7 @@ export const skip = COMMAND ? false : "TEST_SERVER_COMMAND is not set";
 /** Why a test that takes long is skipped. */
 export const nightly = process.env.TEST_NIGHTLY ? false : "TEST_NIGHTLY is not set";
 
-const GUARD_MS = 40_000;
+const GUARD_MS = 60_000;
 const WEB = fileURLToPath(new URL("..", import.meta.url));
 const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 
