@@ -83,7 +83,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
       access/        apps, tokens, claims (where a token has them), signatures, rights,
                      roles (of the console), id_tokens (of people who log in there)
       ...            schedule, agenda, quotas, limits, store_health, deployment,
-                     json_limits, counters, portions (work in several turns)
+                     json_limits, counters, portions (work in several turns),
+                     trace_context (of a sampled trace, as text)
     store/           REMEMBERS. Everything Redis: keys; deployment (the record of whose
                      store it is); lua/, a script per step
       client/        connection (multiplexed), address (where the store is), sentinel

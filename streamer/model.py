@@ -78,6 +78,7 @@ __all__ = [
     "new_epoch",
     "new_name",
     "new_tag",
+    "notification_id_of",
     "notification_json",
     "parse_app",
     "parse_player",
@@ -341,6 +342,11 @@ def notification_json(notification_id: str, at_ms: int, fragment: bytes) -> byte
         iso_time(at_ms).encode(),
         fragment,
     )
+
+
+def notification_id_of(json: bytes) -> bytes:
+    """Return the id in the JSON of a notification, a result of `notification_json`."""
+    return json[7:43]
 
 
 def entry_json(at_us: int, offset: int, tag: int, fragment: bytes) -> bytes:

@@ -25,6 +25,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, TypeVar
 
 from ..model import App
+from .trace_context import TraceContext
 
 __all__ = [
     "AHEAD_MAX_MS",
@@ -105,6 +106,8 @@ class Schedule(NamedTuple):
     collapse_key: str = ""
     spelling: str = ""
     """Its player as the request spelled it, "" if by the player's name."""
+    trace: TraceContext | None = None
+    """The trace in which it was created, if that was sampled."""
 
     @property
     def is_late(self) -> bool:

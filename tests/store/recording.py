@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streamer.core.trace_context import TraceContext
 from streamer.model import Entry, Log
 
 __all__ = ["RecordingHandler"]
@@ -18,10 +19,19 @@ class RecordingHandler:
         self.replaced: list[str] = []
         self.subscribed: list[Log] = []
         self.counted: list[Log] = []
+        self._trace: TraceContext | None = None
+        self.traces: list[TraceContext | None] = []
+        """Those of `entries`."""
+        self.ephemeral: list[tuple[bytes, TraceContext | None]] = []
         self.erased: list[Log] = []
+
+    def on_trace(self, log: Log, entry: Entry | None, trace: TraceContext) -> None:
+        self._trace = trace
 
     def on_entry(self, log: Log, entry: Entry) -> None:
         self.entries.append(entry)
+        self.traces.append(self._trace)
+        self._trace = None
         self.offsets.setdefault(log, []).append(entry.offset)
 
     def may_take(self) -> bool:
@@ -34,7 +44,8 @@ class RecordingHandler:
         self.replaced.append(connection)
 
     def on_ephemeral(self, log: Log, notification: bytes) -> None:
-        raise AssertionError
+        self.ephemeral.append((notification, self._trace))
+        self._trace = None
 
     def on_erased(self, log: Log) -> None:
         self.erased.append(log)

@@ -31,6 +31,7 @@ from ...core.streams.session import Session
 from ...core.streams.subscription import ReadFrom, Start
 from ...core.streams.unread_count import InboxCount
 from ...core.streams.views import Audience, View
+from ...core.trace_context import TraceContext
 from ...errors import RESYNC, Unavailable
 from ...hub import Follower, Hub
 from ...model import App, Entry, Log, Position
@@ -234,6 +235,9 @@ class CatchUp:
 
     def may_take(self) -> bool:
         return self._portions.take(ANNOUNCEMENT_COST)
+
+    def on_trace(self, log: Log, entry: Entry | None, trace: TraceContext) -> None:
+        """Nothing is made of it yet."""
 
     def on_entry(self, log: Log, entry: Entry) -> None:
         if self.hub.dispatch(log, entry):

@@ -10,13 +10,18 @@ An announcement is one message on a log's channel, its parts separated by spaces
 
     entry <epoch> <at_us> <offset> <tag> <fragment, empty if it is large>
     with <fields> <epoch> …   the same for an entry with further fields, written as
-                              name=value,name=value: device, replaces, withdraws
+                              name=value,name=value: device, replaces, withdraws,
+                              trace, state (a sampled trace, see `core.trace_context`)
     read <marks version> <JSON members>
     replaced <connection>     another connection has taken over its lease
+    traced <id> <fields>      the trace of the ephemeral notification that follows
     passing <JSON>            an ephemeral notification, which is in no log
     audiences                 the player has joined, left, muted or unmuted an audience
     count                     the player has deleted an audience's notification
     erased                    the player is erased; the streams end
+
+A node passes over kinds and fields that it does not know, so that nodes of two versions
+work side by side.
 
 Pub/Sub delivers at most once, and only while connected. The handler is therefore called
 for every confirmation of a subscription: after the first one the log's announcements
@@ -32,8 +37,9 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final, Protocol
 
+from ...core.trace_context import TraceContext
 from ...errors import StoreUnavailable
-from ...model import Entry, Log
+from ...model import Entry, Log, notification_id_of
 from ...store_url import NAMESPACE
 from ..keys import keys_of
 from .address import StoreAddress
@@ -53,6 +59,9 @@ LINGER_S: Final = 5.0
 LEFT_MAX: Final = 1_000
 """Channels left at a time, twice a second: about 3 ms."""
 
+TRACED_MAX: Final = 64
+"""Traces that are kept for a notification that follows; it does at once or never."""
+
 PART: Final = "subscriptions"
 """The name of subscribing in `StoreFaults`."""
 
@@ -67,6 +76,11 @@ class PubSubHandler(Protocol):
         Whether it takes another announcement now.
 
         If not, it has to call `PubSub.go_on` in a later turn of the event loop.
+        """
+
+    def on_trace(self, log: Log, entry: Entry | None, trace: TraceContext) -> None:
+        """
+        The next call has a trace: `on_entry` with `entry`, or `on_ephemeral` for None.
         """
 
     def on_entry(self, log: Log, entry: Entry) -> None: ...
@@ -124,6 +138,8 @@ class PubSub:
         self._subscribers: Counter[Log] = Counter()
         self._unused: dict[Log, float] = {}
         """When channels without subscribers are left, the earliest first."""
+        self._traced: dict[tuple[Log, bytes], TraceContext | None] = {}
+        """Traces of ephemeral notifications that follow, by their ids."""
         self._subscriber = subscriber_at(
             self._address,
             self,
@@ -289,13 +305,15 @@ class PubSub:
         if kind == b"entry":
             self._handler.on_entry(log, _entry(rest))
         elif kind == b"with":
-            facts, _, rest = rest.partition(b" ")
-            named = dict(fact.split("=") for fact in facts.decode().split(","))
+            fields, _, rest = rest.partition(b" ")
+            named = _named(fields)
             entry = _entry(rest)._replace(
                 device=named.get("device", ""),
                 replaces=named.get("replaces", ""),
                 withdraws=named.get("withdraws", ""),
             )
+            if (trace := TraceContext.of_fields(named)) is not None:
+                self._handler.on_trace(log, entry, trace)
             self._handler.on_entry(log, entry)
         elif kind == b"read":
             marks, _, body = rest.partition(b" ")
@@ -303,13 +321,27 @@ class PubSub:
         elif kind == b"replaced":
             self._handler.on_replaced(log, rest.decode())
         elif kind == b"passing":
+            if self._traced:
+                trace = self._traced.pop((log, notification_id_of(rest)), None)
+                if trace is not None:
+                    self._handler.on_trace(log, None, trace)
             self._handler.on_ephemeral(log, rest)
+        elif kind == b"traced":
+            notification_id, _, fields = rest.partition(b" ")
+            if len(self._traced) >= TRACED_MAX:
+                self._traced.clear()
+            trace = TraceContext.of_fields(_named(fields))
+            self._traced[log, notification_id] = trace
         elif kind == b"audiences":
             self._handler.on_audiences_changed(log)
         elif kind == b"count":
             self._handler.on_count_changed(log)
         elif kind == b"erased":
             self._handler.on_erased(log)
+
+
+def _named(fields: bytes) -> dict[str, str]:
+    return dict(field.split("=") for field in fields.decode().split(","))
 
 
 def _entry(text: bytes) -> Entry:

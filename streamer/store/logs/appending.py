@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from ...core.trace_context import TraceContext
 from ...model import Log, new_epoch, new_tags
 from ..client.commands import PackedCall, Script, pack_args
 from ..keys import InboxKeys, Keys
@@ -60,6 +61,7 @@ def append_calls(
     once: Once | None = None,
     nodes: Sequence[bytes] = (),
     when_full: bool = False,
+    trace: TraceContext | None = None,
 ) -> list[PackedCall]:
     """
     Return the calls that append a batch, which must not be empty, to each log.
@@ -72,12 +74,17 @@ def append_calls(
         once: The idempotency key of the request.
         nodes: The live nodes, if a draft is for the device used last.
         when_full: Whether a full store appends, too.
+        trace: The trace of the request, which is announced with every entry.
 
     """
     script = _APPEND_WHEN_FULL if when_full else _APPEND
     plain = all(map(_is_plain, drafts.values()))
     encoded = {i: _encode(draft, plain=plain) for i, draft in drafts.items()}
-    form = _PLAIN if plain else _form(6, len(nodes), *nodes)
+    fields = "" if trace is None else trace.fields
+    if plain:
+        form = _form(3, fields) if fields else _PLAIN
+    else:
+        form = _form(6, fields, len(nodes), *nodes)
     # All new logs get the same epoch: those of different logs are never compared.
     epoch, digest = new_epoch(), once.digest if once else ""
     head = pack_args(
@@ -114,11 +121,11 @@ class _Form(NamedTuple):
     length: int
 
 
-def _form(each: int, *more: int | bytes) -> _Form:
+def _form(each: int, *more: int | bytes | str) -> _Form:
     return _Form(each, pack_args(each, *more), 1 + len(more))
 
 
-_PLAIN: Final = _form(3)
+_PLAIN: Final = _form(3, "")
 
 
 def _is_plain(draft: Draft) -> bool:

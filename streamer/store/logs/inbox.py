@@ -19,7 +19,17 @@ from typing import Any, Final, NamedTuple
 
 from ...core.streams.subscription import ReadFrom, Start
 from ...core.streams.views import Audience
-from ...model import ZERO, Entry, Log, Position, encode_position, new_epoch, new_tag
+from ...core.trace_context import TraceContext
+from ...model import (
+    ZERO,
+    Entry,
+    Log,
+    Position,
+    encode_position,
+    new_epoch,
+    new_tag,
+    notification_id_of,
+)
 from ..client.commands import KeyedCommand
 from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.damage import parsed
@@ -156,10 +166,15 @@ class Inbox:
         self._settings = settings
 
     async def append(
-        self, log: Log, drafts: Sequence[Draft | bytes], *, once: Once | None = None
+        self,
+        log: Log,
+        drafts: Sequence[Draft | bytes],
+        *,
+        once: Once | None = None,
+        trace: TraceContext | None = None,
     ) -> AppendResult:
         """Append one batch; see `append_many`. Raises the failures of its list."""
-        (appended,) = await self.append_many([(log, drafts)], once=once)
+        (appended,) = await self.append_many([(log, drafts)], once=once, trace=trace)
         if isinstance(appended, Exception):
             raise appended
         return appended
@@ -169,13 +184,15 @@ class Inbox:
         batches: Sequence[tuple[Log, Sequence[Draft | bytes]]],
         *,
         once: Once | None = None,
+        trace: TraceContext | None = None,
     ) -> list[AppendResult | Exception]:
         """
         Append a batch to each log and announce it. Atomic per log, in order.
 
         Bytes are a draft with a fragment only. Entries of a type that the player has
         muted are omitted. With `once`, a batch that was appended under the same key
-        within 24 hours is not appended again; its first positions are returned.
+        within 24 hours is not appended again; its first positions are returned. A
+        `trace` is announced with the entries, and is not stored.
 
         Failures are items of the list: StoreUnavailable (not appended; StoreFull if the
         store is full), OutcomeUnknown (perhaps appended), StoreConflict (the key
@@ -197,6 +214,7 @@ class Inbox:
             once=once,
             nodes=nodes,
             when_full=self._when_full,
+            trace=trace,
         )
         replies = await self._appends.run_many(calls)
         return [
@@ -205,17 +223,26 @@ class Inbox:
         ]
 
     async def announce_ephemeral(
-        self, logs: Sequence[Log], notification: bytes
+        self,
+        logs: Sequence[Log],
+        notification: bytes,
+        *,
+        trace: TraceContext | None = None,
     ) -> None:
         """
         Announce a notification, as JSON, without storing it.
 
-        Streams that are open at this moment get it, at most once. Raises
-        StoreUnavailable, OutcomeUnknown.
+        Streams that are open at this moment get it, at most once. A `trace` is
+        announced before it. Raises StoreUnavailable, OutcomeUnknown.
         """
+        messages = [b"passing " + notification]
+        if trace is not None:
+            name = notification_id_of(notification)
+            messages.insert(0, b"traced %b %b" % (name, trace.fields.encode()))
         commands = [
-            ("SPUBLISH", self._keys.channel(log), b"passing " + notification)
+            ("SPUBLISH", self._keys.channel(log), message)
             for log in logs
+            for message in messages
         ]
         for reply in await self._redis.call_many(commands, write=True):
             ok(reply)

@@ -16,10 +16,11 @@ more.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from ...core.schedule import LATE_AFTER_MS, Schedule
+from ...core.trace_context import TraceContext
 from ...errors import Unavailable
 from ...model import App, Log, new_epoch, new_tag
 from ..client.connection import Command, RedisConnection, Script, ScriptCall
@@ -137,17 +138,24 @@ class Firing:
         """
         return sum(await self.fire_each(schedules))
 
-    async def fire_each(self, schedules: Sequence[Schedule]) -> list[bool]:
+    async def fire_each(
+        self,
+        schedules: Sequence[Schedule],
+        *,
+        traces: Mapping[str, TraceContext] | None = None,
+    ) -> list[bool]:
         """
         Fire schedules as `fire` does; return for each whether this call fired it.
 
         One that the store refuses alone, because a key of its own is damaged, is set
-        aside, and stays in the timetable.
+        aside, and stays in the timetable. The `traces`, by the ids of schedules, are
+        announced with what is fired.
         """
         nodes: Sequence[bytes] = ()
         if any(schedule.to_latest for schedule in schedules):
             nodes = await alive_nodes(self._redis)
-        calls = [self._fire_call(schedule, nodes) for schedule in schedules]
+        traces = traces or {}
+        calls = [self._fire_call(it, nodes, traces.get(it.id)) for it in schedules]
         refs = [ScheduleRef.of(schedule) for schedule in schedules]
         return self._outcomes(refs, await self._redis.run_many(calls))
 
@@ -268,7 +276,9 @@ class Firing:
                     apps.append((bucket, app))
         return apps
 
-    def _fire_call(self, schedule: Schedule, nodes: Sequence[bytes]) -> ScriptCall:
+    def _fire_call(
+        self, schedule: Schedule, nodes: Sequence[bytes], trace: TraceContext | None
+    ) -> ScriptCall:
         assert schedule.player is not None
         ref = ScheduleRef.of(schedule)
         log = Log(schedule.app, schedule.player)
@@ -293,6 +303,7 @@ class Firing:
                 LATE_AFTER_MS,
                 due_at_json(schedule),
                 KEPT_MS,
+                "" if trace is None else trace.fields,
                 *nodes,
             ),
         )

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ...core.schedule import AHEAD_MAX_MS, LATE_AFTER_MS, Schedule
+from ...core.trace_context import TraceContext
 from ...model import Log, Player, new_epoch, new_tag
 from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.damage import own, parsed
@@ -145,10 +146,17 @@ class Recipients:
         return found
 
     async def deliver(
-        self, schedule: Schedule, bucket: int, players: Sequence[Player]
+        self,
+        schedule: Schedule,
+        bucket: int,
+        players: Sequence[Player],
+        *,
+        trace: TraceContext | None = None,
     ) -> int:
         """
         Serve recipients if they are the next ones; return the number served.
+
+        A `trace` is announced with their entries.
 
         Raises:
             ResponseError: The inbox of one of them is damaged. None was served.
@@ -168,6 +176,7 @@ class Recipients:
             schedule.type,
             schedule.expires_ms,
             schedule.collapse_key,
+            "" if trace is None else trace.fields,
             len(nodes),
             *nodes,
         ]

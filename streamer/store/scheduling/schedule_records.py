@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from ...core.schedule import Schedule, ScheduleState
+from ...core.trace_context import TraceContext
 from ...model import App, iso_time, parse_app
 from ..keys import BUCKETS, Keys
 from ..logs.settings import DAY_MS
@@ -166,6 +167,8 @@ def record_args(schedule: Schedule) -> list[str | bytes | int]:
     }
     if schedule.spelling:
         fields["spelling"] = schedule.spelling
+    if schedule.trace is not None:
+        fields["trace"] = schedule.trace.record
     return [part for field in fields.items() for part in field]
 
 
@@ -205,4 +208,5 @@ def parse_record(ref: ScheduleRef, reply: list[bytes]) -> Schedule | None:
         ttl_ms=number(b"ttl"),
         collapse_key=text(b"collapse"),
         spelling=text(b"spelling"),
+        trace=TraceContext.of_record(text(b"trace")),
     )

@@ -26,7 +26,7 @@ from streamer.service.publishing.idempotency import IDEMPOTENCY_KEY_CHARS_MAX
 from streamer.service.publishing.publisher import BATCH, Publisher, PublishResult
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import keys_of
-from streamer.store.logs.inbox import AppendResult, Inbox, Once
+from streamer.store.logs.inbox import AppendResult, Inbox
 from streamer.store.logs.mutes import Mutes
 
 APP = App("publisher")
@@ -202,12 +202,12 @@ class Failing(Inbox):
         self.answers = list(answers)
 
     async def append_many(
-        self, batches: Sequence[Any], *, once: Once | None = None
+        self, batches: Sequence[Any], **more: Any
     ) -> list[AppendResult | Exception]:
         answer = self.answers.pop(0) if self.answers else None
         if isinstance(answer, StoreUnavailable):
             raise answer
-        stored = await super().append_many(batches, once=once)
+        stored = await super().append_many(batches, **more)
         return [answer or one for one in stored]
 
 

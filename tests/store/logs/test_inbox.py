@@ -11,6 +11,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from streamer.core.streams.subscription import Start
+from streamer.core.trace_context import TraceContext
 from streamer.errors import OutcomeUnknown, StoreUnavailable
 from streamer.model import (
     AT_US_MAX,
@@ -400,9 +401,15 @@ async def test_entries_are_announced_large_ones_without_fragment(
     await asyncio.wait([running])
 
 
+@pytest.mark.parametrize("trace", [None, TraceContext("00-1-2-01", "a=b,c=d")])
 @pytest.mark.parametrize("once", [None, Once("k", "digest")])
 async def test_the_fast_append_writes_what_the_general_one_does(
-    redis: RedisConnection, store_url: str, log: Log, until: Until, once: Once | None
+    redis: RedisConnection,
+    store_url: str,
+    log: Log,
+    until: Until,
+    once: Once | None,
+    trace: TraceContext | None,
 ) -> None:
     recorder = RecordingHandler()
     pubsub = PubSub(store_url, recorder)
@@ -419,13 +426,17 @@ async def test_the_fast_append_writes_what_the_general_one_does(
         first = await inbox.append(of_log, [b"1"])
         batch: list[Draft | bytes]
         batch = [Draft(b"2", type="t"), b"x" * (INLINE_MAX + 1), b"4", b"5"]
-        appended = await inbox.append(of_log, batch, once=once)
-        again = await inbox.append(of_log, batch, once=once) if once else appended
+        appended = await inbox.append(of_log, batch, once=once, trace=trace)
+        again = appended
+        if once:
+            again = await inbox.append(of_log, batch, once=once, trace=trace)
         await until(lambda: len(recorder.entries) == 5)
         assert [
             it.position for it in recorder.entries
         ] == first.stored + appended.stored
         assert again.positions == appended.positions
+        assert recorder.traces == [None, *[trace] * 4]
+        recorder.traces.clear()
         fragments = [it.fragment for it in recorder.entries]
         recorder.entries.clear()
         left.append((fragments, *await everything(redis, of_log, appended.stored)))

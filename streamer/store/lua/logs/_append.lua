@@ -3,7 +3,8 @@
 --
 -- An entry is a table with `tag`, `fragment` and `type`, and optionally `device`, the only
 -- device it is for; `expires`, in ms; `collapse`, the key by which it replaces an earlier
--- entry; `withdraws`, an id. Appending adds `offset` and `replaces`.
+-- entry; `withdraws`, an id; `trace`, further fields of its announcement, which are not
+-- stored. Appending adds `offset` and `replaces`.
 --
 -- Commands  DEL EXISTS HDEL HGET HGETALL HLEN HSET PEXPIRE SISMEMBER XADD XINFO XTRIM ZADD
 --           ZCARD ZRANGE ZREM ZSCORE
@@ -199,6 +200,7 @@ local function announcement_kind(entry)
   if entry.device then facts[1] = 'device=' .. entry.device end
   if entry.replaces then facts[#facts + 1] = 'replaces=' .. entry.replaces end
   if entry.withdraws then facts[#facts + 1] = 'withdraws=' .. entry.withdraws end
+  if entry.trace then facts[#facts + 1] = entry.trace end
   return #facts == 0 and 'entry' or 'with ' .. table.concat(facts, ',')
 end
 

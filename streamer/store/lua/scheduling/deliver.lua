@@ -8,8 +8,8 @@
 -- ARGV  retention in ms, clock, entries_max, epoch for a new log, largest fragment to
 --       announce, fragment, due time in ms, delay in ms from which it is late, JSON member
 --       that a late fragment gets, type, expiry in ms (0: never), collapse key ("": none),
---       number of nodes, the live nodes if it is for the device used last; then player,
---       channel and tag of each recipient
+--       fields of the trace ("": none), number of nodes, the live nodes if it is for the
+--       device used last; then player, channel and tag of each recipient
 -- Returns how many were served: all, or 0 if they are no longer the next ones.
 --
 -- Commands  LRANGE LTRIM
@@ -18,8 +18,8 @@ local recipients = KEYS[1]
 local entries_max, new_epoch, inline_max = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local fragment = mark_late(ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9])
 local kind, expires, collapse = ARGV[10], ARGV[11], ARGV[12]
-local nodes = tonumber(ARGV[13])
-local FIRST, KEYS_EACH = 14 + nodes, nodes > 0 and 9 or 7
+local trace, nodes = ARGV[13] ~= '' and ARGV[13] or nil, tonumber(ARGV[14])
+local FIRST, KEYS_EACH = 15 + nodes, nodes > 0 and 9 or 7
 local count = (#KEYS - 1) / KEYS_EACH
 
 local waiting = redis.call('LRANGE', recipients, 0, count - 1)
@@ -34,8 +34,9 @@ for i = 1, count do
   local inbox = inbox_at(keys)
   local state = read_state(inbox)
   local entry = entry_of(ARGV[at + 2], fragment, kind, expires, collapse)
+  entry.trace = trace
   if nodes > 0 then
-    entry.device = latest_device(KEYS[keys + 7], KEYS[keys + 8], 14, 13 + nodes)
+    entry.device = latest_device(KEYS[keys + 7], KEYS[keys + 8], 15, 14 + nodes)
   end
   local batch = without_muted(KEYS[keys + 6], { entry })
   if #batch > 0 and state.head + 1 <= OFFSET_MAX then

@@ -7,7 +7,8 @@
 --       for the device used last
 -- ARGV  retention in ms, clock, entries_max, epoch for a new log, channel, largest fragment
 --       to announce, member, tag, delay in ms from which it is late, JSON member that a
---       late fragment gets, lifetime of a sent record in ms, the live nodes
+--       late fragment gets, lifetime of a sent record in ms, fields of the trace ("": none),
+--       the live nodes
 -- Returns 1 if it was fired; 0 if it was not due or no longer pending.
 --
 -- Commands  HMGET HSET ZSCORE
@@ -34,8 +35,9 @@ local fields = redis.call('HMGET', record, 'fragment', 'type', 'expires', 'colla
 local fragment = mark_late(fields[1], due_ms, late_after, due_at_json)
 local entry = entry_of(
   tag, fragment, fields[2] or '', fields[3] or '0', fields[4] or '')
+if ARGV[12] ~= '' then entry.trace = ARGV[12] end
 local batch = without_muted(mutes, { entry })
-if devices then entry.device = latest_device(devices, lease, 12, #ARGV) end
+if devices then entry.device = latest_device(devices, lease, 13, #ARGV) end
 require_zrem(due)
 if #batch > 0 then append(inbox, state, batch, new_epoch) end
 redis.call('HSET', record, 'delivered', #batch, 'total', 1)
