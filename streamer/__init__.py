@@ -71,7 +71,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
     errors, model    the error tree and close codes; notification, entry, position, ids
     store_url        the URL of an external store, and its options
     origins          web origins, and which are allowed
-    config           the settings; the only reader of the environment
+    config           the settings; the only reader of the environment, except for
+                     OTEL_… (service.tracing)
     compiled/        IN C: the fan-out loop, and entries as JSON; their twins in Python
     core/            DECIDES. Values in, values out
       streams/       subscription (history merged with live entries), session (one
@@ -129,6 +130,9 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      revocation, tickets, minting, demo_sessions (what /demo
                      gives to anybody), console_sessions, console_logins (with an
                      issuer), oidc_issuer, outgoing (requests to issuers)
+      tracing/       spans (their names and attributes), otel (makes them), starting
+                     (whether there are any); publishing, scheduling and deliveries
+                     with spans around them
       inspection/    nodes (asks all nodes), questions, local_node (answers for this
                      one), history (what it remembers), operations
       node/          quotas, in_flight, store_watch, deployment_check, request_context,
@@ -141,7 +145,7 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
       streams/       opening, sse, websocket, longpoll; detached and detached_websocket
                      (streams that have left ASGI), framing, inbound, commands
       web/           requests, callers, routing, access_log, forwarded (by
-                     proxies), base_path
+                     proxies), base_path, traced_exchange (requests with a span)
     contract/        DECLARES. operation (how a surface declares one), binding (routes
                      from declarations), direct (those answered beneath ASGI),
                      document and pages (OpenAPI, /docs),

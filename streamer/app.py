@@ -12,6 +12,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, cast
 
 from starlette.convertors import register_url_convertor
@@ -44,6 +45,7 @@ from .service.inboxes.topics import TopicOperations
 from .service.node.console_facts import ConsoleFacts
 from .service.node.request_context import request_id
 from .service.scheduling.campaigns import CampaignOperations
+from .service.tracing.spans import StartTracing
 from .store.access.rates import Rates
 from .store.access.sandboxes import Sandboxes
 from .store.client.faults import StoreFaults
@@ -76,6 +78,7 @@ from .transports.web.base_path import BasePath
 from .transports.web.forwarded import TrustedProxies
 from .transports.web.requests import AnyText
 from .transports.web.routing import Application
+from .transports.web.traced_exchange import TracedExchange
 
 __all__ = ["App", "build"]
 
@@ -116,6 +119,9 @@ class App:
             players=components.player_names,
             failures=components.failures,
             history=components.history,
+            exchange=partial(TracedExchange, components.tracing)
+            if components.tracing is not None
+            else None,
         )
         self.asgi = log
         proxies = None
@@ -165,6 +171,8 @@ class App:
         try:
             yield
         finally:
+            if self._components.tracing is not None:
+                await self._components.tracing.close()
             await self._components.redis.close()
             if self._components.confirmed is not None:
                 await self._components.confirmed.close()
@@ -197,9 +205,17 @@ class App:
     async def drain(self) -> None:
         """Disconnect every reader within the drain window; admit no new ones."""
         await self.admission.drain()
+        if self._components.tracing is not None:
+            await self._components.tracing.flush()
 
 
-def build(config: Config, store_url: str, *, faults: StoreFaults | None = None) -> App:
+def build(
+    config: Config,
+    store_url: str,
+    *,
+    faults: StoreFaults | None = None,
+    start_tracing: StartTracing | None = None,
+) -> App:
     """
     Build a server on the store at `store_url`.
 
@@ -209,9 +225,11 @@ def build(config: Config, store_url: str, *, faults: StoreFaults | None = None) 
         config: The settings.
         store_url: The URL of the store, embedded or not.
         faults: What the store refuses, if that is known already.
+        start_tracing: Returns what makes traces, for the name of this node. Without,
+            there are none.
 
     """
-    return App(Components(config, store_url, faults))
+    return App(Components(config, store_url, faults, start_tracing))
 
 
 def _metrics(app: App, components: Components) -> Metrics:

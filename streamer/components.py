@@ -46,6 +46,10 @@ from .service.scheduling.schedules import Schedules
 from .service.streams.admission import Admission
 from .service.streams.catch_up import CatchUp
 from .service.streams.probe import Probe
+from .service.tracing.deliveries import DeliveryTraces
+from .service.tracing.publishing import TracedInbox, TracedPublisher
+from .service.tracing.scheduling import TracedTimetable
+from .service.tracing.spans import StartTracing
 from .store.access.apps import Apps
 from .store.access.quotas import QuotaUsage
 from .store.access.tickets import TicketStore
@@ -82,11 +86,16 @@ class Components:
         config: The settings.
         store_url: The URL of the store, embedded or not.
         faults: What the store refuses, if that is known already.
+        start_tracing: Returns what makes traces, for the name of this node.
 
     """
 
     def __init__(
-        self, config: Config, store_url: str, faults: StoreFaults | None = None
+        self,
+        config: Config,
+        store_url: str,
+        faults: StoreFaults | None = None,
+        start_tracing: StartTracing | None = None,
     ) -> None:
         self.config = config
         self.log_settings = settings = LogSettings(
@@ -106,8 +115,12 @@ class Components:
         self.audit = Audit(
             self.redis, self.apps, names_players=config.log_players == "name"
         )
+        leases = Leases(
+            self.redis, leases_max=config.listeners_per_player_max, faults=faults
+        )
+        self.tracing = start_tracing(leases.node) if start_tracing else None
         inbox = Inbox(self.redis, settings, confirmed=self.confirmed)
-        self.timetable = Timetable(self.redis, settings, confirmed=self.confirmed)
+        self.timetable = self._timetable()
 
         views = Views(self.redis, settings)
         audiences = PlayerAudiences(views, inbox)
@@ -134,11 +147,11 @@ class Components:
             counters=self.counters,
             history=self.history,
             faults=faults,
+            traces=DeliveryTraces(self.tracing, self.player_names)
+            if self.tracing is not None
+            else None,
         )
         self.catch_up = catch_up
-        leases = Leases(
-            self.redis, leases_max=config.listeners_per_player_max, faults=faults
-        )
         devices = Devices(self.redis, leases.node)
         self.admission = Admission(
             catch_up,
@@ -173,14 +186,7 @@ class Components:
             refusals=self.counters.refusals,
         )
         purging = Purging(inbox, self.timetable)
-        self.publisher = Publisher(
-            self.redis,
-            inbox,
-            self.counters,
-            self.quotas,
-            audit=self.audit,
-            purging=purging,
-        )
+        self.publisher = self._publisher(inbox, purging)
         self.schedules = Schedules(
             self.redis, self.timetable, self.quotas, audit=self.audit
         )
@@ -262,6 +268,28 @@ class Components:
             self.receipts,
             self.player_names,
             self.audit,
+        )
+
+    def _timetable(self) -> Timetable:
+        if self.tracing is None:
+            return Timetable(self.redis, self.log_settings, confirmed=self.confirmed)
+        return TracedTimetable(
+            self.tracing,
+            self.player_names,
+            self.redis,
+            self.log_settings,
+            confirmed=self.confirmed,
+        )
+
+    def _publisher(self, inbox: Inbox, purging: Purging) -> Publisher:
+        args = self.redis, inbox, self.counters, self.quotas, self.audit, purging
+        if self.tracing is None:
+            return Publisher(*args)
+        traced = TracedInbox(
+            self.tracing, self.redis, self.log_settings, confirmed=self.confirmed
+        )
+        return TracedPublisher(
+            self.tracing, self.player_names, self.redis, traced, *args[2:]
         )
 
     def _streams(self) -> StreamComponents:

@@ -239,6 +239,11 @@ class Hub:
         followers = self._audiences.get(log)
         return self.readers(log) if followers is None else tuple(followers)
 
+    def follower_count(self, log: Log) -> int:
+        """Return the number of followers of a log. O(groups)."""
+        followers = self._audiences.get(log)
+        return len(self._readers.get(log, ()) if followers is None else followers)
+
     def readers_by_log(self) -> Iterable[tuple[Log, Sequence[Reader]]]:
         """Return the players' logs that have readers, each with them. O(1)."""
         return self._readers.items()

@@ -25,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import resource
 import signal
 import socket
@@ -38,6 +39,8 @@ from .app import build
 from .config import Config
 from .metrics.scraping import Collect, scraping
 from .service.node.garbage import Garbage
+from .service.tracing.spans import Tracing
+from .service.tracing.starting import start
 from .store.client.faults import StoreFaults
 from .transports.server.direct import DirectApp
 from .transports.server.hangup import Hangup, HangupMeaning
@@ -195,7 +198,7 @@ async def run(
         Exception: The error of a background task.
 
     """
-    app = build(config, store_url, faults=faults)
+    app = build(config, store_url, faults=faults, start_tracing=_tracing)
     garbage = Garbage(lambda: app.admission.open)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(garbage.collecting())
@@ -207,6 +210,10 @@ async def run(
         await run_app(
             app, config, announce=announce, stopping=stopping, sockets=sockets
         )
+
+
+def _tracing(node: str) -> Tracing | None:
+    return start(os.environ, node)
 
 
 async def run_app(
@@ -240,7 +247,7 @@ async def run_background(
         faults: What the store refuses, if that is known already.
 
     """
-    app = build(config, store_url, faults=faults)
+    app = build(config, store_url, faults=faults, start_tracing=_tracing)
     async with scraping(config.metrics_bind, app.metrics.collect):
         await _until_stopped(app.run_background())
 

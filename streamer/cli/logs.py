@@ -23,7 +23,7 @@ import msgspec
 
 from ..model import iso_time
 from ..service.node.fast_log import LineHandler
-from ..service.node.request_context import request_id
+from ..service.node.request_context import current_request
 
 __all__ = ["log_to_stderr"]
 
@@ -119,8 +119,11 @@ def _line(
         "logger": name,
         "message": message,
     }
-    if serving_id := request_id():
-        line["request_id"] = serving_id
+    serving = current_request.get()
+    if serving is not None:
+        line["request_id"] = serving.id
+        if serving.trace_id:
+            line["trace_id"] = serving.trace_id
     line.update(fields)
     return line
 

@@ -113,7 +113,9 @@ class DirectOperations:
 class _Direct:
     """One operation at one path."""
 
-    __slots__ = ("_added", "_endpoint", "_fail", "_log", "_query", "route")
+    __slots__ = (
+        *("_added", "_endpoint", "_exchange", "_fail", "_log", "_query", "route"),
+    )
 
     def __init__(
         self,
@@ -128,6 +130,7 @@ class _Direct:
         self._added = added
         self._endpoint = endpoint
         self._log = log
+        self._exchange = log.exchange
         self._fail = fail
         names = "|".join(map(re.escape, parameters))
         pair = rf"(?:{names})={_VALUE}"
@@ -138,7 +141,7 @@ class _Direct:
         return self._query is not None and self._query.fullmatch(query) is not None
 
     async def answer(self, scope: Scope, receive: Receive, respond: Respond) -> None:
-        exchange = Exchange(self._log, scope)
+        exchange = self._exchange(self._log, scope, None)
         try:
             try:
                 response = await self._endpoint.respond(

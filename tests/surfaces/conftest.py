@@ -34,6 +34,7 @@ from streamer.model import App as AppName
 from streamer.model import Log, Player
 from streamer.openapi import document
 from streamer.server import Host
+from streamer.service.tracing.spans import StartTracing
 from streamer.store.access.apps import Apps
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import keys_of
@@ -253,9 +254,11 @@ def conformance() -> Conformance:
 
 
 @asynccontextmanager
-async def running(store_url: str, config: Config) -> AsyncIterator[App]:
+async def running(
+    store_url: str, config: Config, start_tracing: StartTracing | None = None
+) -> AsyncIterator[App]:
     """Run a server for the block, ready from its beginning."""
-    app = build(config, store_url)
+    app = build(config, store_url, start_tracing=start_tracing)
     task = asyncio.create_task(app.run())
     async with asyncio.timeout(GUARD_S):
         await app.ready()

@@ -64,7 +64,7 @@ class RequestContext:
 
     __slots__ = (
         *("app", "client", "code", "failures", "history", "id", "is_named"),
-        *("player", "reason", "refusal"),
+        *("player", "reason", "refusal", "trace_id"),
     )
 
     def __init__(
@@ -86,6 +86,8 @@ class RequestContext:
         self.client = client
         self.failures = failures
         self.history = history
+        self.trace_id = ""
+        """The id of its trace, "" if it has none or is not sampled."""
         self.code = 0
         """The close code of a stream that is refused within the stream, otherwise 0."""
         self.refusal = ""

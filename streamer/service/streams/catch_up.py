@@ -42,6 +42,7 @@ from ...store.logs.inbox import Inbox, Read, ReadAfter
 from ...store_url import NAMESPACE
 from ..inboxes.audiences import PlayerAudiences, inbox_count
 from ..inspection.history import History
+from ..tracing.deliveries import DeliveryTraces
 from .expiries import Expiries
 from .poll_waiter import PollWaiter
 from .position_check import PositionCheck
@@ -142,6 +143,7 @@ class CatchUp:
         counters: The node's counters, for latencies.
         history: Remembers what was announced and replayed.
         faults: Told of what the store refuses.
+        traces: Makes spans of deliveries.
 
     """
 
@@ -157,7 +159,11 @@ class CatchUp:
         counters: Counters | None = None,
         history: History | None = None,
         faults: StoreFaults | None = None,
+        traces: DeliveryTraces | None = None,
     ) -> None:
+        self._traces = traces
+        self._traces_waiting = {} if traces is None else traces.waiting
+        """Mostly empty: to look at it is all that a fan-out pays for traces."""
         self._counters = counters or Counters()
         self._history = history or History()
         self._note_announced = self._history.announcements.append
@@ -237,7 +243,8 @@ class CatchUp:
         return self._portions.take(ANNOUNCEMENT_COST)
 
     def on_trace(self, log: Log, entry: Entry | None, trace: TraceContext) -> None:
-        """Nothing is made of it yet."""
+        if self._traces is not None and log.app != PROBE_APP:
+            self._traces.begin(log, entry, trace, readers=self.hub.follower_count(log))
 
     def on_entry(self, log: Log, entry: Entry) -> None:
         if self.hub.dispatch(log, entry):
@@ -252,10 +259,16 @@ class CatchUp:
             self.hub.note_ended(log, followers_max=DISPLACED_FOLLOWERS_MAX)
 
     def _note_delivered(self, log: Log, entry: Entry) -> None:
+        if self._traces_waiting:
+            self._end_trace(log, entry.offset)
         if log.app != PROBE_APP:
             now_s = time.time()
             self._counters.publish_to_write_s.observe(now_s - entry.at_us / 1e6)
             self._note_announced((log, entry.offset, entry.tag, entry.device, now_s))
+
+    def _end_trace(self, log: Log, offset: int) -> None:
+        if self._traces is not None:
+            self._traces.delivered(log, offset)
 
     def on_read(self, log: Log, *, marks: int, body: bytes) -> None:
         self.hub.broadcast_mark(log, marks=marks, body=body)
@@ -266,6 +279,8 @@ class CatchUp:
 
     def on_ephemeral(self, log: Log, notification: bytes) -> None:
         self.hub.broadcast_ephemeral(log, notification)
+        if self._traces_waiting:
+            self._end_trace(log, 0)
 
     def on_audiences_changed(self, log: Log) -> None:
         # The read that follows finds the change.
@@ -277,6 +292,8 @@ class CatchUp:
 
     def on_erased(self, log: Log) -> None:
         self.hub.end_all(log)
+        if self._traces is not None:
+            self._traces.forget(log)
 
     def on_subscribed(self, log: Log) -> None:
         self.hub.mark_stale(log)
@@ -512,6 +529,8 @@ class CatchUp:
             and upto.offset >= first
         ):
             self._history.replayed(log, reader.connection, first, upto.offset)
+            if self._traces is not None:
+                self._traces.read(log, first, upto.offset)
 
     async def _send_cursors(self) -> None:
         """Send cursors that have changed, at most every `CURSOR_UPDATE_S`."""

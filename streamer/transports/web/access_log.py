@@ -14,7 +14,7 @@ recorded by `service.streams.connection_log`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from time import monotonic
 from typing import Final
 
@@ -27,7 +27,7 @@ from ...service.node.fast_log import emit
 from ...service.node.player_names import PlayerNames
 from ...service.node.request_context import RequestContext, current_request
 
-__all__ = ["AccessLog", "Exchange"]
+__all__ = ["NO_ROUTE", "PROBES", "AccessLog", "Exchange", "ExchangeMaker"]
 
 HEADER: Final = b"x-request-id"
 
@@ -66,6 +66,7 @@ class AccessLog:
         players: Names players.
         failures: Counts authentications that fail.
         history: Remembers refusals of players.
+        exchange: Makes an `Exchange` of a request, or what extends it.
 
     """
 
@@ -79,8 +80,10 @@ class AccessLog:
         players: PlayerNames | None = None,
         failures: FailedAuthentications | None = None,
         history: History | None = None,
+        exchange: ExchangeMaker | None = None,
     ) -> None:
         self._app = app
+        self.exchange: ExchangeMaker = exchange or Exchange
         self.history = history
         self.failures = failures or FailedAuthentications()
         self.counters = counters
@@ -89,11 +92,15 @@ class AccessLog:
         self.players = players or PlayerNames("none", "")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(self, scope, send)
+        exchange = self.exchange(self, scope, send)
         try:
             await self._app(scope, receive, exchange.send)
         finally:
             exchange.record()
+
+
+ExchangeMaker = Callable[["AccessLog", Scope, Send | None], "Exchange"]
+"""Makes an `Exchange`, from its arguments."""
 
 
 class Exchange:

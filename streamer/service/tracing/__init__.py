@@ -1,0 +1,1 @@
+"""Traces: from a request through the store to the write to a connection."""
