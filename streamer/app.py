@@ -204,9 +204,12 @@ class App:
 
     async def drain(self) -> None:
         """Disconnect every reader within the drain window; admit no new ones."""
-        await self.admission.drain()
-        if self._components.tracing is not None:
-            await self._components.tracing.flush()
+        tracing = self._components.tracing
+        if tracing is None:
+            await self.admission.drain()
+        else:
+            # Beside it: a collector that does not answer delays nothing else.
+            await asyncio.gather(self.admission.drain(), tracing.flush())
 
 
 def build(

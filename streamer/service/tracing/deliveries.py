@@ -9,7 +9,7 @@ node gets has no span. Knows nothing of the hub.
 
 from __future__ import annotations
 
-import time
+from time import time_ns
 from typing import Final, NamedTuple
 
 from ...core.trace_context import TraceContext
@@ -57,7 +57,7 @@ class DeliveryTraces:
 
         `readers` is the number of connections on this node that follow the log.
         """
-        now_ns = time.time_ns()
+        now_ns = time_ns()
         while self.waiting:
             oldest = next(iter(self.waiting))
             is_late = now_ns - self.waiting[oldest].began_ns > WAITING_S * 1e9

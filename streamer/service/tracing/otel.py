@@ -20,7 +20,7 @@ from opentelemetry import context as contexts
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import (
     BatchSpanProcessor,
@@ -35,8 +35,11 @@ from .spans import Attributes, Kind, Span, error_type
 
 __all__ = ["OpenTelemetry", "provider_of"]
 
-FLUSH_S: Final = 1.0
-"""How long a node that stops waits for the collector; see `server.DRAIN_GRACE_S`."""
+FLUSH_S: Final = 2.0
+"""How long a node that stops waits for the collector, once: `server.DRAIN_GRACE_S`."""
+
+ABANDON_S: Final = 0.05
+"""How long it waits for one that has not answered so long."""
 
 _KINDS: Final = {
     Kind.SERVER: SpanKind.SERVER,
@@ -62,14 +65,16 @@ def provider_of(
         collector: Where they go, for the log.
 
     """
-    named = Resource.create()
-    own = {"service.instance.id": node, "service.version": version}
-    if str(named.attributes.get("service.name", "")).startswith("unknown_service"):
-        named = named.merge(Resource({"service.name": "streamer"}))
+    own = {
+        "service.name": "streamer",
+        "service.version": version,
+        "service.instance.id": node,
+    }
+    # What the environment says of the process wins.
+    chosen = OTELResourceDetector().detect()
+    resource = Resource.create().merge(Resource(own)).merge(chosen)
     # Not at exit: a process that ends does not wait for a collector; `close` has.
-    provider = TracerProvider(
-        resource=Resource(own).merge(named), shutdown_on_exit=False
-    )
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(_Told(exporter, collector)))
     return provider
 
@@ -87,6 +92,7 @@ class OpenTelemetry:
         self._provider = provider
         self._tracer = provider.get_tracer("streamer")
         self._propagator = propagate.get_global_textmap()
+        self._is_answering = True
 
     def request(
         self, name: str, headers: Iterable[tuple[bytes, bytes]], attributes: Attributes
@@ -155,10 +161,11 @@ class OpenTelemetry:
         return _Span(trace.get_current_span()).context
 
     async def flush(self) -> None:
-        await _within(FLUSH_S, self._provider.force_flush)
+        self._is_answering = await _within(FLUSH_S, self._provider.force_flush)
 
     async def close(self) -> None:
-        await _within(FLUSH_S, self._provider.shutdown)
+        seconds = FLUSH_S if self._is_answering else ABANDON_S
+        await _within(seconds, self._provider.shutdown)
 
 
 class _Span:
@@ -256,9 +263,9 @@ def _span_context(of: TraceContext) -> trace.SpanContext:
     return trace.get_current_span(_context(of)).get_span_context()
 
 
-async def _within(seconds: float, work: Callable[[], object]) -> None:
+async def _within(seconds: float, work: Callable[[], object]) -> bool:
     """
-    Do blocking work in a thread, and wait for it so long at most.
+    Do blocking work in a thread; wait for it so long at most. Return if it is done.
 
     Not in the executor of the event loop, for whose threads a process that ends waits.
     """
@@ -286,3 +293,5 @@ async def _within(seconds: float, work: Callable[[], object]) -> None:
             await done
     except TimeoutError:
         _logger.warning("traces are lost: the collector took longer than %s s", seconds)
+        return False
+    return True

@@ -108,10 +108,10 @@ class Tracing(Protocol):
         """Return what continues the trace of this context; None if none is sampled."""
 
     async def flush(self) -> None:
-        """Send what has ended to the collector. Ends after `otel.FLUSH_S` at most."""
+        """Send what has ended to the collector; give up after two seconds."""
 
     async def close(self) -> None:
-        """Send what has ended, and nothing from now on. Takes as long as `flush`."""
+        """Send what has ended, and nothing from now on; give up as `flush` does."""
 
 
 StartTracing = Callable[[str], Tracing | None]
