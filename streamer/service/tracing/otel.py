@@ -27,8 +27,10 @@ from opentelemetry.sdk.trace.export import (
     SpanExporter,
     SpanExportResult,
 )
+from opentelemetry.sdk.trace.sampling import Sampler, SamplingResult
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import AnyValue
 
 from ...core.trace_context import TraceContext
 from .spans import Attributes, Kind, Span, error_type
@@ -90,6 +92,7 @@ class OpenTelemetry:
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
+        provider.sampler = _FollowsLinks(provider.sampler)
         self._tracer = provider.get_tracer("streamer")
         self._propagator = propagate.get_global_textmap()
         self._is_answering = True
@@ -200,6 +203,44 @@ class _Span:
     def discard(self) -> None:
         # A span that does not end is exported by nobody.
         self.is_discarded = True
+
+
+class _FollowsLinks(Sampler):
+    """
+    A sampler that decides about what has a link, and no parent, as if it had a parent.
+
+    So a schedule is sent with a trace where its creation had one and the sampler obeys
+    parents, although each sending is a trace of its own.
+    """
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+
+    def should_sample(
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Mapping[str, AnyValue] | None = None,
+        links: Sequence[trace.Link] | None = None,
+        trace_state: trace.TraceState | None = None,
+    ) -> SamplingResult:
+        is_root = not trace.get_current_span(parent_context).get_span_context().is_valid
+        if not is_root or not links:
+            return self._sampler.should_sample(
+                parent_context, trace_id, name, kind, attributes, links, trace_state
+            )
+        created = trace.NonRecordingSpan(links[0].context)
+        result = self._sampler.should_sample(
+            trace.set_span_in_context(created, Context()),
+            *(trace_id, name, kind, attributes, links),
+        )
+        # The state is that of the other trace.
+        return SamplingResult(result.decision, result.attributes, trace_state)
+
+    def get_description(self) -> str:
+        return f"FollowsLinks{{{self._sampler.get_description()}}}"
 
 
 class _Headers(Getter[Iterable[tuple[bytes, bytes]]]):

@@ -165,6 +165,37 @@ async def test_the_sampler_is_that_of_the_environment(
     assert collector.spans == []
 
 
+@pytest.mark.parametrize(
+    ("sampler", "flags", "is_sampled"),
+    [
+        ("parentbased_always_off", "01", True),
+        ("parentbased_always_off", "00", False),
+        ("parentbased_always_on", "00", False),
+        ("always_off", "01", False),
+    ],
+)
+async def test_what_has_a_link_is_sampled_as_what_it_leads_to(
+    collector: Collector,
+    monkeypatch: pytest.MonkeyPatch,
+    sampler: str,
+    flags: str,
+    is_sampled: bool,
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+    tracing = tracing_to(collector)
+    link = PARENT._replace(parent=PARENT.parent[:-2] + flags)
+
+    with tracing.doing("work", Kind.PRODUCER, {}, links=[link]) as span:
+        context = span.context
+
+    assert (context is not None) is is_sampled
+    if context is not None:
+        assert context.state == ""
+        assert context.parent[:36] != PARENT.parent[:36]
+    await tracing.close()
+    assert len(collector.spans) == is_sampled
+
+
 async def test_a_part_of_a_trace_keeps_its_state(collector: Collector) -> None:
     tracing = tracing_to(collector)
 
