@@ -80,11 +80,11 @@ def append_calls(
     script = _APPEND_WHEN_FULL if when_full else _APPEND
     plain = all(map(_is_plain, drafts.values()))
     encoded = {i: _encode(draft, plain=plain) for i, draft in drafts.items()}
-    fields = "" if trace is None else trace.fields
-    if plain:
-        form = _form(3, fields) if fields else _PLAIN
-    else:
-        form = _form(6, fields, len(nodes), *nodes)
+    form = _PLAIN
+    if not plain:
+        form = _form(6, len(nodes), *nodes, trace=trace)
+    elif trace is not None:
+        form = _form(3, trace=trace)
     # All new logs get the same epoch: those of different logs are never compared.
     epoch, digest = new_epoch(), once.digest if once else ""
     head = pack_args(
@@ -121,11 +121,12 @@ class _Form(NamedTuple):
     length: int
 
 
-def _form(each: int, *more: int | bytes | str) -> _Form:
-    return _Form(each, pack_args(each, *more), 1 + len(more))
+def _form(each: int, *more: int | bytes, trace: TraceContext | None = None) -> _Form:
+    first = each if trace is None else f"{each} {trace.fields}"
+    return _Form(each, pack_args(first, *more), 1 + len(more))
 
 
-_PLAIN: Final = _form(3, "")
+_PLAIN: Final = _form(3)
 
 
 def _is_plain(draft: Draft) -> bool:

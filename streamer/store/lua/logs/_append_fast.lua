@@ -9,7 +9,7 @@
 --
 -- Commands  DEL EXISTS GET HMGET HSET SET TIME XADD XDEL XTRIM
 
-if ARGV[9] == '3' then
+if ARGV[9] == '3' or string.sub(ARGV[9], 1, 2) == '3 ' then
   local digest = ARGV[6]
   local record = digest ~= '' and redis.call('GET', KEYS[8])
   local state = redis.call('HMGET', KEYS[1], 'epoch', 'head', 'at_us', 'tag')
@@ -21,12 +21,12 @@ if ARGV[9] == '3' then
       now_us = time[1] * 1000000 + time[2]
     end
     if now_us < before_us then now_us = before_us end
-    local last, hour_us = head + (#ARGV - 10) / 3, 3600000000
+    local last, hour_us = head + (#ARGV - 9) / 3, 3600000000
     if now_us - before_us < hour_us - before_us % hour_us and last <= 4294967295 then
       local channel, inline_max, tags = ARGV[8], tonumber(ARGV[5]), {}
       local at_us = string.format('%.0f', now_us)
       local at = epoch .. ' ' .. at_us .. ' '
-      for i = 11, #ARGV, 3 do tags[#tags + 1] = ARGV[i] end
+      for i = 10, #ARGV, 3 do tags[#tags + 1] = ARGV[i] end
       local answer = at .. head + 1 .. ' ' .. table.concat(tags, ',')
 
       -- All of these writes or none, as _whole.lua has it. The first has nothing to undo.
@@ -47,7 +47,7 @@ if ARGV[9] == '3' then
       end
       for i, tag in ipairs(tags) do
         whole(redis.pcall(
-          'XADD', KEYS[2], at_us .. '-' .. head + i, 't', tag, 'n', ARGV[9 + 3 * i]))
+          'XADD', KEYS[2], at_us .. '-' .. head + i, 't', tag, 'n', ARGV[8 + 3 * i]))
         if is_before_last then break end
         added = i
       end
@@ -55,9 +55,9 @@ if ARGV[9] == '3' then
         if last > tonumber(ARGV[3]) then
           whole(redis.pcall('XTRIM', KEYS[2], 'MAXLEN', ARGV[3]))
         end
-        local kind = ARGV[10] == '' and 'entry ' or 'with ' .. ARGV[10] .. ' '
+        local kind = ARGV[9] == '3' and 'entry ' or 'with ' .. string.sub(ARGV[9], 3) .. ' '
         for i, tag in ipairs(tags) do
-          local fragment = ARGV[9 + 3 * i]
+          local fragment = ARGV[8 + 3 * i]
           if #fragment > inline_max then fragment = '' end
           publish(channel, kind .. at .. head + i .. ' ' .. tag .. ' ' .. fragment)
         end

@@ -3,10 +3,10 @@
 -- KEYS  the log, mutes; once, if there is a digest; devices and lease, if there are nodes
 -- ARGV  retention in ms, clock, entries_max, epoch for a new log, largest fragment to
 --       announce, digest of the request ("" without a key), lifetime of the once record in
---       ms, channel, arguments per entry (3 or 6), fields of the trace ("": none); if 6,
---       number of live nodes, and the nodes; then for each entry tag, fragment, type and,
---       if 6, expiry in ms (0: never), collapse key ("": none), whether it is for the device
---       used last (0 or 1)
+--       ms, channel, arguments per entry (3 or 6) and, after a space, fields of the trace if
+--       there is one; if 6, number of live nodes, and the nodes; then for each entry tag,
+--       fragment, type and, if 6, expiry in ms (0: never), collapse key ("": none), whether
+--       it is for the device used last (0 or 1)
 -- Returns, as one text, replayed (0 or 1), epoch, time, offset of the first stored entry,
 -- and the tags separated by commas, "-" for entries whose type the player has muted.
 -- Error CONFLICT if the key belongs to another digest, LOGFULL if no offset is left.
@@ -16,9 +16,10 @@
 -- Commands  GET SET
 
 local entries_max, new_epoch, inline_max = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
-local digest, once_ms, channel, each = ARGV[6], ARGV[7], ARGV[8], tonumber(ARGV[9])
-local trace = ARGV[10] ~= '' and ARGV[10] or nil
-local nodes = each > 3 and tonumber(ARGV[11]) or 0
+local digest, once_ms, channel = ARGV[6], ARGV[7], ARGV[8]
+local each, trace = tonumber(string.sub(ARGV[9], 1, 1)), nil
+if #ARGV[9] > 1 then trace = string.sub(ARGV[9], 3) end
+local nodes = each > 3 and tonumber(ARGV[10]) or 0
 local once = 8
 
 if digest ~= '' then
@@ -31,11 +32,11 @@ if digest ~= '' then
 end
 
 local all, device = {}, nil
-for i = each > 3 and 12 + nodes or 11, #ARGV, each do
+for i = each > 3 and 11 + nodes or 10, #ARGV, each do
   local entry = entry_of(ARGV[i], ARGV[i + 1], ARGV[i + 2],
     each > 3 and ARGV[i + 3] or '0', each > 3 and ARGV[i + 4] or '')
   if nodes > 0 and ARGV[i + 5] == '1' then
-    device = device or latest_device(KEYS[#KEYS - 1], KEYS[#KEYS], 12, 11 + nodes)
+    device = device or latest_device(KEYS[#KEYS - 1], KEYS[#KEYS], 11, 10 + nodes)
     entry.device = device
   end
   entry.trace = trace
