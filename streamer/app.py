@@ -84,6 +84,9 @@ __all__ = ["App", "build"]
 
 READY_POLL_S: Final = 0.005
 
+FLUSH_S: Final = 2.0
+"""How long a drain waits for the collector of traces, if its window is shorter."""
+
 _FALLBACKS: Final = {
     "rallyhere": RallyHere.fallback,
     "lootlocker": LootLocker.fallback,
@@ -209,7 +212,8 @@ class App:
             await self.admission.drain()
         else:
             # Beside it: a collector that does not answer delays nothing else.
-            await asyncio.gather(self.admission.drain(), tracing.flush())
+            within_s = max(FLUSH_S, self._components.config.drain_s)
+            await asyncio.gather(self.admission.drain(), tracing.flush(within_s))
 
 
 def build(

@@ -83,7 +83,8 @@ async def test_two_nodes_send_one_trace_and_the_rest_when_they_stop(
     # Nothing is sent by time, so it is sent by the end of the process.
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "3600000")
     store = await make_store(*DURABLE).start()
-    here, there = (make_server(redis=store.url) for _ in range(2))
+    # The longest time for it: a drain without streams ends when it is done.
+    here, there = (make_server(redis=store.url, drain_s=30) for _ in range(2))
     await asyncio.gather(here.start(), there.start())
     stream = await SseStream.open(there.port, await there.token("ann"))
     await stream.until("hello")
@@ -93,6 +94,7 @@ async def test_two_nodes_send_one_trace_and_the_rest_when_they_stop(
     await stream.notifications(1)
     assert collector.spans == []
     stream.cut()
+    await there.listeners("ann", 0)
     assert [*await asyncio.gather(here.stop(), there.stop())] == [0, 0]
     (published,) = collector.named("publish player")
     (delivered,) = collector.named("deliver player")

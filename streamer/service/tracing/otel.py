@@ -37,11 +37,11 @@ from .spans import Attributes, Kind, Span, error_type
 
 __all__ = ["OpenTelemetry", "provider_of"]
 
-FLUSH_S: Final = 2.0
-"""How long a node that stops waits for the collector, once: `server.DRAIN_GRACE_S`."""
+CLOSE_S: Final = 2.0
+"""How long a process that ends waits for the collector, after its drain."""
 
 ABANDON_S: Final = 0.05
-"""How long it waits for one that has not answered so long."""
+"""How long it waits for one that has not answered within the drain."""
 
 _KINDS: Final = {
     Kind.SERVER: SpanKind.SERVER,
@@ -163,11 +163,11 @@ class OpenTelemetry:
     def current(self) -> TraceContext | None:
         return _Span(trace.get_current_span()).context
 
-    async def flush(self) -> None:
-        self._is_answering = await _within(FLUSH_S, self._provider.force_flush)
+    async def flush(self, within_s: float) -> None:
+        self._is_answering = await _within(within_s, self._provider.force_flush)
 
     async def close(self) -> None:
-        seconds = FLUSH_S if self._is_answering else ABANDON_S
+        seconds = CLOSE_S if self._is_answering else ABANDON_S
         await _within(seconds, self._provider.shutdown)
 
 

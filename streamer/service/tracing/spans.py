@@ -107,11 +107,11 @@ class Tracing(Protocol):
     def current(self) -> TraceContext | None:
         """Return what continues the trace of this context; None if none is sampled."""
 
-    async def flush(self) -> None:
-        """Send what has ended to the collector; give up after two seconds."""
+    async def flush(self, within_s: float) -> None:
+        """Send what has ended to the collector; give up after that time."""
 
     async def close(self) -> None:
-        """Send what has ended, and nothing from now on; give up as `flush` does."""
+        """Send what has ended, and nothing from now on; give up after two seconds."""
 
 
 StartTracing = Callable[[str], Tracing | None]

@@ -45,7 +45,7 @@ PATIENCE_S = 20.0
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    monkeypatch.setattr(otel, "FLUSH_S", PATIENCE_S)
+    monkeypatch.setattr(otel, "CLOSE_S", PATIENCE_S)
     collector = Collector()
     yield collector
     # No thread of this test waits for ever.
@@ -66,7 +66,7 @@ def do(tracing: OpenTelemetry, name: str = "work") -> TraceContext | None:
 async def test_closing_sends_what_has_ended(collector: Collector) -> None:
     tracing = tracing_to(collector)
     do(tracing, "first")
-    await tracing.flush()
+    await tracing.flush(PATIENCE_S)
     assert [it.name for it in collector.spans] == ["first"]
     do(tracing, "second")
 
@@ -89,7 +89,7 @@ async def test_a_collector_that_fails_is_told_of_once(
 
     for _ in range(4):
         do(tracing)
-        await tracing.flush()
+        await tracing.flush(PATIENCE_S)
 
     messages = [it.getMessage() for it in caplog.records if it.name == otel.__name__]
     assert messages == [
@@ -119,16 +119,13 @@ async def test_what_a_slow_collector_does_not_take_is_lost(
 
 
 async def test_a_node_that_stops_does_not_wait_for_a_collector_that_hangs(
-    collector: Collector,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    collector: Collector, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(otel, "FLUSH_S", 0.05)
     tracing = tracing_to(collector)
     collector.is_answering.clear()
     do(tracing)
 
-    await tracing.flush()
+    await tracing.flush(0.05)
     await tracing.close()
 
     assert collector.is_asked.wait(PATIENCE_S)
