@@ -231,13 +231,22 @@ class Conflict(Rejected):
 
 
 class TooLate(Rejected):
-    """A schedule has begun or ended and can no longer be changed."""
+    """
+    A schedule has begun or ended and can no longer be changed.
 
-    def __init__(self, state: str) -> None:
+    Args:
+        state: Its state, or ``expired`` if its notification has.
+        hint: What the caller can do instead.
+
+    """
+
+    def __init__(self, state: str, hint: str = "") -> None:
         self.state = state
+        self.hint = hint
 
     def __str__(self) -> str:
-        return f"the schedule is already {self.state}"
+        text = f"the schedule is already {self.state}"
+        return f"{text}; {self.hint}" if self.hint else text
 
 
 class TooLarge(Rejected):

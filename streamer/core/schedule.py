@@ -5,13 +5,18 @@ Decides how far ahead a send may be, when it counts as late, in which order apps
 served, when each bucket of a spread audience starts, and whether clocks agree well
 enough to fire. Knows times as numbers. Knows nothing of the store.
 
-The states of a schedule; there is no way back::
+The states of a schedule::
 
     pending ------> sent                  one player: one step
        |  |
        |  +-------> sending ----> sent    an audience: `sending` cannot be cancelled
        |
        +----------> cancelled
+
+    pending, sending <----> paused ----> cancelled
+
+A paused schedule returns to the state it was paused in. If that is ``sending``, the
+last recipients may be served in the moment of the pause, which makes it ``sent``.
 
 """
 
@@ -63,6 +68,7 @@ class ScheduleState(enum.Enum):
 
     PENDING = "pending"
     SENDING = "sending"
+    PAUSED = "paused"
     SENT = "sent"
     CANCELLED = "cancelled"
 
@@ -77,6 +83,9 @@ class Schedule(NamedTuple):
     known; `delivered` is how many of them were served. Times are ms of the store's
     clock; `settled_ms` is when it was sent or cancelled, 0 before. With `to_latest` it
     is delivered live only to the device that its player used last.
+
+    `paused_ms` and `resumed_ms` are when it was paused and resumed last, 0 for never;
+    `held_ms` is for how long it was paused after it had begun, in all.
 
     `type`, `expires_ms` (0: never) and `collapse_key` repeat members of its fragment.
     With `ttl_ms` it expires that long after it is due, also if it is moved.
@@ -108,19 +117,35 @@ class Schedule(NamedTuple):
     """Its player as the request spelled it, "" if by the player's name."""
     trace: TraceContext | None = None
     """The trace in which it was created, if that was sampled."""
+    paused_ms: int = 0
+    resumed_ms: int = 0
+    held_ms: int = 0
 
     @property
     def is_late(self) -> bool:
         """Whether it was sent more than `LATE_AFTER_MS` after it was due."""
         sent_ms = self.begun_ms or self.settled_ms
-        sent = self.state in (ScheduleState.SENDING, ScheduleState.SENT)
+        sent = self.begun_ms > 0 or self.state is ScheduleState.SENT
         return sent and sent_ms - self.due_ms > LATE_AFTER_MS
+
+    @property
+    def resumed_state(self) -> ScheduleState:
+        """Its state, or if it is paused, that to which it returns."""
+        if self.state is not ScheduleState.PAUSED:
+            return self.state
+        return ScheduleState.SENDING if self.begun_ms else ScheduleState.PENDING
+
+    @property
+    def fires_ms(self) -> int:
+        """The earliest time at which it may be sent: due, and not paused."""
+        return max(self.due_ms, self.resumed_ms)
 
 
 def bucket_starts_ms(schedule: Schedule, nth: int) -> int:
     """Return when the `nth` of a schedule's buckets may be served."""
     assert schedule.buckets
-    return schedule.begun_ms + schedule.spread_ms * nth // len(schedule.buckets)
+    begun_ms = schedule.begun_ms + schedule.held_ms
+    return begun_ms + schedule.spread_ms * nth // len(schedule.buckets)
 
 
 def round_robin(items: Iterable[T], app: Callable[[T], App]) -> list[T]:

@@ -162,7 +162,8 @@ A schedule's id begins with its bucket, {s}: that of its player if it has a sing
 that of its campaign if it has one, otherwise a random one.
 
 ``ns:{s}:due:app`` zset
-    ``app:id`` of each pending schedule of an app -> the time it is due. No expiry.
+    ``app:id`` of each pending schedule of an app -> the time it is due; and of each
+    paused one -> the time at which it is cancelled unless it was resumed. No expiry.
 ``ns:{s}:due`` zset
     App -> the time its first pending schedule is due. No expiry.
 ``ns@db:{s}:notices`` sharded channel
@@ -170,6 +171,8 @@ that of its campaign if it has one, otherwise a random one.
 ``ns:{s}:sending`` zset
     ``app:id`` of each schedule that is being sent to an audience -> when that began.
     No expiry.
+``ns:{s}:paused:app`` zset
+    ``app:id`` of each paused schedule of an app -> when it was paused. No expiry.
 ``ns:{s}:schedule:app:id`` hash
     The schedule; `store.scheduling.schedule_records` has the fields. Expires 90 days
     after it was sent or cancelled.
@@ -443,6 +446,9 @@ class Keys:
 
     def sending(self, bucket: int) -> str:
         return f"{self._tag(bucket)}sending"
+
+    def paused(self, bucket: int, app: App) -> str:
+        return f"{self._tag(bucket)}paused:{app}"
 
     def schedule(self, bucket: int, app: App, schedule_id: str) -> str:
         return f"{self._tag(bucket)}schedule:{app}:{schedule_id}"

@@ -38,6 +38,7 @@ BUILT = {
     "due_apps": NAMES.due_apps(7),
     "notices": NAMES.notices(7),
     "sending": NAMES.sending(7),
+    "paused": NAMES.paused(7, APP),
     "schedule": NAMES.schedule(7, APP, "id"),
     "schedules": NAMES.schedules(7, APP),
     "named": NAMES.named(PLAYER, "a label"),

@@ -408,6 +408,60 @@ async def cancelled(world: World) -> None:
     await world.timetable.cancel(ScheduleRef.of(REMINDER))
 
 
+async def paused(world: World) -> None:
+    await scheduled(world)
+    await world.timetable.pause(ScheduleRef.of(REMINDER))
+
+
+async def paused_audience(world: World) -> None:
+    await sending(world)
+    await world.timetable.pause(ScheduleRef.of(world.schedule))
+
+
+@case("pause", scheduled)
+@case("pause", paused, "again")
+async def pause(world: World) -> None:
+    await world.timetable.pause(ScheduleRef.of(REMINDER))
+
+
+@case("pause", sending, "an audience")
+async def pause_audience(world: World) -> None:
+    await world.timetable.pause(ScheduleRef.of(world.schedule))
+
+
+@case("resume", paused)
+async def resume(world: World) -> None:
+    await world.timetable.resume(
+        ScheduleRef.of(REMINDER),
+        due_ms=REMINDER.due_ms,
+        fragment=FRAGMENT,
+        expires_ms=NOON + 9,
+    )
+
+
+@case("resume", paused_audience, "an audience")
+async def resume_audience(world: World) -> None:
+    ref = ScheduleRef.of(world.schedule)
+    await world.timetable.resume(ref, due_ms=world.schedule.due_ms)
+
+
+@case("cancel", paused, "a paused one")
+async def cancel_paused(world: World) -> None:
+    await world.timetable.cancel(ScheduleRef.of(REMINDER))
+
+
+@case("close", paused_audience)
+async def close(world: World) -> None:
+    schedule = world.schedule._replace(buckets=world.schedule.buckets[:1])
+    await world.timetable.recipients.remove_unserved(schedule)
+
+
+@case("finish", paused_audience, "the last bucket of a paused one")
+async def finish_paused(world: World) -> None:
+    schedule = world.schedule._replace(buckets=world.schedule.buckets[:1])
+    await world.timetable.recipients.finish(schedule, {schedule.buckets[0]: 1})
+
+
 @case("schedule_purge", cancelled)
 async def purge_schedule(world: World) -> None:
     await world.timetable.purge(ScheduleRef.of(REMINDER))

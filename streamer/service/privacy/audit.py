@@ -52,6 +52,8 @@ Action = Literal[
     "withdraw",
     "purge",
     "schedule.cancel",
+    "schedule.pause",
+    "schedule.resume",
     "mute",
     "unmute",
     "player.export",

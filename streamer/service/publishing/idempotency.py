@@ -112,7 +112,13 @@ class IdempotentRequest(NamedTuple):
 def as_first_answered(schedule: Schedule) -> Schedule:
     """Return a schedule as the first request was answered; a repetition gets that."""
     return schedule._replace(
-        state=ScheduleState.PENDING, delivered=0, begun_ms=0, settled_ms=0
+        state=ScheduleState.PENDING,
+        delivered=0,
+        begun_ms=0,
+        settled_ms=0,
+        paused_ms=0,
+        resumed_ms=0,
+        held_ms=0,
     )
 
 

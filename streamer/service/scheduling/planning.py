@@ -2,18 +2,23 @@
 The time and the content of a schedule, when it is created and when it is moved.
 
 Decides that a time in the past means now, how far ahead a time may be, and that nothing
-is sent after it has expired. Knows schedules and drafts. Knows nothing of callers, nor
-of the timetable.
+is sent after it has expired, also if it was paused. Knows schedules and drafts. Knows
+nothing of callers, nor of the timetable.
 """
 
 from __future__ import annotations
 
 from ...core.schedule import AHEAD_MAX_MS, Schedule
-from ...errors import FieldError, Invalid
+from ...errors import FieldError, Invalid, TooLate
 from ...model import Notification, iso_time
 from ..publishing.drafts import draft_of, encode, with_expiry
 
-__all__ = ["rescheduled_fragment", "start_ms", "with_notification"]
+__all__ = [
+    "rescheduled_fragment",
+    "resumed_fragment",
+    "start_ms",
+    "with_notification",
+]
 
 
 def start_ms(due_ms: int, now_ms: int) -> int:
@@ -75,10 +80,30 @@ def rescheduled_fragment(schedule: Schedule, due_ms: int) -> tuple[bytes, int]:
                 )
             )
         return b"", 0
+    return _expiring(schedule, due_ms + schedule.ttl_ms)
+
+
+def resumed_fragment(schedule: Schedule, now_ms: int) -> tuple[bytes, int]:
+    """
+    Return the fragment of a schedule that is resumed now, as `rescheduled_fragment`.
+
+    If its time has passed, it is sent now, and its `ttl_ms` counts from now.
+
+    Raises:
+        TooLate: The notification has expired.
+
+    """
+    if schedule.ttl_ms and not schedule.begun_ms and schedule.due_ms < now_ms:
+        return _expiring(schedule, now_ms + schedule.ttl_ms)
+    if 0 < schedule.expires_ms <= now_ms:
+        raise TooLate("expired", "cancel it and schedule another")
+    return b"", 0
+
+
+def _expiring(schedule: Schedule, expires_ms: int) -> tuple[bytes, int]:
     # Replaced in place: decoding and encoding would change how numbers in `data` are
     # written. Only `data` may contain the same text, and it comes before.
     before, _, after = schedule.fragment.rpartition(_expires_at(schedule.expires_ms))
-    expires_ms = due_ms + schedule.ttl_ms
     return before + _expires_at(expires_ms) + after, expires_ms
 
 

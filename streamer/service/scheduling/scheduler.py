@@ -11,7 +11,8 @@ A scheduler knows when each bucket is due, and sleeps until then. The scripts th
 or move a schedule announce it (`store.scheduling.notices`), and a scheduler looks at
 every bucket when it has subscribed. A notice is a wake-up, not the truth: each second
 the scheduler reads the store's clock and looks at the next buckets in turn, which finds
-what no notice has told of. While notices do not arrive it looks at all buckets, four
+what no notice has told of. A schedule that was paused for too long is found like one
+that is due, and is cancelled. While notices do not arrive it looks at all buckets, four
 times per second.
 
 What is damaged in the store stalls itself only. A schedule whose record is damaged, or
@@ -34,12 +35,13 @@ from redis.exceptions import ResponseError
 
 from ...core.agenda import Agenda
 from ...core.counters import LAG_S, Histogram
-from ...core.schedule import Schedule, clocks_agree, round_robin
+from ...core.schedule import Schedule, ScheduleState, clocks_agree, round_robin
 from ...store.client.faults import StoreFaults
 from ...store.keys import BUCKETS
+from ...store.logs.settings import DAY_MS
 from ...store.scheduling.firing import PART
 from ...store.scheduling.notices import Notices
-from ...store.scheduling.schedule_records import ScheduleRef
+from ...store.scheduling.schedule_records import PAUSED_MAX_MS, ScheduleRef
 from ...store.scheduling.timetable import Timetable
 from .sender import BATCH, Sender, run_all
 
@@ -196,6 +198,8 @@ class Scheduler:
         # Recipients may be left, in buckets of a spread audience too.
         self._sending_in.update(due.bucket for due in dues)
         schedules = await self._with_records(dues)
+        # One that was paused since the look is no longer sent.
+        schedules = [it for it in schedules if it.state is ScheduleState.SENDING]
         schedules = round_robin(schedules, lambda schedule: schedule.app)
         self._has_audiences = bool(schedules)
         if not schedules:
@@ -287,6 +291,8 @@ class Scheduler:
         ):
             if isinstance(schedule, Exception):
                 self._firing.set_aside(due)
+            elif schedule is not None and schedule.state is ScheduleState.PAUSED:
+                await self._end_pause(due, schedule)
             elif schedule is not None and schedule.player is not None:
                 single.append(schedule)
             else:
@@ -304,8 +310,19 @@ class Scheduler:
         sent = [*single, *(schedule for _, schedule in audience)]
         for schedule, was_first in zip(sent, [*fired, *begun], strict=True):
             if was_first and schedule is not None:
-                self._lag_s.observe((now_ms - schedule.due_ms) / 1_000)
+                self._lag_s.observe((now_ms - schedule.fires_ms) / 1_000)
         return sum(fired) + sum(begun)
+
+    async def _end_pause(self, due: ScheduleRef, schedule: Schedule) -> None:
+        """Cancel a schedule that was paused for too long."""
+        ended = await self._timetable.cancel_overdue(due, campaign=schedule.campaign)
+        if ended.begun:
+            await self._timetable.recipients.close(schedule)
+        if ended.done:
+            _logger.warning(
+                "schedule %s of %s was paused for %d days and is cancelled",
+                *(due.id, due.app, PAUSED_MAX_MS // DAY_MS),
+            )
 
     async def _with_records(self, dues: list[ScheduleRef]) -> list[Schedule]:
         schedules: list[Schedule] = []

@@ -1,11 +1,15 @@
 """
-Schedules: creating, reading, moving and cancelling them.
+Schedules: creating, reading, moving, pausing and cancelling them.
 
 Decides the rights that each operation requires, and that everything is checked before
 anything is written. Knows the timetable. Knows nothing of firing: see `scheduler`.
 
 A schedule whose creation returned is as durable as a notification. It is sent once, not
 before its time by the store's clock, and late rather than never.
+
+A paused schedule is not sent. One whose time passes meanwhile is sent when it is
+resumed. A schedule for several players can also be paused while it is being sent; those
+who are being served in that moment still get it.
 """
 
 from __future__ import annotations
@@ -31,17 +35,23 @@ from ...store.client.connection import RedisConnection
 from ...store.client.faults import STORE_FAILURES
 from ...store.keys import bucket_of
 from ...store.scheduling.schedule_records import (
+    PAUSED_MAX_MS,
     ScheduleRef,
     new_schedule_id,
     new_schedule_ref,
     parse_schedule_id,
 )
-from ...store.scheduling.timetable import AddResult, Timetable
+from ...store.scheduling.timetable import AddResult, ChangeResult, Timetable
 from ..node.quotas import ChargedBlock, Quotas
 from ..privacy.audit import Audit, recording, target_of
 from ..publishing.drafts import addressed_to, encode
 from ..publishing.idempotency import IdempotentRequest, as_first_answered
-from .planning import rescheduled_fragment, start_ms, with_notification
+from .planning import (
+    rescheduled_fragment,
+    resumed_fragment,
+    start_ms,
+    with_notification,
+)
 from .sender import run_all
 
 __all__ = ["RECIPIENTS_MAX", "SPREAD_MAX_MS", "CancelResult", "Schedules"]
@@ -54,13 +64,13 @@ RECIPIENTS_MAX: Final = 100_000
 
 class CancelResult(NamedTuple):
     """
-    The result of cancelling or moving a schedule; `state` is its state after that.
+    The result of changing a schedule; `state` is its state after that.
     """
 
     schedule_id: str
     state: ScheduleState
     done: bool
-    """Whether it was cancelled or moved; else it was already sent or cancelled."""
+    """Whether this call changed it; else its state did not allow it."""
 
 
 class Schedules:
@@ -355,10 +365,11 @@ class Schedules:
         reason: str = "",
     ) -> CancelResult:
         """
-        Cancel a schedule that has not begun to be sent.
+        Cancel a schedule that is paused, or has not begun to be sent.
 
         One atomic step decides whether it is cancelled or sent; see
-        `CancelResult.done`. Raises as `get`, and OutcomeUnknown: a retry is safe.
+        `CancelResult.done`. Of one that was paused while it was being sent, nothing
+        more is sent. Raises as `get`, and OutcomeUnknown: a retry is safe.
 
         Args:
             caller: The caller.
@@ -384,9 +395,89 @@ class Schedules:
                 result = result._replace(state=state)
         return result
 
+    async def pause(
+        self, caller: Caller, schedule_id: str, *, reason: str = ""
+    ) -> CancelResult:
+        """
+        Pause a schedule that is pending, or that is being sent to several players.
+
+        It can be resumed for 90 days, then it is cancelled. `CancelResult.done` is
+        whether this call has paused it. Raises as `cancel`.
+        """
+        async with recording(
+            self._audit,
+            caller,
+            "schedule.pause",
+            target=f"schedule:{schedule_id}",
+            reason=reason,
+        ) as details:
+            schedule = await self._to_change(caller, schedule_id)
+            # The recipients have to live as long as the pause may last.
+            await self._timetable.recipients.renew(schedule)
+            paused = await self._timetable.pause(ScheduleRef.of(schedule))
+            result = _result(schedule_id, paused)
+            if result.done and not schedule.begun_ms:
+                until_ms = await self.now_ms() + PAUSED_MAX_MS
+                await self._quotas.move_schedule_slot(caller.app, schedule_id, until_ms)
+            details["state"] = result.state.value
+        return result
+
+    async def resume(
+        self, caller: Caller, schedule_id: str, *, reason: str = ""
+    ) -> CancelResult:
+        """
+        Resume a paused schedule; if its time has passed, it is sent at once.
+
+        `CancelResult.done` is whether this call has resumed it. Raises as `cancel`, and
+        TooLate: the notification has expired.
+        """
+        async with recording(
+            self._audit,
+            caller,
+            "schedule.resume",
+            target=f"schedule:{schedule_id}",
+            reason=reason,
+        ) as details:
+            result = await self._resume(caller, schedule_id)
+            details["state"] = result.state.value
+        return result
+
+    async def _resume(self, caller: Caller, schedule_id: str) -> CancelResult:
+        while True:
+            schedule = await self._to_change(caller, schedule_id)
+            if schedule.state is not ScheduleState.PAUSED:
+                return CancelResult(schedule_id, schedule.state, False)
+            now_ms = await self.now_ms()
+            fragment, expires_ms = resumed_fragment(schedule, now_ms)
+            await self._timetable.recipients.renew(schedule)
+            resumed = await self._timetable.resume(
+                ScheduleRef.of(schedule),
+                due_ms=schedule.due_ms,
+                fragment=fragment,
+                expires_ms=expires_ms,
+            )
+            # None: it was moved since it was read, so its expiry may be another one.
+            if resumed is not None:
+                break
+        result = _result(schedule_id, resumed)
+        if result.done and not schedule.begun_ms:
+            due_ms = max(now_ms, schedule.due_ms)
+            await self._quotas.move_schedule_slot(caller.app, schedule_id, due_ms)
+        return result
+
+    async def _to_change(self, caller: Caller, schedule_id: str) -> Schedule:
+        """Return a schedule that the caller may change. Raises as `get`."""
+        caller.require_scope("schedules:write")
+        schedule = await self.get_checked(caller, schedule_id)
+        if schedule.campaign:
+            caller.require_scope("campaigns:write")
+        return schedule
+
     async def move(self, caller: Caller, schedule_id: str, due_ms: int) -> CancelResult:
         """
         Move a schedule that has not begun to be sent to another time; see `cancel`.
+
+        One that is paused stays paused.
         """
         caller.require_scope("schedules:write")
         starts_ms = start_ms(due_ms, await self.now_ms())
@@ -434,13 +525,14 @@ class Schedules:
         cancelled: list[str] = []
 
         async def cancel(schedule: Schedule) -> bool:
-            _, done = await self._timetable.cancel(ScheduleRef.of(schedule))
-            if done:
+            result = await self._timetable.cancel(ScheduleRef.of(schedule))
+            if result.done:
                 cancelled.append(schedule.id)
-            return done
+            return result.done
 
         # Concurrently, so that they share packets.
-        pending = [s for s in schedules if s.state is ScheduleState.PENDING]
+        open_states = ScheduleState.PENDING, ScheduleState.PAUSED
+        pending = [s for s in schedules if s.state in open_states]
         await run_all(map(cancel, pending))
         if cancelled:
             await self._quotas.free_schedule_slots(pending[0].app, cancelled)
@@ -449,29 +541,33 @@ class Schedules:
     async def _change(
         self, caller: Caller, schedule_id: str, due_ms: int | None
     ) -> CancelResult:
-        caller.require_scope("schedules:write")
-        schedule = await self.get_checked(caller, schedule_id)
-        if schedule.campaign:
-            caller.require_scope("campaigns:write")
+        schedule = await self._to_change(caller, schedule_id)
         if due_ms is not None:
             await self._timetable.recipients.renew(schedule)
         fragment, expires_ms = b"", 0
-        if due_ms is not None and schedule.state is ScheduleState.PENDING:
+        open_states = ScheduleState.PENDING, ScheduleState.PAUSED
+        if due_ms is not None and schedule.state in open_states:
             fragment, expires_ms = rescheduled_fragment(schedule, due_ms)
-        state, done = await self._timetable.cancel(
+        changed = await self._timetable.cancel(
             ScheduleRef.of(schedule),
             campaign=schedule.campaign,
             due_ms=due_ms,
             fragment=fragment,
             expires_ms=expires_ms,
         )
-        if state is None:
-            raise NotFound("the schedule")
-        if done and due_ms is None:
+        result = _result(schedule_id, changed)
+        if changed.begun and result.state is ScheduleState.CANCELLED:
+            # Also by a repetition, if the first call failed here.
+            await self._timetable.recipients.close(schedule)
+        if result.done and due_ms is None:
             await self._quotas.free_schedule_slots(caller.app, [schedule_id])
-        elif done and due_ms is not None:
+        elif (
+            result.done
+            and due_ms is not None
+            and result.state is not ScheduleState.PAUSED
+        ):
             await self._quotas.move_schedule_slot(caller.app, schedule_id, due_ms)
-        return CancelResult(schedule_id, state, done)
+        return result
 
     def _charged(
         self, schedules: Sequence[Schedule], players: Sequence[str]
@@ -503,6 +599,13 @@ class Schedules:
         # If this fails, a scheduler does it a moment later.
         with contextlib.suppress(*STORE_FAILURES):
             await self._timetable.firing.fire(schedules)
+
+
+def _result(schedule_id: str, changed: ChangeResult) -> CancelResult:
+    """Return a result as the caller gets it. Raises NotFound."""
+    if changed.state is None:
+        raise NotFound("the schedule")
+    return CancelResult(schedule_id, changed.state, changed.done)
 
 
 def _check_request(caller: Caller, players: Sequence[str], spread_ms: int) -> None:

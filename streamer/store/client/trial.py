@@ -100,6 +100,7 @@ def trial_commands(keys: Keys, player: str = TRIAL_PLAYER) -> list[Command]:
         ("LPUSH", list_, "a"),
         ("RPUSH", list_, "b"),
         ("LINDEX", list_, 0),
+        ("LLEN", list_),
         ("LRANGE", list_, 0, 0),
         ("LSET", list_, 0, "a"),
         ("LTRIM", list_, 0, 0),

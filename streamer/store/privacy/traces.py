@@ -51,7 +51,8 @@ SEARCHED: Final = frozenset(
 NAMELESS: Final = frozenset(
     {
         # Digests, numbers, and ids of what is found elsewhere.
-        *("revoked", "session", "due", "sending", "schedules", "sends", "slots"),
+        *("revoked", "session", "due", "sending", "paused"),
+        *("schedules", "sends", "slots"),
         *("quota", "rate", "tally"),
         # What an app is made of, and the texts that it sends to many.
         *("campaigns", "message", "apps", "audiences", "keys", "used", "removing"),
@@ -229,6 +230,7 @@ class Traces:
             keys.slots(app, campaign) if own else none,
             keys.schedules(ref.bucket, app),
             keys.sends(app, campaign) if own else none,
+            keys.paused(ref.bucket, app),
         )
         args = (*self._settings.script_args(), ref.member, ref.id)
         await self._redis.run(_ERASE_SCHEDULE, names, args)

@@ -40,11 +40,14 @@ class Inspection(NamedTuple):
 
 
 class DueCounts(NamedTuple):
-    """How many schedules of an app are pending, being sent, and pending too long."""
+    """
+    How many schedules of an app are pending, being sent, pending too long, and paused.
+    """
 
     pending: int
     sending: int
     late: int
+    paused: int
 
 
 async def count_due(redis: RedisConnection, app: App, *, now_ms: int) -> DueCounts:
@@ -60,22 +63,28 @@ async def count_due(redis: RedisConnection, app: App, *, now_ms: int) -> DueCoun
     """
     due = [redis.keys.due(bucket, app) for bucket in range(BUCKETS)]
     sending = [redis.keys.sending(bucket) for bucket in range(BUCKETS)]
+    paused = [redis.keys.paused(bucket, app) for bucket in range(BUCKETS)]
     overdue_ms = now_ms - LATE_AFTER_MS
     replies = await redis.call_many(
         [
             *(("ZCARD", key) for key in due),
             *(("ZCOUNT", key, "-inf", overdue_ms) for key in due),
             *(("ZRANGE", key, 0, -1) for key in sending),
+            *(("ZCARD", key) for key in paused),
         ]
     )
     prefix = f"{app}:".encode()
-    pending, late, sent = (
+    pending, late, sent, held = (
         [it for it in replies[first : first + BUCKETS] if not _is_damaged(it)]
-        for first in (0, BUCKETS, 2 * BUCKETS)
+        for first in range(0, 4 * BUCKETS, BUCKETS)
     )
     members = [member for found in sent for member in found]
     return DueCounts(
-        sum(pending), sum(it.startswith(prefix) for it in members), sum(late)
+        # Among those that are due are the paused ones, much later.
+        max(0, sum(pending) - sum(held)),
+        sum(it.startswith(prefix) for it in members),
+        sum(late),
+        sum(held),
     )
 
 
@@ -83,9 +92,10 @@ async def first_due(
     redis: RedisConnection, app: App, *, count: int
 ) -> list[ScheduleRef]:
     """
-    Return the schedules of an app that are being sent, and those that are due first.
+    Return the schedules of an app that are being sent, paused, or due first.
 
-    At most `count` that are due; those that are being sent come before them.
+    First those that are being sent, then the paused ones, those that were paused last
+    before the others, then those that are due; at most `count` of each of the last two.
     O(buckets + count), in one packet. Keys and members that are damaged are left out.
 
     Raises:
@@ -94,13 +104,15 @@ async def first_due(
     """
     due = [redis.keys.due(bucket, app) for bucket in range(BUCKETS)]
     sending = [redis.keys.sending(bucket) for bucket in range(BUCKETS)]
+    paused = [redis.keys.paused(bucket, app) for bucket in range(BUCKETS)]
     replies = await redis.call_many(
         [
             *(("ZRANGE", key, 0, count - 1, "WITHSCORES") for key in due),
             *(("ZRANGE", key, 0, -1, "WITHSCORES") for key in sending),
+            *(("ZRANGE", key, -count, -1, "WITHSCORES") for key in paused),
         ]
     )
-    found: list[list[tuple[float, ScheduleRef]]] = [[], []]
+    found: list[list[tuple[float, ScheduleRef]]] = [[], [], []]
     for i, reply in enumerate(replies):
         if _is_damaged(reply):
             continue
@@ -108,8 +120,11 @@ async def first_due(
             ref = parsed(parse_member, i % BUCKETS, member)
             if not isinstance(ref, Exception) and ref.app == app:
                 found[i // BUCKETS].append((float(score), ref))
-    pending, sent = ([ref for _, ref in sorted(it)] for it in found)
-    return [*sent, *pending[:count]]
+    pending, sent, held = ([ref for _, ref in sorted(it)] for it in found)
+    # A paused one is also due, at the time at which it is cancelled.
+    passed = set(held)
+    pending = [ref for ref in pending if ref not in passed]
+    return [*sent, *held[: -count - 1 : -1], *pending[:count]]
 
 
 def _is_damaged(reply: Reply) -> bool:

@@ -43,6 +43,7 @@ _DELIVER: Final = Script(
 )
 _POSTPONE: Final = Script("postpone", includes=("_whole",))
 _FINISH: Final = Script("finish", includes=("_whole", "_inbox", "_schedule"))
+_CLOSE: Final = Script("close", includes=("_whole",))
 
 
 class Recipients:
@@ -198,10 +199,12 @@ class Recipients:
         """
         Record that buckets are served, and how many recipients each had.
 
-        With the last bucket the schedule is sent. Idempotent.
+        With the last bucket the schedule is sent, unless it was cancelled. Idempotent.
         """
         ref = ScheduleRef.of(schedule)
-        keys = (ref.record_key(self._keys), self._keys.sending(ref.bucket))
+        record, due, apps = ref.keys(self._keys)
+        sending = self._keys.sending(ref.bucket)
+        keys = record, sending, due, apps, self._keys.paused(ref.bucket, ref.app)
         buckets = len(schedule.buckets)
         calls = [
             ScriptCall(
@@ -225,6 +228,42 @@ class Recipients:
         ]
         for reply in await self._redis.run_many(calls, after=expire):
             ok(reply)
+
+    async def close(self, schedule: Schedule) -> None:
+        """
+        Remove the recipients of a cancelled schedule who were not served yet.
+
+        Nobody is served afterwards, and the schedule's `delivered` is exact.
+        Idempotent. Raises as `RedisConnection.run`.
+        """
+        await self.finish(schedule, await self.remove_unserved(schedule))
+
+    async def remove_unserved(self, schedule: Schedule) -> dict[int, int]:
+        """
+        Remove recipients as `close` does; return how many of each bucket were served.
+
+        Without the buckets that were finished, and those whose list is damaged.
+        """
+        served = await self.served_buckets(schedule)
+        buckets = [bucket for bucket in schedule.buckets if bucket not in served]
+        calls = [
+            ScriptCall(
+                _CLOSE,
+                (self._keys.recipients(bucket, schedule.app, schedule.id),),
+                (DAY_MS,),
+            )
+            for bucket in buckets
+        ]
+        counts = {}
+        for bucket, reply in zip(
+            buckets, await self._redis.run_many(calls), strict=True
+        ):
+            if isinstance(own(reply), Exception):
+                where = f"recipients of schedule {schedule.id} of {schedule.app}"
+                self._redis.damage.note(PART, where, reply)
+            else:
+                counts[bucket] = reply
+        return counts
 
     async def served_buckets(self, schedule: Schedule) -> set[int]:
         """Return the buckets of a schedule that are served. Raises StoreUnavailable."""

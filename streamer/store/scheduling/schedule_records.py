@@ -26,6 +26,7 @@ from ..logs.settings import DAY_MS
 
 __all__ = [
     "KEPT_MS",
+    "PAUSED_MAX_MS",
     "ScheduleRef",
     "due_at_json",
     "new_schedule_id",
@@ -39,6 +40,9 @@ __all__ = [
 
 KEPT_MS: Final = 90 * DAY_MS
 """How long a schedule is kept after it was sent or cancelled."""
+
+PAUSED_MAX_MS: Final = 90 * DAY_MS
+"""How long a schedule may be paused; then it is cancelled."""
 
 
 class ScheduleRef(NamedTuple):
@@ -209,4 +213,7 @@ def parse_record(ref: ScheduleRef, reply: list[bytes]) -> Schedule | None:
         collapse_key=text(b"collapse"),
         spelling=text(b"spelling"),
         trace=TraceContext.of_record(text(b"trace")),
+        paused_ms=number(b"paused"),
+        resumed_ms=number(b"resumed"),
+        held_ms=number(b"held"),
     )

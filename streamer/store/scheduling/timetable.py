@@ -1,12 +1,14 @@
 """
 The timetable: the schedules, by the time they are due.
 
-Decides how to add, find, move and cancel a schedule; each change is one script in one
-slot. Knows the scripts in ``lua/`` and their replies. Knows nothing of rights. `firing`
-takes schedules that are due; `recipients` serves those that have an audience.
+Decides how to add, find, move, pause and cancel a schedule; each change is one script
+in one slot. Knows the scripts in ``lua/`` and their replies. Knows nothing of rights.
+`firing` takes schedules that are due; `recipients` serves those that have an audience.
 
 Scripts of one slot run one after another. If a schedule is cancelled and fired at the
-same time, exactly one of the two succeeds, and both callers get the same result.
+same time, exactly one of the two succeeds, and both callers get the same result. A
+paused schedule is in no list that firing looks at, but for the time at which it is
+cancelled because it was paused for too long.
 """
 
 from __future__ import annotations
@@ -27,13 +29,14 @@ from .firing import Firing
 from .recipients import Recipients
 from .schedule_records import (
     KEPT_MS,
+    PAUSED_MAX_MS,
     ScheduleRef,
     parse_record,
     parse_schedule_id,
     record_args,
 )
 
-__all__ = ["AddResult", "Timetable"]
+__all__ = ["AddResult", "ChangeResult", "Timetable"]
 
 PART: Final = "schedules"
 """The name of this part in `Damage`."""
@@ -46,7 +49,12 @@ INDEX_MS: Final = 31 * DAY_MS + KEPT_MS
 _INCLUDES: Final = ("_announce", "_whole", "_inbox", "_schedule")
 _SCHEDULE: Final = Script("schedule", includes=_INCLUDES)
 _CANCEL: Final = Script("cancel", includes=_INCLUDES)
+_PAUSE: Final = Script("pause", includes=_INCLUDES)
+_RESUME: Final = Script("resume", includes=_INCLUDES)
 _PURGE: Final = Script("schedule_purge", includes=("_whole",))
+
+OVERDUE: Final = "overdue"
+"""In place of a time, in ``cancel.lua``: only if it was paused for too long."""
 
 PURGED: Final = b"}"
 """The fragment that a purged schedule has: a notification without members."""
@@ -62,6 +70,19 @@ class AddResult(NamedTuple):
     added: bool
     full: bool = False
     created_ms: int = 0
+
+
+class ChangeResult(NamedTuple):
+    """
+    The result of changing a schedule.
+
+    `state` is its state afterwards, None if there is no such schedule; `done` is
+    whether this call has changed it. With `begun`, sending it had begun before.
+    """
+
+    state: ScheduleState | None
+    done: bool
+    begun: bool = False
 
 
 class Timetable:
@@ -180,29 +201,94 @@ class Timetable:
         due_ms: int | None = None,
         fragment: bytes = b"",
         expires_ms: int = 0,
-    ) -> tuple[ScheduleState | None, bool]:
+    ) -> ChangeResult:
         """
-        Cancel a schedule, or with `due_ms` move it, if sending has not begun.
+        Cancel a schedule that is pending or paused, or with `due_ms` move it.
 
-        A moved schedule may get another `fragment`, which states its new expiry.
-        Cancelling frees the slot of its `campaign`. Returns the state afterwards (None:
-        no such schedule), and whether this call changed it. Raises as `add`; a second
-        call is harmless.
+        A schedule that was paused after it had begun is cancelled, but not moved, and
+        `recipients` have to be closed. A moved schedule may get another `fragment`,
+        which states its new expiry. Cancelling frees the slot of its `campaign`, unless
+        it had begun. Raises as `add`; a second call is harmless.
+        """
+        change = "" if due_ms is None else due_ms
+        renewed = (fragment, expires_ms) if fragment else ()
+        return await self._cancel(ref, campaign, change, renewed)
+
+    async def cancel_overdue(
+        self, ref: ScheduleRef, *, campaign: str = ""
+    ) -> ChangeResult:
+        """Cancel a schedule that was paused for `PAUSED_MAX_MS`; see `cancel`."""
+        return await self._cancel(ref, campaign, OVERDUE)
+
+    async def pause(self, ref: ScheduleRef) -> ChangeResult:
+        """
+        Pause a schedule that is pending or being sent.
+
+        Raises as `add`; a second call is harmless.
+        """
+        args = (*self._settings.script_args(), ref.member, PAUSED_MAX_MS)
+        state, done = await self._redis.run(_PAUSE, self._pause_keys(ref), args)
+        return ChangeResult(_state(state), bool(done))
+
+    async def resume(
+        self,
+        ref: ScheduleRef,
+        *,
+        due_ms: int,
+        fragment: bytes = b"",
+        expires_ms: int = 0,
+    ) -> ChangeResult | None:
+        """
+        Resume a schedule that is paused.
+
+        It may get another `fragment`, which states its new expiry. Raises as `add`; a
+        second call is harmless.
+
+        Args:
+            ref: The schedule.
+            due_ms: When it is due, as the caller has read.
+            fragment: The fragment that replaces the present one.
+            expires_ms: When that expires.
+
+        Returns:
+            The result, or None if it is due at another time and nothing was done.
+
         """
         state, done = await self._redis.run(
+            _RESUME,
+            self._pause_keys(ref),
+            (
+                *self._settings.script_args(),
+                ref.member,
+                self._keys.notices(ref.bucket),
+                due_ms,
+                *((fragment, expires_ms) if fragment else ()),
+            ),
+        )
+        return None if done < 0 else ChangeResult(_state(state), bool(done))
+
+    async def _cancel(
+        self,
+        ref: ScheduleRef,
+        campaign: str,
+        change: str | int,
+        renewed: Sequence[bytes | int] = (),
+    ) -> ChangeResult:
+        paused = self._keys.paused(ref.bucket, ref.app)
+        state, done, begun = await self._redis.run(
             _CANCEL,
-            (*ref.keys(self._keys), self._slots(ref, campaign)),
+            (*ref.keys(self._keys), self._slots(ref, campaign), paused),
             (
                 *self._settings.script_args(),
                 ref.member,
                 ref.id,
-                "" if due_ms is None else due_ms,
+                change,
                 KEPT_MS,
                 self._keys.notices(ref.bucket),
-                *((fragment, expires_ms) if fragment else ()),
+                *renewed,
             ),
         )
-        return (ScheduleState(state.decode()) if state else None), bool(done)
+        return ChangeResult(_state(state), bool(done), bool(begun))
 
     async def purge(self, ref: ScheduleRef) -> ScheduleState | None:
         """
@@ -305,6 +391,11 @@ class Timetable:
         )
         return ScriptCall(_SCHEDULE, keys, args)
 
+    def _pause_keys(self, ref: ScheduleRef) -> tuple[str, ...]:
+        keys = self._keys
+        paused = keys.paused(ref.bucket, ref.app)
+        return *ref.keys(keys), keys.sending(ref.bucket), paused
+
     def _slots(self, ref: ScheduleRef, campaign: str) -> str:
         # Without a campaign: a key of the same slot that is never written.
         keys = self._keys
@@ -319,6 +410,10 @@ class Timetable:
         if schedule.campaign:
             keys.append(self._keys.sends(ref.app, schedule.campaign))
         return keys
+
+
+def _state(name: bytes) -> ScheduleState | None:
+    return ScheduleState(name.decode()) if name else None
 
 
 def _add_result(outcome: int, created_ms: int) -> AddResult:

@@ -12,11 +12,12 @@ and releases the slot only if it is cancelled before it begins.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from ...core.access.rights import Caller
 from ...core.schedule import Schedule, ScheduleState
-from ...errors import FieldError, Invalid, NotFound, Unavailable, UsedUp
+from ...errors import FieldError, Invalid, NotFound, TooLate, Unavailable, UsedUp
 from ...model import Notification
 from ...service.node.quotas import Quotas
 from ...service.privacy.audit import Audit, recording
@@ -186,7 +187,7 @@ class CampaignSends:
         return [
             schedule
             for schedule in reversed(sends)
-            if schedule.label != AT_ONCE and state in (None, schedule.state)
+            if schedule.label != AT_ONCE and state in (None, schedule.resumed_state)
         ]
 
     async def get(self, caller: Caller, campaign_id: str, send_id: str) -> Schedule:
@@ -209,10 +210,18 @@ class CampaignSends:
         ) as details:
             details["campaign"] = campaign_id
             await self.check(caller, campaign_id)
-            due = ScheduleRef.of(await self._require_send(caller, campaign_id, send_id))
-            state, done = await self._timetable.cancel(due, campaign=campaign_id)
+            schedule = await self._require_send(caller, campaign_id, send_id)
+            # Paused on another surface after it had begun: here it is being sent.
+            if schedule.resumed_state is ScheduleState.SENDING:
+                raise TooLate(ScheduleState.SENDING.value)
+            state, done, begun = await self._timetable.cancel(
+                ScheduleRef.of(schedule), campaign=campaign_id
+            )
             if state is None:
                 raise NotFound("the notification")
+            if done and begun:
+                # It began and was paused since it was read.
+                await self._timetable.recipients.close(schedule)
             if done:
                 await self._quotas.free_schedule_slots(caller.app, [send_id])
             details["state"] = state.value
@@ -229,12 +238,16 @@ class CampaignSends:
 
     async def _send_now(self, schedule: Schedule) -> None:
         """Send at once, for up to `SEND_NOW_S`, what a scheduler would send soon."""
+        until_s = asyncio.get_running_loop().time() + SEND_NOW_S
+        more = True
         try:
             await self._timetable.firing.begin_sending([ScheduleRef.of(schedule)])
-            begun = await self._timetable.get(schedule.app, schedule.id)
-            if begun is not None and begun.state is ScheduleState.SENDING:
-                now_ms = await self._timetable.now_ms()
-                await self._sender.send(begun, now_ms, for_s=SEND_NOW_S)
+            # In time slices, between which it may be paused.
+            while more and asyncio.get_running_loop().time() < until_s:
+                begun = await self._timetable.get(schedule.app, schedule.id)
+                if begun is None or begun.state is not ScheduleState.SENDING:
+                    return
+                more = await self._sender.send(begun, await self._timetable.now_ms())
         except Unavailable:
             # It is scheduled; a scheduler sends it.
             return

@@ -25,6 +25,9 @@ clock, and is null if the notification was sent at once. Such a notification is 
 the list of scheduled ones, but can be retrieved by its id. The list is newest first.
 ``scheduled`` is not an id.
 
+A send that was paused on the native surface is shown as ``pending``, or as ``sending``
+if it had begun.
+
 Unknown members of a body are ignored. Creating is a 201.
 """
 
@@ -64,6 +67,10 @@ OFFSET: Final = integer(
 )
 
 SOURCE: Final = "walletwerk"
+
+_STATES: Final = {
+    state.value: state for state in ScheduleState if state is not ScheduleState.PAUSED
+}
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -108,9 +115,8 @@ class CampaignSendsQuery(NamedTuple):
         status = query.get("status") or None
         state = None
         if status not in (None, "failed"):
-            try:
-                state = ScheduleState(status)
-            except ValueError:
+            state = _STATES.get(str(status))
+            if state is None:
                 states = "pending, sending, sent, cancelled or failed"
                 fields.note("status", f"must be {states}")
         fields.done()
@@ -143,15 +149,16 @@ def encode_list(schedules: Sequence[Schedule], query: CampaignSendsQuery) -> byt
 
 def _notification(schedule: Schedule, *, scheduled: bool) -> dict[str, Any]:
     notification = decode_fragment(schedule.fragment)
-    reached = schedule.state in (ScheduleState.SENDING, ScheduleState.SENT)
+    state = schedule.resumed_state
+    reached = state in (ScheduleState.SENDING, ScheduleState.SENT)
     changed_ms = max(schedule.created_ms, schedule.begun_ms, schedule.settled_ms)
-    is_sent = schedule.state is ScheduleState.SENT
+    is_sent = state is ScheduleState.SENT
     return {
         "id": schedule.id,
         "campaignId": schedule.campaign,
         "header": notification.title or "",
         "body": notification.body or "",
-        "status": schedule.state.value,
+        "status": state.value,
         "scheduledFor": iso_time(schedule.due_ms) if scheduled else None,
         "sentAt": iso_time(schedule.settled_ms) if is_sent else None,
         "recipientCount": schedule.delivered if reached else None,

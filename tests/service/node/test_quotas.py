@@ -398,6 +398,23 @@ async def test_a_moved_schedule_keeps_its_slot(
     assert not await node.schedule()
 
 
+async def test_a_paused_schedule_keeps_its_slot_until_it_is_sent(
+    make_node: MakeNode, clock: Clock
+) -> None:
+    node = make_node(pending_schedules=1)
+    made = await node.schedule()
+    assert made is not None
+    await node.schedules.pause(BACKEND, made)
+    # Its time has passed, and it still waits.
+    clock.now_ms += 2 * HOUR_MS
+    assert not await node.schedule()
+
+    await node.schedules.resume(BACKEND, made)
+
+    clock.now_ms += 1
+    assert await node.schedule()
+
+
 async def test_a_repeated_schedule_has_one_slot(make_node: MakeNode) -> None:
     node = make_node(pending_schedules=2, publishes_per_s=2)
     first = await node.schedule(idempotency_key="k")

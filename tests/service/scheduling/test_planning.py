@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from streamer.core.schedule import AHEAD_MAX_MS, Schedule, ScheduleState
-from streamer.errors import Invalid
+from streamer.errors import Invalid, TooLate
 from streamer.model import App, Notification, decode_fragment, iso_time
 from streamer.service.publishing.drafts import encode
 from streamer.service.scheduling.planning import (
     rescheduled_fragment,
+    resumed_fragment,
     start_ms,
     with_notification,
 )
@@ -73,3 +74,23 @@ def test_moving_a_schedule_changes_only_its_expiry() -> None:
     assert fragment.count(before) == 1
     assert fragment.replace(after, before) == schedule.fragment
     assert decode_fragment(fragment).data == data
+
+
+def test_a_lifetime_counts_from_the_resumption_of_an_overdue_schedule() -> None:
+    schedule = scheduled(Notification(body="b"), ttl_ms=10)
+
+    fragment, expires_ms = resumed_fragment(schedule, NOON + 60)
+
+    assert expires_ms == NOON + 70
+    assert decode_fragment(fragment).expires_at == iso_time(NOON + 70)
+    assert resumed_fragment(schedule, NOON - 1) == (b"", 0)
+
+
+def test_what_has_expired_is_not_resumed() -> None:
+    fixed = scheduled(Notification(body="b", expires_at=iso_time(NOON + 10)))
+    begun = scheduled(Notification(body="b"), ttl_ms=10)._replace(begun_ms=NOON)
+
+    for schedule in (fixed, begun):
+        assert resumed_fragment(schedule, NOON + 9) == (b"", 0)
+        with pytest.raises(TooLate, match=r"already expired; cancel it"):
+            resumed_fragment(schedule, NOON + 10)

@@ -24,8 +24,8 @@ async def test_schedules_are_counted_by_how_they_stand(
     for member in (f"{APP}:x", "other:x", f"{APP}s:x"):
         await redis.call("ZADD", redis.keys.sending(7), NOON, member, write=True)
 
-    assert await count_due(redis, APP, now_ms=NOON) == DueCounts(2, 1, 1)
-    assert await count_due(redis, App("none"), now_ms=NOON) == DueCounts(0, 0, 0)
+    assert await count_due(redis, APP, now_ms=NOON) == DueCounts(2, 1, 1, 0)
+    assert await count_due(redis, App("none"), now_ms=NOON) == DueCounts(0, 0, 0, 0)
 
 
 async def test_a_damaged_key_counts_as_empty(
@@ -36,7 +36,7 @@ async def test_a_damaged_key_counts_as_empty(
     await redis.call("SET", redis.keys.due(damaged, APP), "x", write=True)
     await redis.call("SET", redis.keys.sending(damaged), "x", write=True)
 
-    assert await count_due(redis, APP, now_ms=NOON) == DueCounts(1, 0, 0)
+    assert await count_due(redis, APP, now_ms=NOON) == DueCounts(1, 0, 0, 0)
 
 
 async def test_the_first_that_are_due_follow_those_that_are_being_sent(

@@ -17,7 +17,7 @@ from streamer.store.keys import bucket_of, keys_of
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import DAY_MS, LogSettings
 from streamer.store.scheduling.schedule_records import ScheduleRef
-from streamer.store.scheduling.timetable import Timetable
+from streamer.store.scheduling.timetable import ChangeResult, Timetable
 
 from ...clock import NOON, Clock
 from .timetables import (
@@ -116,9 +116,8 @@ async def test_a_cancelled_schedule_never_fires(
     schedule = reminder("p", NOON + 1)
     await timetable.add(schedule)
 
-    assert await timetable.cancel(ScheduleRef.of(schedule)) == (
-        ScheduleState.CANCELLED,
-        True,
+    assert await timetable.cancel(ScheduleRef.of(schedule)) == ChangeResult(
+        ScheduleState.CANCELLED, True
     )
     clock.now_ms += DAY_MS
 
@@ -132,9 +131,8 @@ async def test_cancelling_again_changes_nothing(timetable: Timetable) -> None:
     await timetable.add(schedule)
     await timetable.cancel(ScheduleRef.of(schedule))
 
-    assert await timetable.cancel(ScheduleRef.of(schedule)) == (
-        ScheduleState.CANCELLED,
-        False,
+    assert await timetable.cancel(ScheduleRef.of(schedule)) == ChangeResult(
+        ScheduleState.CANCELLED, False
     )
 
 
@@ -143,14 +141,15 @@ async def test_a_sent_schedule_is_not_cancelled(timetable: Timetable) -> None:
     await timetable.add(schedule)
     await timetable.firing.fire([schedule])
 
-    assert await timetable.cancel(ScheduleRef.of(schedule)) == (
-        ScheduleState.SENT,
-        False,
+    assert await timetable.cancel(ScheduleRef.of(schedule)) == ChangeResult(
+        ScheduleState.SENT, False
     )
 
 
 async def test_a_missing_schedule_is_not_cancelled(timetable: Timetable) -> None:
-    assert await timetable.cancel(ScheduleRef.of(reminder("p"))) == (None, False)
+    assert await timetable.cancel(ScheduleRef.of(reminder("p"))) == ChangeResult(
+        None, False
+    )
 
 
 @pytest.mark.parametrize("by_ms", [-1, 60_000])
@@ -162,7 +161,7 @@ async def test_a_moved_schedule_fires_at_its_new_time(
 
     moved = await timetable.cancel(ScheduleRef.of(schedule), due_ms=NOON + 100 + by_ms)
 
-    assert moved == (ScheduleState.PENDING, True)
+    assert moved == ChangeResult(ScheduleState.PENDING, True)
     clock.now_ms = NOON + 100 + by_ms - 1
     assert await timetable.firing.fire([schedule]) == 0
     clock.now_ms += 1
@@ -188,7 +187,7 @@ async def test_a_concurrent_cancellation_and_send_agree(
 
     async def race(schedule: Schedule) -> tuple[bool, bool]:
         async with few:
-            (_, cancelled), fired = await asyncio.gather(
+            (_, cancelled, _), fired = await asyncio.gather(
                 after_a_while(timetable.cancel(ScheduleRef.of(schedule))),
                 after_a_while(other.firing.fire([schedule])),
             )
@@ -211,9 +210,8 @@ async def test_a_schedule_that_is_being_sent_is_not_cancelled(
     schedule = await audience(timetable, "p")
     await timetable.firing.begin_sending([ScheduleRef.of(schedule)])
 
-    assert await timetable.cancel(ScheduleRef.of(schedule)) == (
-        ScheduleState.SENDING,
-        False,
+    assert await timetable.cancel(ScheduleRef.of(schedule)) == ChangeResult(
+        ScheduleState.SENDING, False, begun=True
     )
 
 

@@ -73,6 +73,8 @@ async def test_what_concerns_many_is_recorded(support: Support) -> None:
     await support.publish({"players": ["ann"]})
     body = {"to": {"players": ["ann"]}, "title": "t", "spread_s": 60}
     later = (await support.ask("POST", "/v1/notifications", body)).json()["schedule"]
+    for step in ("pause", "resume", "pause?reason=wrong+text"):
+        await support.ask("POST", f"/v1/schedules/{later['id']}/{step}")
     await support.ask("DELETE", f"/v1/schedules/{later['id']}")
 
     entries = await support.audit()
@@ -81,8 +83,12 @@ async def test_what_concerns_many_is_recorded(support: Support) -> None:
         ("publish.everyone", "everyone"),
         ("withdraw", "everyone"),
         ("mute", "type:ad"),
+        ("schedule.pause", f"schedule:{later['id']}"),
+        ("schedule.resume", f"schedule:{later['id']}"),
+        ("schedule.pause", f"schedule:{later['id']}"),
         ("schedule.cancel", f"schedule:{later['id']}"),
     ]
+    assert entries[1]["reason"] == "wrong text"
 
 
 async def test_an_operation_that_fails_is_recorded_with_its_outcome(

@@ -329,6 +329,8 @@ ACTIONS: list[tuple[Role, str, str, Any]] = [
     ("operator", "POST", "/audience", {"to": {"everyone": True}}),
     ("operator", "PATCH", "/schedules/x", {"send_at": "2030-01-01T00:00:00Z"}),
     ("operator", "DELETE", "/schedules/x", None),
+    ("operator", "POST", "/schedules/x/pause", None),
+    ("operator", "POST", "/schedules/x/resume", None),
 ]
 
 

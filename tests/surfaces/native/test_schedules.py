@@ -345,3 +345,106 @@ async def test_a_player_schedules_for_itself_but_cannot_list_schedules(
     problem(await alice.ask("GET", schedule["id"]), 403, "forbidden")
     refused = await alice.publish("bob", send_at=ahead(hours=1))
     problem(refused, 403, "forbidden")
+
+
+# Pausing and resuming.
+
+
+async def test_a_paused_schedule_is_sent_when_it_is_resumed(
+    backend: Backend, read: Read, until: Until
+) -> None:
+    schedule = await backend.schedule("alice", title="t", ttl_s=3600)
+    paused = await backend.ask("POST", f"{schedule['id']}/pause")
+    assert paused.status_code == 200, paused.text
+    assert paused.json()["state"] == "paused"
+    assert paused.json()["paused_at"] >= schedule["created_at"]
+    moved = await backend.ask("PATCH", schedule["id"], {"send_at": ahead(hours=-1)})
+    assert moved.json()["state"] == "paused"
+    # What was due later is sent, so the paused one was passed over.
+    later = await backend.schedule("bob", send_at=ahead())
+    await until(lambda: backend.is_sent(later["id"]))
+    assert await read("alice") == []
+
+    resumed = await backend.ask("POST", f"{schedule['id']}/resume")
+
+    assert resumed.status_code == 200, resumed.text
+    assert "paused_at" not in resumed.json()
+    await until(lambda: backend.is_sent(schedule["id"]))
+    (arrived,) = await read("alice")
+    assert arrived["title"] == "t"
+    # Its lifetime counts from then.
+    assert arrived["expires_at"] > moved.json()["notification"]["expires_at"]
+
+
+async def test_pausing_and_resuming_again_is_harmless(backend: Backend) -> None:
+    schedule = await backend.schedule("alice")
+    at = schedule["id"]
+
+    states = [
+        (await backend.ask("POST", f"{at}/{step}")).json()["state"]
+        for step in ("resume", "pause", "pause", "resume", "resume")
+    ]
+
+    assert states == ["pending", "paused", "paused", "pending", "pending"]
+
+
+async def test_a_paused_schedule_is_moved_and_cancelled(backend: Backend) -> None:
+    schedule = await backend.schedule("alice")
+    await backend.ask("POST", f"{schedule['id']}/pause")
+    send_at = ahead(hours=3)
+
+    moved = await backend.ask("PATCH", schedule["id"], {"send_at": send_at})
+
+    assert moved.json()["state"] == "paused"
+    assert moved.json()["send_at"][:19] == send_at[:19]
+    cancelled = await backend.ask("DELETE", schedule["id"])
+    assert cancelled.json()["state"] == "cancelled"
+    for step in ("pause", "resume"):
+        answer = await backend.ask("POST", f"{schedule['id']}/{step}")
+        detail = problem(answer, 409, "too-late")["detail"]
+        assert detail == "the schedule is already cancelled"
+
+
+async def test_a_large_schedule_is_stopped_half_way(
+    backend: Backend, until: Until
+) -> None:
+    players = [f"p{i}" for i in range(200)]
+    schedule = await backend.schedule(*players, send_at=ahead(), spread_s=14_400)
+
+    async def is_begun() -> bool:
+        return bool((await backend.get(schedule["id"]))["delivered"])
+
+    await until(is_begun)
+    refused = await backend.ask("DELETE", schedule["id"])
+    assert problem(refused, 409, "too-late")["detail"] == (
+        "the schedule is already sending; pause it first"
+    )
+    paused = (await backend.ask("POST", f"{schedule['id']}/pause")).json()
+    assert paused["state"] == "paused"
+    moved = await backend.ask("PATCH", schedule["id"], {"send_at": ahead(hours=1)})
+    assert problem(moved, 409, "too-late")["detail"] == (
+        "the schedule is already sending"
+    )
+
+    cancelled = (await backend.ask("DELETE", schedule["id"])).json()
+
+    assert cancelled["state"] == "cancelled"
+    assert 0 < cancelled["delivered"] < 200
+    got = 0
+    for player in players:
+        url = f"/v1/players/{player}/notifications"
+        page = await backend.client.get(url, headers=backend.headers)
+        got += len(page.json()["notifications"])
+    assert got == cancelled["delivered"]
+
+
+async def test_pausing_requires_the_scope(
+    backend: Backend, add_key: AddKey, client: httpx2.AsyncClient
+) -> None:
+    schedule = await backend.schedule("alice")
+    other = Backend(client, await add_key("notifications:send"))
+
+    for step in ("pause", "resume"):
+        problem(await other.ask("POST", f"{schedule['id']}/{step}"), 403, "forbidden")
+        url = f"{schedule['id']}/{step}?reason=ticket+7"
+        assert (await backend.ask("POST", url)).status_code == 200

@@ -477,6 +477,23 @@ async def test_one_of_concurrent_cancellations_succeeds(campaign: Campaign) -> N
     assert statuses == [200] + [409] * 5
 
 
+async def test_a_paused_notification_is_pending_here(campaign: Campaign) -> None:
+    """The vendor's page knows no pause: it is done on the native surface."""
+    made = data_of(await campaign.schedule(), 201)
+    url = f"/v1/schedules/{made['id']}/pause"
+    paused = await campaign.client.post(url, headers=campaign.headers)
+    assert paused.json()["state"] == "paused", paused.text
+
+    found = data_of(await campaign.get(made["id"]))
+    listed = data_of(await campaign.scheduled(status="pending"))
+    error_of(await campaign.scheduled(status="paused"), 400)
+    cancelled = data_of(await campaign.cancel(made["id"]))
+
+    assert found["status"] == "pending"
+    assert [it["id"] for it in listed["notifications"]] == [made["id"]]
+    assert cancelled["status"] == "cancelled"
+
+
 async def test_cancelled_notifications_never_arrive(
     campaign: Campaign, titles: Titles, until: Until
 ) -> None:

@@ -33,6 +33,8 @@ local function notice_due(apps, channel, due_ms)
   end
 end
 
+-- Remove a schedule that is due or paused from the timetable.
+--
 -- Removes last. Otherwise a refused ZADD could not be undone, because that takes ZADD.
 local function remove_due(due, apps, member)
   local app = string.match(member, '^[^:]+')

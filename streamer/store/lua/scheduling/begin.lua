@@ -13,7 +13,10 @@ local record, due, apps, sending, member = KEYS[1], KEYS[2], KEYS[3], KEYS[4], A
 
 local due_ms = redis.call('ZSCORE', due, member)
 if not due_ms or tonumber(due_ms) > NOW_MS then return 0 end
-if schedule_state(record) ~= 'pending' then
+local before = schedule_state(record)
+-- One that was paused for too long is due here, too; the scheduler cancels it.
+if before == 'paused' then return 0 end
+if before ~= 'pending' then
   remove_due(due, apps, member)
   return 0
 end

@@ -138,7 +138,11 @@ class MutesResponse(msgspec.Struct, frozen=True):
 
 
 class ScheduleResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """A schedule. `total` is 0 until the recipients of a campaign are known."""
+    """
+    A schedule. `total` is 0 until the recipients of a campaign are known.
+
+    `paused_at` is there while it is paused.
+    """
 
     id: Id
     state: ScheduleState
@@ -148,6 +152,7 @@ class ScheduleResponse(msgspec.Struct, frozen=True, kw_only=True):
     delivered: Count
     late: bool
     notification: Notification
+    paused_at: Time | UnsetType = UNSET
     settled_at: Time | UnsetType = UNSET
     spread_s: Count | UnsetType = UNSET
     to: str | AudienceName | UnsetType = UNSET

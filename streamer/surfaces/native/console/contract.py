@@ -220,6 +220,8 @@ SCHEDULE: Final = _read("/schedules/{id}", "schedule")
 DUE: Final = _read("/due", "due")
 MOVE_SCHEDULE: Final = _write("PATCH", "/schedules/{id}", "moveSchedule")
 CANCEL_SCHEDULE: Final = _write("DELETE", "/schedules/{id}", "cancelSchedule")
+PAUSE_SCHEDULE: Final = _write("POST", "/schedules/{id}/pause", "pauseSchedule")
+RESUME_SCHEDULE: Final = _write("POST", "/schedules/{id}/resume", "resumeSchedule")
 CAMPAIGNS: Final = _read("/campaigns", "campaigns")
 CAMPAIGN: Final = _read("/campaigns/{id}", "campaign")
 
@@ -240,6 +242,7 @@ CONSOLE: Final = Surface(
         *(PAGE, RECEIPT, MARK_READ, MARK_UNREAD, WITHDRAW, ENTRIES, PLAYER_SUMMARY),
         *(INSPECTION, TRACE, DISCONNECT, REVOKE_TOKENS, JOIN, LEAVE, PUBLISH, AUDIENCE),
         *(SCHEDULES, SCHEDULE, DUE, MOVE_SCHEDULE, CANCEL_SCHEDULE),
+        *(PAUSE_SCHEDULE, RESUME_SCHEDULE),
         *(CAMPAIGNS, CAMPAIGN),
     ),
 )

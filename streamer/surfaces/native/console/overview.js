@@ -167,7 +167,7 @@ function state({ silent, store, schedules }, answered) {
     ),
     fact("Replicas in sync", store ? number(store.replicas) : "–"),
     fact("Store", store ? `${store.role}, ${store.version || "unknown version"}, memory ${store.memory}` : "–", store?.memory === "ok" ? "" : "bad"),
-    fact("Schedules due", `${number(schedules.pending)} pending, ${number(schedules.sending)} sending`),
+    fact("Schedules due", `${number(schedules.pending)} pending, ${number(schedules.sending)} sending, ${number(schedules.paused)} paused`),
     fact("Schedules late", number(schedules.late), schedules.late ? "bad" : "good"),
   ];
 }

@@ -265,6 +265,20 @@ class Console:
                     *((*_SCHEDULES, "campaigns:write"), publishing.cancel_schedule),
                 ),
             ),
+            (
+                contract.PAUSE_SCHEDULE,
+                self._act(
+                    *("operator", None),
+                    *((*_SCHEDULES, "campaigns:write"), publishing.pause_schedule),
+                ),
+            ),
+            (
+                contract.RESUME_SCHEDULE,
+                self._act(
+                    *("operator", None),
+                    *((*_SCHEDULES, "campaigns:write"), publishing.resume_schedule),
+                ),
+            ),
             (contract.CAMPAIGNS, _read(_CAMPAIGNS, campaigns.campaigns)),
             (contract.CAMPAIGN, _read(_CAMPAIGNS, campaigns.campaign)),
         ]

@@ -49,16 +49,16 @@ export function schedules({ may }) {
     const title = (it) => clipped(it.notification.title ?? it.notification.type ?? "");
     fill(
       due,
-      h("h2", {}, "Sending and due next"),
+      h("h2", {}, "Sending, paused and due next"),
       table(
-        "Sending and due next",
+        "Sending, paused and due next",
         ["Due", "To", "Title", "Progress", "Action"],
         next.map((it) => [
           time(it),
           recipients(it),
           title(it),
           progress(it),
-          may("operator") && it.state === "pending" && h("div.buttons", {}, act("Move", () => move(it)), act("Cancel", () => cancel(it), "danger")),
+          may("operator") && actions(it),
         ]),
         "Nothing is pending. Publish with a time or a spread to make a schedule.",
       ),
@@ -91,6 +91,17 @@ export function schedules({ may }) {
     );
   }
 
+  function actions(it) {
+    const begun = it.state === "sending" || it.delivered > 0;
+    return h(
+      "div.buttons",
+      {},
+      it.state === "paused" ? act("Resume", () => resume(it)) : act("Pause", () => pause(it)),
+      !begun && act("Move", () => move(it)),
+      it.state !== "sending" && act("Cancel", () => cancel(it), "danger"),
+    );
+  }
+
   // Counting the cards of all campaigns would be a request for each, every time.
   function numbers(it) {
     const place = h("span");
@@ -107,8 +118,26 @@ export function schedules({ may }) {
     await refresh();
   }
 
+  // At once: the one who has seen a wrong text has no time for a question.
+  async function pause(it) {
+    await api.send("POST", `schedules/${encodeURIComponent(it.id)}/pause`);
+    tell("Paused.");
+    await refresh();
+  }
+
+  async function resume(it) {
+    const due = new Date(it.send_at) <= Date.now();
+    const what = due ? "Its time has passed, so it is sent at once." : `It is sent ${ago(it.send_at, Date.now())}.`;
+    const data = await confirmed("Resume this schedule?", [preview(it.notification), h("p", {}, what)], "Resume", { dangerous: due });
+    if (!data) return;
+    await api.send("POST", `schedules/${encodeURIComponent(it.id)}/resume`);
+    tell("Resumed.");
+    await refresh();
+  }
+
   async function cancel(it) {
-    const data = await confirmed("Cancel this schedule?", [preview(it.notification), h("p", {}, "It is not sent, and cannot be taken up again.")], "Cancel the schedule");
+    const what = it.delivered > 0 ? "Nobody else gets it, and it cannot be taken up again." : "It is not sent, and cannot be taken up again.";
+    const data = await confirmed("Cancel this schedule?", [preview(it.notification), h("p", {}, what)], "Cancel the schedule");
     if (!data) return;
     await api.send("DELETE", `schedules/${encodeURIComponent(it.id)}`);
     tell("Cancelled.");
@@ -144,9 +173,9 @@ function recipients(it) {
 
 function progress(it) {
   const text = it.late ? `${it.state}, late` : it.state;
-  if (it.state !== "sending") return h(`span.state.${it.state}`, {}, text);
+  if (it.state !== "sending" && !(it.state === "paused" && it.delivered > 0)) return h(`span.state.${it.state}`, {}, text);
   return [
     h("progress", { max: it.total || 1, value: it.delivered, "aria-label": "Progress" }),
-    h("span", {}, ` ${number(it.delivered)} of ${number(it.total)}`),
+    h("span", {}, ` ${number(it.delivered)} of ${number(it.total)}`, it.state === "paused" && ", paused"),
   ];
 }

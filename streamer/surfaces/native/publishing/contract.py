@@ -225,31 +225,62 @@ MOVE_SCHEDULE: Final = Operation(
     method="PATCH",
     path="/v1/schedules/{id}",
     name="moveSchedule",
-    summary="Reschedule a pending schedule",
+    summary="Reschedule a schedule that is pending or paused",
     parameters=(SCHEDULE_ID,),
     body=MOVE_BODY,
     responses=(ResponseSpec(200, "The schedule with its new time.", ScheduleResponse),),
     refusals=(*CALLER_ERRORS, *unknown("the schedule"), *BODY, *TOO_LATE, *WRITE),
     security=(BEARER, COOKIE),
 )
+_CHANGE_REFUSALS: Final = (
+    *CALLER_ERRORS,
+    *BAD_QUERY,
+    *unknown("the schedule"),
+    *TOO_LATE,
+    *WRITE,
+)
 CANCEL_SCHEDULE: Final = Operation(
     method="DELETE",
     path="/v1/schedules/{id}",
     name="cancelSchedule",
-    summary="Cancel a schedule",
+    summary="Cancel a schedule that is pending or paused",
     description=(
         "With `purge=true` the text is removed, also from a schedule that was sent; "
         "what it has sent is purged by its own id. This operation is idempotent."
     ),
     parameters=(SCHEDULE_ID, PURGE, REASON),
     responses=(ResponseSpec(200, "The cancelled schedule.", ScheduleResponse),),
-    refusals=(
-        *CALLER_ERRORS,
-        *BAD_QUERY,
-        *unknown("the schedule"),
-        *TOO_LATE,
-        *WRITE,
+    refusals=_CHANGE_REFUSALS,
+    security=(BEARER, COOKIE),
+)
+PAUSE_SCHEDULE: Final = Operation(
+    method="POST",
+    path="/v1/schedules/{id}/pause",
+    name="pauseSchedule",
+    summary="Pause a schedule that is pending or being sent",
+    description=(
+        "It is sent to nobody until it is resumed; players who are being served in "
+        "that moment still get it. After 90 days it is cancelled. This operation is "
+        "idempotent."
     ),
+    parameters=(SCHEDULE_ID, REASON),
+    responses=(ResponseSpec(200, "The paused schedule.", ScheduleResponse),),
+    refusals=_CHANGE_REFUSALS,
+    security=(BEARER, COOKIE),
+)
+RESUME_SCHEDULE: Final = Operation(
+    method="POST",
+    path="/v1/schedules/{id}/resume",
+    name="resumeSchedule",
+    summary="Resume a paused schedule",
+    description=(
+        "If its time has passed, it is sent at once. A 409 says that it is cancelled, "
+        "or that its notification has expired. This operation is idempotent: a "
+        "schedule that is not paused stays as it is."
+    ),
+    parameters=(SCHEDULE_ID, REASON),
+    responses=(ResponseSpec(200, "The schedule.", ScheduleResponse),),
+    refusals=_CHANGE_REFUSALS,
     security=(BEARER, COOKIE),
 )
 PUBLISHING_OPERATIONS: Final = (
@@ -262,4 +293,6 @@ PUBLISHING_OPERATIONS: Final = (
     SCHEDULE,
     MOVE_SCHEDULE,
     CANCEL_SCHEDULE,
+    PAUSE_SCHEDULE,
+    RESUME_SCHEDULE,
 )

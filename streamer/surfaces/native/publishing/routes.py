@@ -65,6 +65,8 @@ class NativePublishing:
             (contract.SCHEDULE, self.schedule),
             (contract.MOVE_SCHEDULE, self.move_schedule),
             (contract.CANCEL_SCHEDULE, self.cancel_schedule),
+            (contract.PAUSE_SCHEDULE, self.pause_schedule),
+            (contract.RESUME_SCHEDULE, self.resume_schedule),
         )
 
     async def publish(self, request: Request, caller: Caller) -> Response:
@@ -117,7 +119,9 @@ class NativePublishing:
         schedule_id = request.path_params["id"]
         changed = await self._schedules.move(caller, schedule_id, body.due_ms())
         if not changed.done:
-            raise TooLate(changed.state.value)
+            # A paused one is moved, unless it had begun.
+            paused = changed.state is ScheduleState.PAUSED
+            raise TooLate("sending" if paused else changed.state.value)
         return await self.schedule(request, caller)
 
     async def cancel_schedule(self, request: Request, caller: Caller) -> Response:
@@ -132,6 +136,25 @@ class NativePublishing:
         # sent can still be removed.
         purged = purge and changed.state is ScheduleState.SENT
         if changed.state is not ScheduleState.CANCELLED and not purged:
+            sending = changed.state is ScheduleState.SENDING
+            raise TooLate(changed.state.value, "pause it first" if sending else "")
+        return await self.schedule(request, caller)
+
+    async def pause_schedule(self, request: Request, caller: Caller) -> Response:
+        schedule_id = request.path_params["id"]
+        reason = read_reason(request.query_params)
+        changed = await self._schedules.pause(caller, schedule_id, reason=reason)
+        if changed.state is not ScheduleState.PAUSED:
+            raise TooLate(changed.state.value)
+        return await self.schedule(request, caller)
+
+    async def resume_schedule(self, request: Request, caller: Caller) -> Response:
+        schedule_id = request.path_params["id"]
+        reason = read_reason(request.query_params)
+        changed = await self._schedules.resume(caller, schedule_id, reason=reason)
+        # What is being sent, or was sent, is not paused: nothing to do, as for a second
+        # call.
+        if changed.state is ScheduleState.CANCELLED:
             raise TooLate(changed.state.value)
         return await self.schedule(request, caller)
 

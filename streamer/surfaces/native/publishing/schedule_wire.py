@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from ....contract.operation import TIME
-from ....core.schedule import Schedule, to_ms
+from ....core.schedule import Schedule, ScheduleState, to_ms
 from ....errors import FieldError, Invalid
 from ....model import Log, iso_time
 from .message_body import recipient_of
@@ -49,6 +49,8 @@ def encode_schedule(schedule: Schedule) -> bytes:
         "late": schedule.is_late,
         "notification": msgspec.Raw(b"{" + schedule.fragment),
     }
+    if schedule.state is ScheduleState.PAUSED:
+        document["paused_at"] = iso_time(schedule.paused_ms)
     if schedule.settled_ms:
         document["settled_at"] = iso_time(schedule.settled_ms)
     if schedule.spread_ms:
