@@ -108,12 +108,12 @@ class Announced(NamedTuple):
     """
     An entry's announcement has reached this process.
 
-    `is_delivered` is whether a reader took it. `device` is the only one it is
-    for, "" for all.
+    `written_ms` is when a reader took it, 0 if none did: to a large audience it is
+    written later than it is announced. `device` is the only one it is for, "" for all.
     """
 
     at_ms: int
-    is_delivered: bool
+    written_ms: int
     device: str
 
 
@@ -252,12 +252,15 @@ class History:
         found: dict[tuple[Log, int, int], Announced] = {}
         for log, offset, tag, device, at_s in self.announcements:
             if log in logs and (log, offset, tag) in entries:
-                announced = Announced(int(abs(at_s) * 1_000), at_s > 0, device)
-                # The first one counts; a repetition changes nothing for readers. To a
-                # large audience it is written later than it was announced.
+                at_ms = int(abs(at_s) * 1_000)
+                written_ms = at_ms if at_s > 0 else 0
+                # The first one counts; a repetition changes nothing for readers.
                 before = found.get((log, offset, tag))
-                if before is None or (at_s > 0 and not before.is_delivered):
-                    found[log, offset, tag] = announced
+                if before is None:
+                    before = Announced(at_ms, written_ms, device)
+                elif not before.written_ms:
+                    before = before._replace(written_ms=written_ms)
+                found[log, offset, tag] = before
         return found
 
     def replays_to(self, connections: Collection[str]) -> list[Replayed]:

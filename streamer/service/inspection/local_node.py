@@ -211,7 +211,7 @@ class LocalNode:
                     default=0,
                 )
                 at_ms = replayed_ms
-                if not at_ms and live is not None and live.is_delivered:
+                if not at_ms and live is not None and live.written_ms:
                     at_ms = _live_ms(recipient, place, entry, live)
                 if at_ms:
                     written.append(
@@ -329,8 +329,8 @@ def _live_ms(
     """Return when an announced entry was written to a connection, 0 if it was not."""
     has_taken = (
         recipient.transport != LONGPOLL
-        and recipient.opened_ms <= live.at_ms <= recipient.closed_ms
+        and recipient.opened_ms <= live.written_ms <= recipient.closed_ms
         and place.after < entry.offset
         and (not live.device or recipient.device in ("", live.device))
     )
-    return live.at_ms if has_taken else 0
+    return live.written_ms if has_taken else 0

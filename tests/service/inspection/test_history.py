@@ -45,10 +45,8 @@ def test_an_announcement_is_found_by_log_offset_and_tag(history: History) -> Non
 
     found = history.announcements_of([(ANN, 1, 7), (ANN, 1, 8), (THEIRS, 1, 7)])
 
-    assert found == {(ANN, 1, 7): (1_000_500, True, "phone")}
-    assert history.announcements_of([(BOB, 1, 7)]) == {
-        (BOB, 1, 7): (1_001_500, False, "")
-    }
+    assert found == {(ANN, 1, 7): (1_000_500, 1_000_500, "phone")}
+    assert history.announcements_of([(BOB, 1, 7)]) == {(BOB, 1, 7): (1_001_500, 0, "")}
 
 
 def test_the_newest_entries_replace_the_oldest(history: History) -> None:
@@ -64,7 +62,17 @@ def test_a_repeated_announcement_counts_the_first_time(history: History) -> None
     history.announcements.append((ANN, 1, 7, "", -1_002.0))
 
     assert history.announcements_of([(ANN, 1, 7)]) == {
-        (ANN, 1, 7): (1_000_000, True, "")
+        (ANN, 1, 7): (1_000_000, 1_000_000, "")
+    }
+
+
+def test_what_is_written_later_was_announced_before(history: History) -> None:
+    """A large audience is written to in portions."""
+    for at_s in (-1_000.0, 1_003.0, 1_004.0):
+        history.announcements.append((ANN, 1, 7, "", at_s))
+
+    assert history.announcements_of([(ANN, 1, 7)]) == {
+        (ANN, 1, 7): (1_000_000, 1_003_000, "")
     }
 
 
