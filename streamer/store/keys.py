@@ -129,8 +129,9 @@ Both expire after 24 hours.
     Result of the appends to this player's log under an idempotency key: the digest of
     the request, then what ``lua/logs/append.lua`` returned. In the player's slot, so
     that the append writes it.
-``ns:{k}:request:app:key`` string
-    Digest of the request that used the idempotency key.
+``ns:{k}:request:app:digest of the key`` string
+    Digest of the request that used the idempotency key. A backend may write names of
+    players into its keys, so it has a digest in place of the key.
 
 Credentials
 ===========
@@ -510,7 +511,7 @@ class Keys:
 
     def request(self, app: App, idempotency_key: str) -> str:
         bucket = bucket_of(app, idempotency_key)
-        return f"{self._tag(bucket)}request:{app}:{idempotency_key}"
+        return f"{self._tag(bucket)}request:{app}:{_digest(idempotency_key)}"
 
     def logs_pattern(self, app: App | None) -> str:
         """Return a pattern for SCAN that matches the logs of an app, or of all apps."""

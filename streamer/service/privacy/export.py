@@ -225,7 +225,6 @@ class Exporting:
 
 _KINDS: Final = {
     "once": "idempotency",
-    "request": "idempotency",
     "named": "label",
     "ticket": "ticket",
     "schedule": "schedule",

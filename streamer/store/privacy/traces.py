@@ -42,7 +42,6 @@ OWN: Final = (
 SEARCHED: Final = frozenset(
     {
         *("once", "named"),  # They end with the name, after a digest.
-        "request",  # A backend may write a name into its idempotency key.
         *("ticket", "schedule", "to", "card", "cards"),  # The name is in the value.
     }
 )
@@ -51,6 +50,7 @@ SEARCHED: Final = frozenset(
 NAMELESS: Final = frozenset(
     {
         # Digests, numbers, and ids of what is found elsewhere.
+        "request",
         *("revoked", "session", "due", "sending", "paused"),
         *("schedules", "sends", "slots"),
         *("quota", "rate", "tally"),
@@ -270,7 +270,6 @@ class _Finder:
         self._bucket = bucket_of(log.app, log.name)
         name = re.escape(log.name)
         self._ending = re.compile(rf"{_DIGEST}{name}", re.DOTALL)
-        self._word = re.compile(rf"(?<!\w){name}(?!\w)", re.DOTALL)
 
     def may_have(self, parts: KeyParts) -> bool:
         """Whether a key has to be read to know whether it names the player."""
@@ -280,8 +279,6 @@ class _Finder:
             return False
         if parts.kind in ("once", "named"):
             return self._ending.fullmatch(parts.rest) is not None
-        if parts.kind == "request":
-            return self._word.search(parts.rest) is not None
         if parts.kind in ("to", "cards"):
             return parts.bucket == self._bucket
         return True
@@ -317,8 +314,7 @@ class _Finder:
                 return self._copies(parts, key, reply)
         if not reply:
             return []
-        facts = {"key": parts.rest} if parts.kind == "request" else {}
-        return [Trace(parts.kind, facts, [("DEL", key)])]
+        return [Trace(parts.kind, {}, [("DEL", key)])]
 
     def _tickets(self, key: bytes, reply: bytes | None) -> list[Trace]:
         try:

@@ -11,11 +11,12 @@ async def test_every_server_of_the_store_is_searched(
     redis: RedisConnection, log: Log
 ) -> None:
     # Their buckets lead to different servers of a cluster.
-    wanted = {f"{number} for {log.name}" for number in range(30)}
-    for text in wanted:
-        await redis.call("SET", redis.keys.request(log.app, text), "-", write=True)
+    wanted = {f"card {number}" for number in range(30)}
+    for card in wanted:
+        key = redis.keys.card(log.app, "campaign", card)
+        await redis.call("HSET", key, card, f"active 1 5 {log.name}", write=True)
 
-    found = [trace.facts["key"] async for trace in Traces(redis).search(log)]
+    found = [trace.facts["card"] async for trace in Traces(redis).search(log)]
 
     assert sorted(found) == sorted(wanted)
 

@@ -459,3 +459,19 @@ def test_a_list_that_is_damaged_is_refused() -> None:
     for text in (b"", b"{}", b'{"key":"00"}', b'{"key":"' + b"0" * 64 + b'"}\n{}'):
         with pytest.raises(ValueError):
             parse_list(text)
+
+
+async def test_idempotency_keys_are_not_searched_for_a_players_name(
+    backend: Backend, redis: RedisConnection
+) -> None:
+    """A player called 1 would get, and erase, what others have recorded."""
+    sent = await backend.publish({"players": ["bob"]}, "order-1-for-bob")
+    later = await backend.publish({"players": ["bob"]}, "1", send_at=LATER)
+
+    await backend.erase("1")
+
+    assert await backend.publish({"players": ["bob"]}, "order-1-for-bob") == sent
+    again = await backend.publish({"players": ["bob"]}, "1", send_at=LATER)
+    assert again == later
+    keys = await redis.call("KEYS", "*request*")
+    assert keys and not any(b"order" in key for key in keys)
