@@ -67,6 +67,8 @@ class Worker:
             await asyncio.wait({waiting, self.ended}, return_when=FIRST_COMPLETED)
         finally:
             waiting.cancel()
+            # A task that nobody waits for outlives the loop that it belongs to.
+            await asyncio.wait([waiting])
         return self._ready.is_set()
 
     def send_signal(self, number: int) -> None:

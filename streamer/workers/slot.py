@@ -87,10 +87,13 @@ class Slot:
             self.ready.set()
             while not worker.ended.done():
                 requested = asyncio.create_task(self._replace_requested.wait())
-                await asyncio.wait(
-                    {requested, worker.ended}, return_when=FIRST_COMPLETED
-                )
-                requested.cancel()
+                try:
+                    await asyncio.wait(
+                        {requested, worker.ended}, return_when=FIRST_COMPLETED
+                    )
+                finally:
+                    requested.cancel()
+                    await asyncio.wait([requested])
                 if self._replace_requested.is_set():
                     worker = await self._replace(worker)
             self._note_end(worker)

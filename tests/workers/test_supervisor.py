@@ -249,3 +249,13 @@ async def test_a_signal_during_the_start_leaves_no_worker(
     await end(task)
 
     assert fleet.alive == set()
+
+
+async def test_no_task_outlives_a_supervisor(fleet: Fleet) -> None:
+    before = asyncio.all_tasks()
+    task = await fleet.started(workers=2)
+
+    task.cancel()
+    await asyncio.wait({task})
+
+    assert asyncio.all_tasks() - before == set()
