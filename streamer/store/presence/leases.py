@@ -163,6 +163,7 @@ class Leases:
         self._alive: list[bytes] = []
         self._held: dict[Lease, str] = {}
         self._to_release: set[Lease] = set()
+        self._to_renew: dict[Lease, None] = {}
         self._releasing: asyncio.Task[None] | None = None
         self._beaten_at_s = self._renewed_at_s = self._monotonic()
 
@@ -304,29 +305,48 @@ class Leases:
     async def _renew_if_due(self) -> None:
         """Write all leases again, after missing heartbeats or a long time."""
         now_s = self._monotonic()
-        if now_s - self._renewed_at_s < RENEW_S:
-            return
-        held = tuple(self._held)
-        for first in range(0, len(held), BATCH):
-            await self._renew(held[first : first + BATCH])
-        self._renewed_at_s = now_s
+        if now_s - self._renewed_at_s >= RENEW_S:
+            self._to_renew = dict.fromkeys(self._held)
+            self._renewed_at_s = now_s
+        failure: Unavailable | None = None
+        due = tuple(self._to_renew)
+        for first in range(0, len(due), BATCH):
+            batch = due[first : first + BATCH]
+            failure = await self._renew_batch(batch) or failure
+            if all(lease in self._to_renew for lease in batch):
+                # Their part is away. The next attempt begins with others.
+                for lease in batch:
+                    self._to_renew[lease] = self._to_renew.pop(lease)
+                break
+        if failure is not None:
+            raise failure
 
-    async def _renew(self, leases: Sequence[Lease]) -> None:
-        """Write those of the leases that are still held."""
-        held = [lease for lease in leases if lease in self._held]
+    async def _renew_batch(self, leases: Sequence[Lease]) -> Unavailable | None:
+        """Renew leases; return why some were not, because their part is away."""
+        held = [(it, self._held[it]) for it in leases if it in self._held]
         calls = [
             ScriptCall(
                 _RENEW,
                 (self._keys.lease(lease.log),),
-                (f"{self.node}:{lease.connection}", self._held[lease], LEASE_MS),
+                (f"{self.node}:{lease.connection}", instance, LEASE_MS),
             )
-            for lease in held
+            for lease, instance in held
         ]
-        # A damaged key of one player must not keep the leases of others from being
-        # renewed, nor be the reason to renew all of them again.
-        replies = await self._redis.run_many(calls)
-        for lease, reply in zip(held, replies, strict=True):
+        replies = await self._redis.run_many(calls) if calls else []
+        failure: Unavailable | None = None
+        waiting = set()
+        for (lease, _), reply in zip(held, replies, strict=True):
+            if isinstance(reply, Unavailable):
+                failure = reply
+                waiting.add(lease)
+                continue
+            # A damaged key of one player must not keep the leases of others from being
+            # renewed, nor be the reason to renew all of them again.
             self._note_refusal(lease, reply)
+        for lease in leases:
+            if lease not in waiting:
+                self._to_renew.pop(lease, None)
+        return failure
 
     async def _release_all(self) -> None:
         """

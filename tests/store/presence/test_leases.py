@@ -576,6 +576,37 @@ async def test_a_lease_whose_primary_is_away_holds_up_no_other(
     assert await held(redis, away.log) == 0
 
 
+async def test_only_the_leases_of_a_primary_that_is_away_are_renewed_again(
+    redis: RedisConnection, node: Leases, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases = [await acquire(node, log._replace(name=Player(name))) for name in "abcdef"]
+    away = {redis.keys.lease(leases[i].log) for i in (0, 1, 3, 5)}
+    run_many, tried = redis.run_many, []
+
+    async def run_some(calls: Sequence[ScriptCall]) -> list[Reply]:
+        tried.append(len(calls))
+        there = [it for it in calls if it.keys[0] not in away]
+        replies = iter(await run_many(there) if there else [])
+        failure = StoreUnavailable("one primary is away")
+        return [failure if it.keys[0] in away else next(replies) for it in calls]
+
+    monkeypatch.setattr(leases_module, "BATCH", 3)
+    monkeypatch.setattr(redis, "run_many", run_some)
+    monkeypatch.setattr(node, "_renewed_at_s", float("-inf"))
+    for expected in ([3, 3], [3], [3]):
+        tried.clear()
+        with pytest.raises(StoreUnavailable):
+            await node._renew_if_due()
+        assert tried == expected
+
+    away.clear()
+    tried.clear()
+    await node._renew_if_due()
+    assert tried == [3, 1]
+    await node._renew_if_due()
+    assert tried == [3, 1]
+
+
 async def test_a_takeover_finds_a_node_that_has_just_started(
     redis: RedisConnection, log: Log
 ) -> None:
