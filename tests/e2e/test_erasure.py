@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import shutil
 from pathlib import Path
 
 from .processes import ServerProcess
@@ -109,5 +110,46 @@ async def test_a_server_rewrites_the_files_after_an_erasure_by_its_api(
             assert answer.json()["files"] == "pending"
             for text in (NAME, TEXT):
                 await gone(server.data_dir, text)
+    finally:
+        server.discard()
+
+
+def erased_in(listed: Path) -> set[str]:
+    """Return the hashes of the players in a list of erasures."""
+    return {json.loads(line)["player"] for line in listed.read_text().splitlines()[1:]}
+
+
+async def test_an_old_store_beside_a_newer_list_brings_nobody_back(
+    tmp_path: Path,
+) -> None:
+    """Somebody has copied the files of the store back, and not used `restore`."""
+    server = ServerProcess(tmp_path / "data")
+    at = ("--data-dir", str(server.data_dir))
+    listed, log = server.data_dir / "erasures-streamer.jsonl", "appendonlydir"
+    try:
+        await server.start()
+        key = await server.key()
+        async with Api(server.port, key) as backend:
+            await backend.published(NAME, title=TEXT)
+            await backend.published(OTHER, title=KEPT)
+        shutil.copytree(server.data_dir / log, tmp_path / "old")
+        erased = server.run("erase", NAME, "--app", "demo", "--yes", *at)
+        assert erased.returncode == 0, erased.stderr
+        first = erased_in(listed)
+        await server.stop()
+        shutil.rmtree(server.data_dir / log)
+        shutil.copytree(tmp_path / "old", server.data_dir / log)
+        assert files_with(server.data_dir, TEXT)
+
+        await server.start()
+
+        await gone(server.data_dir, TEXT)
+        async with Api(server.port, key) as backend:
+            assert await backend.inbox(NAME) == []
+            assert len(await backend.inbox(OTHER)) == 1
+        erased = server.run("erase", OTHER, "--app", "demo", "--yes", *at)
+        assert erased.returncode == 0, erased.stderr
+        assert len(erased_in(listed)) == 2
+        assert first < erased_in(listed)
     finally:
         server.discard()

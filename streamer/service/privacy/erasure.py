@@ -34,8 +34,14 @@ from ...store.access.apps import Apps
 from ...store.client.connection import RedisConnection, is_forbidden
 from ...store.client.faults import StoreFaults
 from ...store.presence.leases import alive_nodes
-from ...store.privacy.erasures import ErasureList, Erasures, print_list
-from ...store.privacy.files import rewrite_log, write_list
+from ...store.privacy.erasures import ErasureList, Erasures, parse_list, print_list
+from ...store.privacy.files import (
+    list_path,
+    read_list,
+    rewrite_log,
+    set_list_aside,
+    write_list,
+)
 from ...store.privacy.pseudonyms import pseudonym
 from ...store.privacy.traces import Traces
 from ..inboxes.audiences import PlayerAudiences
@@ -162,6 +168,10 @@ class Erasing:
             StoreFailed: The store could not rewrite its log.
 
         """
+        await self._replay_beside()
+        await self._complete_all()
+
+    async def _complete_all(self) -> None:
         for log in await self.erasures.unfinished():
             await self._erase(log)
         in_files = await self.erasures.in_files()
@@ -200,8 +210,44 @@ class Erasing:
         for app, of_app in hashes.items():
             await self._audit.forget_hashes(app, of_app)
         await self.erasures.adopt(listed)
-        await self.complete_all()
+        await self._complete_all()
         return len(found)
+
+    async def _replay_beside(self) -> None:
+        """
+        Erase again whom the list beside the store knows, and the store does not.
+
+        So an old data directory that was put in place of a newer one brings nobody
+        back, and the list loses nothing when it is written. Raises as `complete_all`.
+        """
+        if self._data_dir is None:
+            return
+        namespace = self._redis.keys.namespace
+        text = await asyncio.to_thread(read_list, self._data_dir, namespace)
+        if text is None:
+            return
+        path = list_path(self._data_dir, namespace)
+        try:
+            listed = parse_list(text)
+        except ValueError as error:
+            aside = set_list_aside(self._data_dir, namespace)
+            _logger.error(
+                "%s is no list of erasures (%s); renamed to %s. If the store is older "
+                "than it: streamer erasures --replay LIST, with a copy of the list",
+                *(path, error, aside.name),
+            )
+            return
+        missing = await self.erasures.missing(listed)
+        if not missing.erasures:
+            return
+        if missing.key != (await self.erasures.listed()).key:
+            # Another store's: its hashes cannot be in one list with this one's. It
+            # stays until it is replaced, when its players are erased.
+            path = set_list_aside(self._data_dir, namespace, stays=True)
+        found = await self.replay(missing)
+        _logger.warning(
+            "the store is older than %s: erased %d players again", path, found
+        )
 
     async def _erase(self, log: Log) -> dict[str, int]:
         removed: Counter[str] = Counter()

@@ -2,14 +2,15 @@
 The files of the embedded store after an erasure: its log, and the list beside it.
 
 Decides how a rewrite of the append-only log is awaited, and where the list of erasures
-is repeated. The log has the commands that were sent, and so the names and texts that
-were deleted since. A rewrite leaves what the store has then.
+is repeated and read again. The log has the commands that were sent, and so the names
+and texts that were deleted since. A rewrite leaves what the store has then.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from redis.exceptions import ResponseError
 from ..client.connection import RedisConnection
 from ..server.server_binary import StoreFailed
 
-__all__ = ["list_path", "rewrite_log", "write_list"]
+__all__ = ["list_path", "read_list", "rewrite_log", "set_list_aside", "write_list"]
 
 POLL_S: Final = 0.05
 
@@ -76,6 +77,45 @@ async def _persistence(redis: RedisConnection) -> dict[str, Any]:
 def list_path(data_dir: Path, namespace: str) -> Path:
     """Return the file beside the store that repeats the list of erasures."""
     return data_dir / f"erasures-{namespace}.jsonl"
+
+
+def read_list(data_dir: Path, namespace: str) -> bytes | None:
+    """
+    Return the content of that file, None if there is none.
+
+    Raises:
+        StoreFailed: It cannot be read.
+
+    """
+    path = list_path(data_dir, namespace)
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise StoreFailed(f"cannot read {path}: {exc.strerror}") from exc
+
+
+def set_list_aside(data_dir: Path, namespace: str, *, stays: bool = False) -> Path:
+    """
+    Rename that file, so that it is not replaced; return its new path.
+
+    With `stays` it also stays where it is, until it is replaced.
+
+    Raises:
+        StoreFailed: It cannot be renamed.
+
+    """
+    path = list_path(data_dir, namespace)
+    aside = path.with_name(f"{path.stem}.{time.time_ns()}.jsonl")
+    try:
+        if stays:
+            os.link(path, aside)
+        else:
+            path.rename(aside)
+    except OSError as exc:
+        raise StoreFailed(f"cannot rename {path}: {exc.strerror}") from exc
+    return aside
 
 
 def write_list(data_dir: Path, namespace: str, text: bytes) -> None:
