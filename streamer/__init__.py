@@ -98,7 +98,7 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      for a Redis Cluster slots (which primary has a key),
                      cluster_address (the map of them), cluster (a connection per
                      primary), cluster_subscriber (the same for subscriptions)
-      server/        embedded (the private Valkey), directory, memory,
+      server/        embedded (the private Valkey), directory, memory, disk,
                      password, running, backup, server_binary
       logs/          inbox, appending, entries, page_reads, shared_logs (of audiences,
                      read without scripts), numbered, receipts, views, mutes, trimming,

@@ -25,7 +25,7 @@ The tree::
     ├── StoreUnfit              the store would break what the settings promise
     └── Unavailable             a server error; worth a retry
         ├── StoreUnavailable    the store cannot be reached; nothing was written
-        │   └── StoreFull       the store's memory is full; nothing was written
+        │   └── StoreFull       the store is full; nothing was written
         ├── IssuerUnavailable   the issuer's keys cannot be retrieved
         ├── OutcomeUnknown      a write was sent and its response did not arrive
         └── Draining            this node is shutting down
@@ -368,15 +368,15 @@ class StoreUnavailable(Unavailable):
 
 class StoreFull(StoreUnavailable):
     """
-    The store's memory is full. Nothing was written.
+    The store's memory is full, or its disk. Nothing was written.
 
-    What takes memory is refused until space is freed; the rest goes on.
+    What takes space is refused until space is freed; the rest goes on.
     """
 
     retry_after_s = 30
 
     def __str__(self) -> str:
-        return "the store's memory is full; nothing was stored"
+        return "the store is full; nothing was stored"
 
 
 class IssuerUnavailable(Unavailable):

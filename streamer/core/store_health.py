@@ -88,6 +88,13 @@ class DurabilityPromise(NamedTuple):
         return "everysec" if self.durability == "replicated" else self.durability
 
 
+LOG_FAILS: Final = "the store cannot write its append-only file: is its disk full?"
+
+DISK_FULL_LIMIT: Final = 1
+"""The memory limit of an embedded store whose disk is full, in bytes: with it the store
+refuses what takes space (`store.server.disk`)."""
+
+
 class StoreFacts(NamedTuple):
     """What a store reports about itself; None if it does not report it."""
 
@@ -108,6 +115,11 @@ class StoreFacts(NamedTuple):
         # Buffers of replicas and of the append-only file do not.
         uncounted = _number(self.info.get("mem_not_counted_for_evict"))
         return max(0, self.used_memory - uncounted)
+
+    @property
+    def memory_limit(self) -> int:
+        """The limit of the memory in bytes; 0 if it has none or does not report it."""
+        return 0 if self.maxmemory in (None, DISK_FULL_LIMIT) else self.maxmemory or 0
 
     @property
     def is_replica(self) -> bool:
@@ -242,10 +254,7 @@ def judge(
         "memory": judge_memory(facts.maxmemory, facts.counted_memory),
     }
     if not facts.log_write_ok:
-        findings["log"] = Finding(
-            "problem",
-            "the store cannot write its append-only file: is its disk full?",
-        )
+        findings["log"] = Finding("problem", LOG_FAILS)
     if of_cluster:
         findings["coverage"] = judge_coverage(facts.full_coverage)
     if facts.is_replica:
@@ -409,6 +418,12 @@ def judge_clock(ahead_s: float) -> Finding:
 
 def judge_memory(maxmemory: int | None, used: int) -> Finding:
     """Judge the store's memory limit in bytes; None is not known."""
+    if maxmemory == DISK_FULL_LIMIT:
+        return Finding(
+            "problem",
+            "the disk of the store is nearly full. It refuses publishes, schedules and "
+            "joins, and serves the rest. Free space on the disk",
+        )
     used_mib = f"{used / 2**20:.1f} MiB used"
     if maxmemory is None:
         return Finding("warning", f"the memory limit is unknown; {used_mib}")
@@ -446,6 +461,8 @@ def memory_level(
         refused: Whether the store has refused a command since then because it is full.
 
     """
+    if facts.maxmemory == DISK_FULL_LIMIT:
+        return "full"
     if not facts.maxmemory:
         return "full" if refused else "ok"
     share = facts.counted_memory / facts.maxmemory

@@ -25,7 +25,7 @@ streamer_store_unannounced_total{connection}   scripts whose announcement was re
 streamer_store_damaged_total{part}             damaged keys that were passed over
 streamer_store_interruptions_total             losses of the Pub/Sub connection
 streamer_store_roundtrip_seconds               from storing a probe to its announcement
-streamer_store_full                            1 while the store's memory is full
+streamer_store_full                            1 while its memory or its disk is full
 streamer_store_memory_bytes                    used of the store's memory limit
 streamer_store_memory_max_bytes                the store's memory limit; 0: none
 streamer_schedule_lag_seconds                  delay of schedules fired by this process
@@ -257,8 +257,8 @@ class Metrics:
         watch = self._store_watch
         yield gauge(
             "streamer_store_full",
-            "1 while the store's memory is full: publishes, schedules and joins are "
-            "refused.",
+            "1 while the store's memory or its disk is full: publishes, schedules and "
+            "joins are refused.",
             (int(watch.memory == "full"), {}),
         )
         yield gauge(

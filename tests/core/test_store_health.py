@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from streamer.core.store_health import (
+    DISK_FULL_LIMIT,
     DurabilityPromise,
     MemoryLevel,
     StoreFacts,
@@ -169,6 +170,16 @@ def test_memory_near_its_limit_is_a_warning() -> None:
     assert judge_memory(100, 100).verdict == "warning"
     assert judge_memory(100, 101).verdict == "problem"
     assert judge_memory(None, 1).verdict == "warning"
+
+
+def test_an_embedded_store_whose_disk_is_full_is_told_apart() -> None:
+    finding = judge_memory(DISK_FULL_LIMIT, 2**20)
+    facts = parse_facts(b"used_memory:1000\nmaxmemory:1\n", None)
+
+    assert finding.verdict == "problem"
+    assert finding.text.startswith("the disk of the store is nearly full")
+    assert memory_level(facts, "ok", refused=False) == "full"
+    assert facts.memory_limit == 0
 
 
 def test_invalid_numbers_count_as_zero() -> None:

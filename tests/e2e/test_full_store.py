@@ -220,7 +220,7 @@ async def test_a_full_store_refuses_what_takes_memory(full: World, name: str) ->
     assert int(answer.headers["retry-after"]) == 30
     problem = answer.json()
     assert problem["type"] == "about:store-full"
-    assert problem["detail"] == "the store's memory is full; nothing was stored"
+    assert problem["detail"] == "the store is full; nothing was stored"
 
 
 @pytest.mark.row("F13")

@@ -40,6 +40,7 @@ from typing import Final, Protocol
 
 from ...config import Config
 from ...core.store_health import (
+    LOG_FAILS,
     DurabilityPromise,
     Finding,
     MemoryLevel,
@@ -160,7 +161,7 @@ class StoreWatch:
     @property
     def memory_max(self) -> int:
         """The store's memory limit in bytes; 0 if it has none or does not report it."""
-        limits = [facts.maxmemory or 0 for facts in self._facts.values()]
+        limits = [facts.memory_limit for facts in self._facts.values()]
         return sum(limits) if all(limits) else 0
 
     @property
@@ -356,6 +357,8 @@ class StoreWatch:
         if level == self._memory:
             return
         text = judge_memory(facts.maxmemory, facts.counted_memory).text
+        if not facts.log_write_ok:
+            text = LOG_FAILS
         if level == "full":
             _logger.error(
                 "the store is full and refuses publishes, schedules and joins: %s", text

@@ -25,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import logging
 import os
 import re
 import signal
@@ -38,8 +39,10 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
-from . import directory
+from ...core.store_health import DISK_FULL_LIMIT
+from . import directory, disk
 from .directory import DirectoryInUse
+from .disk import DiskState
 from .password import with_password
 from .server_binary import StoreFailed, find_server
 
@@ -51,11 +54,16 @@ START_S: Final = 30.0
 """How long a starting server may not respond. While it loads its log, it does."""
 LOG_BYTES_MAX: Final = 1_048_576
 
+_logger = logging.getLogger(__name__)
+
 LOGGED: Final = (
     *("--appendonly", "yes", "--save", ""),
     *("--maxmemory-policy", "noeviction"),
 )
 """With ``--appendfsync always``, acknowledged writes survive a kill and a power cut."""
+
+_REWRITE_PERCENTAGE: Final = 100
+"""The store's default: it rewrites its log when that has doubled."""
 
 _PING_EVERY_S: Final = 0.002
 _FIND_EVERY_S: Final = 0.05
@@ -86,12 +94,17 @@ class Embedded:
         *,
         lock: int,
         log_start: int,
+        memory: int = 0,
     ) -> None:
         self.data_dir = data_dir
         self._socket = directory.socket_path(data_dir)
         self.url = directory.socket_url(self._socket)
         self._process = process
         self._lock: int | None = lock
+        self._memory = memory
+        self._password = ""
+        self._disk = DiskState(is_full=False, may_rewrite=True)
+        self._watching: asyncio.Task[None] | None = None
         self._log_start = log_start
         self._ended: Future[int] = Future()
         # A running future cannot be cancelled, so a cancelled waiter does not cancel it
@@ -160,6 +173,11 @@ class Embedded:
             await embedded._wait_ready()
             directory.write_marker(data_dir)
             await embedded._open(port, password)
+            # Before the first write: on a disk that is full already, too.
+            await embedded._check_disk()
+            embedded._watching = asyncio.create_task(
+                embedded._watch_disk(), name="disk of the store"
+            )
         except BaseException:
             await embedded.stop()
             raise
@@ -175,6 +193,9 @@ class Embedded:
 
         SIGTERM lets the server sync and close its log; SIGKILL follows after `STOP_S`.
         """
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
         try:
             if not self._ended.done():
                 self._process.send_signal(signal.SIGTERM)
@@ -231,8 +252,52 @@ class Embedded:
                 shown = f"port {port}" if name == "port" else name
                 self._fail(f"does not accept {shown}: {words}")
             authenticated = password
+        self._password = password
         if password:
             self.url = with_password(self.url, password)
+
+    async def _watch_disk(self) -> None:
+        while True:
+            await asyncio.sleep(disk.CHECK_S)
+            await self._check_disk()
+
+    async def _check_disk(self) -> None:
+        """Have the store refuse what takes space while the disk has no more of it."""
+        try:
+            found = await asyncio.to_thread(disk.read_disk, self.data_dir)
+        except OSError as exc:
+            # The store says so itself, when it writes.
+            _logger.debug("cannot look at the disk of %s: %s", self.data_dir, exc)
+            return
+        state = disk.disk_state(found, was_full=self._disk.is_full)
+        if state == self._disk:
+            return
+        limit = DISK_FULL_LIMIT if state.is_full else self._memory
+        percentage = _REWRITE_PERCENTAGE if state.may_rewrite else 0
+        words = f"maxmemory {limit} auto-aof-rewrite-percentage {percentage}"
+        command = f"CONFIG SET {words}".encode()
+        reply = await directory.send_command(self._socket, command, self._password)
+        if not reply.startswith(b"+OK"):
+            return  # It ends, or is busy. The next look tries again.
+        before, self._disk = self._disk, state
+        free_mib = found.free / 2**20
+        if state.is_full and not before.is_full:
+            _logger.error(
+                "the disk of %s has only %.1f MiB left: the store refuses publishes, "
+                "schedules and joins, and serves the rest. Free space",
+                *(self.data_dir, free_mib),
+            )
+        elif before.is_full and not state.is_full:
+            _logger.warning(
+                "the disk of %s has %.1f MiB: the store takes publishes again",
+                *(self.data_dir, free_mib),
+            )
+        elif before.may_rewrite and not state.may_rewrite:
+            _logger.warning(
+                "the disk of %s has only %.1f MiB left: the store does not rewrite its "
+                "log of %.1f MiB",
+                *(self.data_dir, free_mib, found.log / 2**20),
+            )
 
     def _fail(self, how: str) -> None:
         messages = self.log_tail() or "no log messages"
@@ -309,7 +374,7 @@ def _spawn(
         raise StoreFailed(
             f"cannot start {binary} in {data_dir}: {exc.strerror}"
         ) from exc
-    return Embedded(data_dir, process, lock=lock, log_start=log_start)
+    return Embedded(data_dir, process, lock=lock, log_start=log_start, memory=memory)
 
 
 def _popen(
