@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -19,6 +20,8 @@ import pytest
 from ..faults.test_durability import slowed_disk
 from .processes import ServerProcess, eventually
 from .readers import Api, following
+
+TOKEN = "a-token-for-metrics"
 
 pytestmark = pytest.mark.privileged
 
@@ -186,11 +189,22 @@ async def test_a_store_that_replies_before_it_syncs_goes_on_without_space(
             assert [it["id"] for it in await backend.inbox("ann")] == kept
 
 
+async def slowest(backend: Api, name: str) -> float:
+    """Return the lowest bound that no observation of a histogram exceeds."""
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    text = (await backend.http.get("/metrics", headers=headers)).text
+    pattern = rf'^{name}_bucket{{.*le="([^"]+)".*}} (\S+)$'
+    found = [(float(le), float(n)) for le, n in re.findall(pattern, text, re.MULTILINE)]
+    assert found, text
+    total = max(count for _, count in found)
+    return min(le for le, count in found if count == total)
+
+
 @pytest.mark.nightly
 async def test_a_disk_that_hangs_leaves_outcomes_unknown_and_recovers(
     tmp_path: Path,
 ) -> None:
-    async with serving(tmp_path) as server:
+    async with serving(tmp_path, metrics_token=TOKEN) as server:
         key, token = await server.key(), await server.token("ann")
         async with (
             following("sse", server.port, token) as stream,
@@ -200,13 +214,24 @@ async def test_a_disk_that_hangs_leaves_outcomes_unknown_and_recovers(
             async with slowed_disk(await server.store_pid(), 200_000):
                 # Slow, and kept: each write waits for its sync.
                 kept += await backend.published("ann", title="slow")
+                await stream.has(kept)
+
+                async def is_measured() -> bool:
+                    names = "store_roundtrip", "publish_to_write"
+                    found = [
+                        await slowest(backend, f"streamer_{it}_seconds") for it in names
+                    ]
+                    return min(found) >= 0.2
+
+                await eventually(is_measured)
             async with slowed_disk(await server.store_pid(), 6_000_000):
                 answer = await backend.publish("ann", title="hangs")
                 assert answer.status_code == 503, answer.text
                 assert answer.json()["type"] == "about:outcome-unknown"
 
                 async def is_not_ready() -> bool:
-                    return await server.probe("/readyz") == 503
+                    ready = await backend.http.get("/readyz")
+                    return "no reply within 3.5 s" in ready.text
 
                 await eventually(is_not_ready)
             await server.ready()

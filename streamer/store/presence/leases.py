@@ -332,7 +332,7 @@ class Leases:
             )
             for lease, instance in held
         ]
-        replies = await self._redis.run_many(calls) if calls else []
+        replies = await self._redis.run_many(calls)
         failure: Unavailable | None = None
         waiting = set()
         for (lease, _), reply in zip(held, replies, strict=True):

@@ -220,7 +220,7 @@ test("a long word of others does not break the words of the console", async (t) 
   assert.ok(clipped < 90, `${clipped} pixels`);
 });
 
-test("an operator publishes to a topic after a dry run, and cancels a schedule", async (t) => {
+test("an operator publishes to a topic after a dry run, and pauses and cancels a schedule", async (t) => {
   const { player, token } = await newPlayer();
   await api("PUT", `v1/players/${player}/topics/console`);
   const { page, faults, open } = await visit(t, "operator");
@@ -244,7 +244,15 @@ test("an operator publishes to a topic after a dry run, and cancels a schedule",
   await page.getByRole("dialog").getByRole("button", { name: "Publish" }).click();
   await page.getByText("It is scheduled").waitFor(WAIT);
   await open("schedules");
-  await page.locator("tr", { hasText: "Later" }).getByRole("button", { name: "Cancel" }).click();
+  const due = page.getByLabel("Pending schedules").locator("tr", { hasText: "Later" });
+  await due.getByRole("button", { name: "Pause" }).click();
+  await due.getByText("paused").waitFor(WAIT);
+  await due.getByRole("button", { name: "Resume" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Resume" }).click();
+  await due.getByText("pending").waitFor(WAIT);
+  await due.getByRole("button", { name: "Pause" }).click();
+  await due.getByText("paused").waitFor(WAIT);
+  await due.getByRole("button", { name: "Cancel" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Cancel the schedule" }).click();
   await page.getByLabel("All schedules").locator("tr", { hasText: "Later" }).getByText("cancelled").waitFor(WAIT);
   assert.deepEqual(faults, []);
