@@ -26,8 +26,8 @@ streamer_store_damaged_total{part}             damaged keys that were passed ove
 streamer_store_interruptions_total             losses of the Pub/Sub connection
 streamer_store_roundtrip_seconds               from storing a probe to its announcement
 streamer_store_full                            1 while its memory or its disk is full
-streamer_store_memory_bytes                    used of the store's memory limit
-streamer_store_memory_max_bytes                the store's memory limit; 0: none
+streamer_store_memory_bytes{shard}             used of the store's memory limit
+streamer_store_memory_max_bytes{shard}         the store's memory limit; 0: none
 streamer_schedule_lag_seconds                  delay of schedules fired by this process
 streamer_schedule_paused                       1 while the clocks disagree
 streamer_event_loop_lag_seconds                how late the event loop was
@@ -261,15 +261,21 @@ class Metrics:
             "joins are refused.",
             (int(watch.memory == "full"), {}),
         )
+        # Of a single server the label is left out, which is the same as empty.
+        shards = [
+            (used, limit, {"shard": place} if place else {})
+            for place, (used, limit) in watch.memory_by_shard.items()
+        ]
         yield gauge(
             "streamer_store_memory_bytes",
-            "Memory of the store that counts against its limit, as of the last check.",
-            (watch.memory_used, {}),
+            "Memory of the store that counts against its limit, as of the last check. "
+            "'shard' is the address of a cluster's primary.",
+            *((used, labels) for used, _, labels in shards),
         )
         yield gauge(
             "streamer_store_memory_max_bytes",
             "Memory limit of the store; 0 if it has none or does not report it.",
-            (watch.memory_max, {}),
+            *((limit, labels) for _, limit, labels in shards),
         )
         yield histogram(
             "streamer_schedule_lag_seconds",

@@ -18,6 +18,7 @@ from streamer.config import Config
 from streamer.metrics import registry
 from streamer.server import run_background
 
+from .clusters import Cluster
 from .processes import (
     DURABLE,
     GUARD_S,
@@ -29,6 +30,7 @@ from .processes import (
 from .readers import TRANSPORTS, Api, SseStream, StreamRefused, request_head
 
 TOKEN = "only-the-ground-crew-has-it"
+LIMIT = 512 * 2**20
 ROUTE = "/v1/players/{player}/notifications"
 
 
@@ -351,7 +353,9 @@ async def test_the_metrics_of_all_workers_are_served_together(
     assert scraper.sum("streamer_workers") == 2
 
 
-async def test_a_scheduler_serves_metrics(store_url: str) -> None:
+@asynccontextmanager
+async def scheduler_on(store_url: str) -> AsyncIterator[Scraper]:
+    """Run a scheduler; its metrics have been read once."""
     scraper = Scraper(f"127.0.0.1:{free_port()}")
     config = Config(metrics_bind=scraper.where)
     running = asyncio.create_task(run_background(config, store_url))
@@ -365,6 +369,38 @@ async def test_a_scheduler_serves_metrics(store_url: str) -> None:
 
     try:
         await eventually(answers)
+        yield scraper
     finally:
         running.cancel()
         await asyncio.wait([running])
+
+
+async def test_a_scheduler_serves_metrics(store_url: str) -> None:
+    async with scheduler_on(store_url):
+        pass
+
+
+async def test_the_memory_of_each_shard_is_a_sample_of_its_own(nodes: Cluster) -> None:
+    places = {f"127.0.0.1:{node.port}" for node in nodes.primaries}
+    first, *_ = nodes.primaries
+    await first.ask("CONFIG", "SET", "maxmemory", LIMIT)
+    try:
+        async with scheduler_on(nodes.url) as scraper:
+
+            async def shards_of(name: str) -> dict[str, float]:
+                await scraper.scrape()
+                return {
+                    sample.labels.get("shard", ""): sample.value
+                    for sample in scraper.families[name].samples
+                }
+
+            async def all_are_read() -> bool:
+                return (await shards_of("streamer_store_memory_bytes")).keys() == places
+
+            await eventually(all_are_read)
+            assert all((await shards_of("streamer_store_memory_bytes")).values())
+            limits = await shards_of("streamer_store_memory_max_bytes")
+            own = f"127.0.0.1:{first.port}"
+            assert limits == dict.fromkeys(places, 0) | {own: LIMIT}
+    finally:
+        await first.ask("CONFIG", "SET", "maxmemory", 0)

@@ -165,6 +165,19 @@ class StoreWatch:
         return sum(limits) if all(limits) else 0
 
     @property
+    def memory_by_shard(self) -> dict[str, tuple[int, int]]:
+        """
+        Memory and limit in bytes, as above, by the address of a cluster's primary.
+
+        A single server has no address, so its key is empty. Without a server that has
+        responded, and for a primary that is away, there is no item.
+        """
+        return {
+            place: (facts.counted_memory, facts.maxmemory or 0)
+            for place, facts in self._facts.items()
+        }
+
+    @property
     def facts(self) -> StoreFacts | None:
         """
         What the store reported at the last check, None before the first.
