@@ -9,13 +9,13 @@ from __future__ import annotations
 import multiprocessing
 from array import array
 from collections import Counter
-from collections.abc import Callable
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from .worker import main
 
-__all__ = ["Load", "LoadError"]
+__all__ = ["Load", "LoadError", "answers"]
 
 Facts = dict[str, Any]
 
@@ -28,22 +28,48 @@ class LoadError(Exception):
 
 class _LoadProcess:
     def __init__(self, cores: set[int]) -> None:
-        self._pipe: Connection
-        self._pipe, theirs = _spawn.Pipe()
+        self.pipe: Connection
+        self.pipe, theirs = _spawn.Pipe()
         self._process = _spawn.Process(target=main, args=(theirs, cores), daemon=True)
         self._process.start()
         theirs.close()
 
     def order(self, name: str, **order: Any) -> None:
-        self._pipe.send((name, order))
+        self.pipe.send((name, order))
 
     def send(self, what: object) -> None:
-        self._pipe.send(what)
+        self.pipe.send(what)
 
     def answer(self, on_progress: Callable[[int], None]) -> Facts:
-        while True:
+        (facts,) = answers([self.pipe], on_progress)
+        return facts
+
+    def stop(self) -> None:
+        self.pipe.close()
+        self._process.join(5)
+        if self._process.is_alive():
+            self._process.kill()
+
+
+def answers(
+    pipes: Sequence[Connection], on_progress: Callable[[int], None]
+) -> list[Facts]:
+    """
+    Return the results of load processes, in the order of their pipes.
+
+    Reads all of them as they come. A process that reports its progress to a full pipe
+    waits, and reads nothing from its connections meanwhile.
+
+    Raises:
+        LoadError: One has failed or ended.
+
+    """
+    found: dict[Connection, Facts] = {}
+    while len(found) < len(pipes):
+        for pipe in wait([pipe for pipe in pipes if pipe not in found]):
+            assert isinstance(pipe, Connection)
             try:
-                kind, what = self._pipe.recv()
+                kind, what = pipe.recv()
             except EOFError:
                 raise LoadError("a load process has ended") from None
             if kind == "progress":
@@ -51,13 +77,8 @@ class _LoadProcess:
             elif kind == "failed":
                 raise LoadError(what)
             else:
-                return what  # type: ignore[no-any-return]
-
-    def stop(self) -> None:
-        self._pipe.close()
-        self._process.join(5)
-        if self._process.is_alive():
-            self._process.kill()
+                found[pipe] = what
+    return [found[pipe] for pipe in pipes]
 
 
 class Load:
@@ -92,7 +113,7 @@ class Load:
                 "open", plan={**plan, "connections": share, "requests": assigned}
             )
             first += share
-        return _sum([process.answer(self.on_progress) for process in self._processes])
+        return _sum(self._answers())
 
     def publish(self, *, per_message: int = 0, **order: Any) -> Facts:
         """
@@ -147,7 +168,10 @@ class Load:
     def _all(self, name: str, **order: Any) -> Facts:
         for process in self._processes:
             process.order(name, **order)
-        return _sum([process.answer(self.on_progress) for process in self._processes])
+        return _sum(self._answers())
+
+    def _answers(self) -> list[Facts]:
+        return answers([process.pipe for process in self._processes], self.on_progress)
 
 
 def _sum(answers: list[Facts]) -> Facts:

@@ -13,7 +13,7 @@ import struct
 import time
 from array import array
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from .engine import IN, OUT, Engine
@@ -23,7 +23,8 @@ __all__ = ["MARK", "OpenPlan", "OpenResult", "Readers", "Received", "reset"]
 MARK = 0x23  # "#"
 STAMP_DIGITS = 19
 BUFFER_BYTES = 262_144
-HANDSHAKE_S = 15.0
+HANDSHAKE_S = 60.0
+"""A handshake without a response for so long has failed; not a busy machine alone."""
 PING = 0x89
 
 _buffer = bytearray(BUFFER_BYTES)
@@ -42,6 +43,9 @@ class OpenPlan(NamedTuple):
         in_flight: Handshakes in flight at a time.
         sources: Number of source addresses, from 127.0.0.0/8; each has 28,000 ports.
         sampled: Every n-th connection records latencies; 0 means none.
+        others: Further nodes, which get connections in turn with the first.
+        per_s: Handshakes that begin per second; 0 means as soon as one may.
+        within_s: How long it may take; 0 means half a minute, and 5 ms for each.
 
     """
 
@@ -52,6 +56,9 @@ class OpenPlan(NamedTuple):
     in_flight: int = 64
     sources: int = 1
     sampled: int = 1
+    others: Sequence[tuple[str, int]] = ()
+    per_s: float = 0
+    within_s: float = 0
 
 
 class OpenResult(NamedTuple):
@@ -85,7 +92,8 @@ class Readers:
         """Open the connections of `plan`; pass their number to `on_turn` meanwhile."""
         handshakes = _Handshakes(self, plan)
         started_ns = time.monotonic_ns()
-        until_ns = started_ns + int((30 + plan.connections / 200) * 1e9)
+        within_s = plan.within_s or 30 + plan.connections / 200
+        until_ns = started_ns + int(within_s * 1e9)
         handshakes.fill()
 
         def proceed() -> None:
@@ -180,6 +188,8 @@ class _Handshakes:
     def __init__(self, readers: Readers, plan: OpenPlan) -> None:
         self._readers = readers
         self._plan = plan
+        self._nodes = (plan.address, *plan.others)
+        self._began_ns = time.monotonic_ns()
         self._started = 0
         self._pending: dict[socket.socket, tuple[int, bytes]] = {}
         self._oldest: deque[tuple[int, socket.socket]] = deque()
@@ -192,10 +202,15 @@ class _Handshakes:
         return self._started == self._plan.connections and not self._pending
 
     def fill(self) -> None:
-        """Begin handshakes until the limit is in flight."""
+        """Begin handshakes until the limit is in flight, or the next is not due."""
         plan = self._plan
         self._expire()
         while self._started < plan.connections and len(self._pending) < plan.in_flight:
+            if plan.per_s:
+                due_ns = self._began_ns + int(self._started / plan.per_s * 1e9)
+                if due_ns > time.monotonic_ns():
+                    self._readers.engine.set_alarm(due_ns)
+                    return
             self._begin(self._started)
             self._started += 1
 
@@ -220,7 +235,7 @@ class _Handshakes:
         self._pending[sock] = (now_ns, b"")
         self._oldest.append((now_ns, sock))
         request = plan.requests[number % len(plan.requests)]
-        sock.connect_ex(plan.address)
+        sock.connect_ex(self._nodes[number % len(self._nodes)])
         self._readers.engine.add(
             sock.fileno(), OUT, lambda: self._on_connected(sock, request, number)
         )

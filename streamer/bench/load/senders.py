@@ -58,8 +58,8 @@ class Sender:
 
     Args:
         engine: The event loop.
-        address: The server.
-        connections: Number of connections; each carries one request at a time.
+        nodes: The servers, which get requests in turn.
+        connections: Number of connections to each; one carries one request at a time.
         templates: Requests, in turn.
 
     """
@@ -67,18 +67,18 @@ class Sender:
     def __init__(
         self,
         engine: Engine,
-        address: tuple[str, int],
+        nodes: Sequence[tuple[str, int]],
         connections: int,
         templates: Sequence[Template],
     ) -> None:
         self._engine = engine
         self._templates = templates
-        self._queue: deque[tuple[int, int]] = deque()
-        self._idle: list[_Connection] = []
-        self._connections = [
-            _Connection(self, engine, address) for _ in range(connections)
+        self._queues: list[deque[tuple[int, int]]] = [deque() for _ in nodes]
+        self._idle: list[list[_Connection]] = [
+            [_Connection(self, engine, address, node) for _ in range(connections)]
+            for node, address in enumerate(nodes)
         ]
-        self._idle += self._connections
+        self._connections = [one for those in self._idle for one in those]
         self.sent = 0
         self.answered = 0
         self.statuses: Counter[str] = Counter()
@@ -93,14 +93,16 @@ class Sender:
         """Send the next request, now or as soon as a connection is free."""
         number = self.sent
         self.sent += 1
-        if self._idle:
-            self._send(self._idle.pop(), number, due_ns)
+        node = number % len(self._idle)
+        if self._idle[node]:
+            self._send(self._idle[node].pop(), number, due_ns)
         else:
-            self._queue.append((number, due_ns))
+            self._queues[node].append((number, due_ns))
 
     @property
     def idle(self) -> int:
-        return len(self._idle)
+        """The number of connections that carry nothing to the next node in turn."""
+        return len(self._idle[self.sent % len(self._idle)])
 
     def close(self) -> None:
         for connection in self._connections:
@@ -115,10 +117,10 @@ class Sender:
         self.answered += 1
         self.statuses[status.decode()] += 1
         self.duration_us.append((time.monotonic_ns() - due_ns) // 1000)
-        if self._queue:
-            self._send(connection, *self._queue.popleft())
+        if queue := self._queues[connection.node]:
+            self._send(connection, *queue.popleft())
         else:
-            self._idle.append(connection)
+            self._idle[connection.node].append(connection)
 
     def on_lost(self, why: str) -> None:
         self.failed = why
@@ -132,8 +134,10 @@ class _Connection:
     """
 
     def __init__(
-        self, sender: Sender, engine: Engine, address: tuple[str, int]
+        self, sender: Sender, engine: Engine, address: tuple[str, int], node: int
     ) -> None:
+        self.node = node
+        """The number of the server."""
         self._sender = sender
         self._engine = engine
         self._address = address

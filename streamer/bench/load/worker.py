@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import time
 import traceback
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -75,12 +76,15 @@ class Worker:
 
     def rest(self, seconds: float) -> Facts:
         """Read for a time."""
+        received = self.readers.received
+        before_bytes = received.bytes
         self.engine.run(
             lambda: False, until_ns=time.monotonic_ns() + int(seconds * 1e9)
         )
         return {
             "open": len(self.readers.sockets),
-            "closed": self.readers.received.closed,
+            "closed": received.closed,
+            "bytes": received.bytes - before_bytes,
         }
 
     def listen(self, seconds: float) -> Facts:
@@ -115,6 +119,7 @@ class Worker:
         templates: list[list[bytes | str]],
         per_message: int,
         *,
+        others: Sequence[tuple[str, int]] = (),
         players: int = 1,
         connections: int = 1,
         rate: float = 0,
@@ -129,8 +134,9 @@ class Worker:
             address: The server to publish to.
             templates: Requests, in turn.
             per_message: Number of readers of this process that receive each message.
+            others: Further nodes, which get requests in turn with the first.
             players: Number of players, in turn.
-            connections: Number of connections that carry requests.
+            connections: Number of connections to each node that carry requests.
             rate: Requests per second, by timetable; 0 means in a window.
             window: Requests whose messages have not arrived yet, at a time.
             seconds: Duration.
@@ -141,7 +147,7 @@ class Worker:
         before, before_bytes = received.messages, received.bytes
         del received.latency_ns[:]
         made = [Template(parts, players=players) for parts in templates]
-        sender = Sender(self.engine, address, connections, made)
+        sender = Sender(self.engine, (address, *others), connections, made)
 
         def finished() -> int:
             if not per_message:
