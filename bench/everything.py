@@ -49,6 +49,8 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     "schedule": ("schedule", {}),
     "mixed": ("mixed", {"connections": 1_000}),
     "tail": ("tail", {"connections": 10_000}),
+    "shards": ("shards", {}),
+    "nodes": ("nodes", {}),
 }
 
 

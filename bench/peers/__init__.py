@@ -15,9 +15,10 @@ from .nginx_nchan import Nchan
 from .node_ws import NodeWs
 from .plain import Plain
 from .streamer import Streamer
+from .topology import TOPOLOGIES
 
 __all__ = ["PEERS", "NotInstalled", "Peer", "Streamer"]
 
-PEERS: dict[str, type[Peer]] = {
-    peer.name: peer for peer in (Streamer, Nchan, NodeWs, Plain, Centrifugo, Floor)
-}
+_ONES: list[type[Peer]] = [Streamer, Nchan, NodeWs, Plain, Centrifugo, Floor]
+
+PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in (*_ONES, *TOPOLOGIES)}

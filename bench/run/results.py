@@ -38,8 +38,8 @@ coordinated omission).
 """
 
 
-_BY_HAND: Final = "## Where the time goes"
-"""The section that people write; it stays unchanged when the rest is generated."""
+_BY_HAND: Final = ("## Where the time goes", "## The largest run")
+"""Sections that people write; they stay unchanged when the rest is generated."""
 
 
 class Goal(NamedTuple):
@@ -94,8 +94,12 @@ def write(folder: Path, path: Path = RESULTS) -> None:
 
 def _kept(path: Path) -> list[str]:
     text = path.read_text() if path.exists() else ""
-    _, heading, section = text.partition(_BY_HAND)
-    return [heading + section.partition("\n## ")[0].rstrip(), ""] if heading else []
+    kept = []
+    for heading in _BY_HAND:
+        _, found, section = text.partition(heading + "\n")
+        if found:
+            kept += [found + section.partition("\n## ")[0].rstrip(), ""]
+    return kept
 
 
 def _machine(cases: dict[str, Result]) -> list[str]:
@@ -147,10 +151,9 @@ def _measured(goal: Goal, cases: dict[str, Result]) -> float | None:
 
 
 def _case(case: str, result: Result) -> list[str]:
-    heads = report.heading(result)
-    table = ["| " + " | ".join(heads) + " |"]
-    table.append("|---" + "|---:" * (len(heads) - 1) + "|")
-    table += ["| " + " | ".join(line) + " |" for line in report.cells(result)]
+    table = _table(report.heading(result), report.cells(result))
+    if conclusion := result.get("conclusion"):
+        table += ["", *_table(conclusion["heading"], conclusion["rows"])]
     runs = max((len(row["runs"]) for row in result["rows"]), default=0)
     return [
         f"## {result['title']}",
@@ -164,6 +167,14 @@ def _case(case: str, result: Result) -> list[str]:
         # The paths of this run's files are of no use to a reader.
         "    " + re.sub(r" --(json|html|png)=\S+", "", result["machine"]["command"]),
         "",
+    ]
+
+
+def _table(heads: list[str], lines: list[list[str]]) -> list[str]:
+    return [
+        "| " + " | ".join(heads) + " |",
+        "|---" + "|---:" * (len(heads) - 1) + "|",
+        *("| " + " | ".join(line) + " |" for line in lines),
     ]
 
 

@@ -66,7 +66,8 @@ def heading(result: Result) -> list[str]:
 
 
 def _compares(result: Result) -> bool:
-    return len(result["rows"]) > 1
+    """Whether there is a row of streamer, and others that it is compared with."""
+    return len(result["rows"]) > 1 and any(row["ratios"] for row in result["rows"])
 
 
 def cells(result: Result) -> list[list[str]]:
@@ -132,6 +133,8 @@ def print_table(result: Result, console: Console) -> None:
         return
     console.print(result["title"], markup=False, highlight=False)
     console.print(table)
+    if conclusion := result.get("conclusion"):
+        console.print(_table_of(conclusion["heading"], conclusion["rows"]))
     for note in [
         f"{_method(runs)} {result['about']}",
         f"{about['processor']}, {about['memory']}, load average {about['load']}, "
@@ -143,11 +146,15 @@ def print_table(result: Result, console: Console) -> None:
 
 def _table(result: Result) -> Table:
     """Return a row for each of several servers, or one for each figure of a single."""
-    table = Table()
     heads, lines = heading(result), cells(result)
     if len(lines) == 1:
         ((title, *values),) = lines
         heads, lines = ["", title], list(map(list, zip(heads[1:], values, strict=True)))
+    return _table_of(heads, lines)
+
+
+def _table_of(heads: list[str], lines: list[list[str]]) -> Table:
+    table = Table()
     first, *others = heads
     table.add_column(first)
     for head in others:
@@ -362,11 +369,9 @@ def _cell(row: Result, figure: Result) -> str:
 
 def _page(result: Result, latencies: Latencies) -> str:
     picture = base64.b64encode(draw(result, latencies)).decode()
-    heads = "".join(f"<th>{html.escape(head)}</th>" for head in heading(result))
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>"
-        for line in cells(result)
-    )
+    table = _html_table(heading(result), cells(result))
+    if conclusion := result.get("conclusion"):
+        table += _html_table(conclusion["heading"], conclusion["rows"])
     items = "".join(f"<li>{html.escape(note)}</li>" for note in notes(result))
     facts = "".join(
         f"<li>{name}: <code>{html.escape(value)}</code></li>"
@@ -377,5 +382,14 @@ def _page(result: Result, latencies: Latencies) -> str:
         f"<!doctype html><meta charset=utf-8><title>{title}</title>"
         f"<style>{_STYLE}</style><h1>{title}</h1><p>{html.escape(result['about'])}</p>"
         f"<img alt='' src='data:image/png;base64,{picture}'>"
-        f"<table><tr>{heads}</tr>{body}</table><ul>{items}</ul><ul>{facts}</ul>\n"
+        f"{table}<ul>{items}</ul><ul>{facts}</ul>\n"
     )
+
+
+def _html_table(heads: list[str], lines: list[list[str]]) -> str:
+    first = "".join(f"<th>{html.escape(head)}</th>" for head in heads)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>"
+        for line in lines
+    )
+    return f"<table><tr>{first}</tr>{body}</table>"

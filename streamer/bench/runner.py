@@ -12,7 +12,7 @@ import signal
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -147,7 +147,12 @@ class _Runner:
             for round_ in range(options.rounds):
                 # The first one meets the machine as the round before has left it.
                 first = round_ % len(kinds)
-                for kind, make in kinds[first:] + kinds[:first]:
+                turned = kinds[first:] + kinds[:first]
+                if scenario.measure_together is not None:
+                    self._measure_together(turned, round_)
+                    progress.advance(self._task, len(kinds))
+                    continue
+                for kind, make in turned:
                     self._measure(kind, make, round_)
                     progress.advance(self._task)
         plain = {
@@ -156,7 +161,7 @@ class _Runner:
             if isinstance(value, int | float | str) and name not in _SECRET
         }
         measured = [row for row in self._rows.values() if "left_out" not in row]
-        return {
+        result: report.Result = {
             "scenario": scenario.name,
             "title": scenario.title.format(**vars(options)),
             "about": scenario.about,
@@ -171,29 +176,72 @@ class _Runner:
                 if "left_out" in row
             },
         }
+        if scenario.conclude is not None and all(row["runs"] for row in measured):
+            runs = {row["peer"]: row["runs"] for row in measured}
+            result["conclusion"] = scenario.conclude(runs)._asdict()
+        return result
 
     def _measure(
         self, kind: type[Target], make: Callable[[], Target], round_: int
     ) -> None:
         row = self._rows[kind.name]
-        where = f"round {round_ + 1} of {self._options.rounds}, {row['title']}: "
+        try:
+            with self._trial(kind, make, round_) as trial:
+                measurements = self._scenario.measure(trial)
+                run = self._run_of(trial, measurements, round_)
+            row["runs"].append(run)
+        except Unsupported as exc:
+            row["left_out"] = str(exc)
+        except (LoadError, RuntimeError, OSError) as exc:
+            self._fail([kind], round_, exc)
+
+    def _measure_together(
+        self, kinds: list[tuple[type[Target], Callable[[], Target]]], round_: int
+    ) -> None:
+        """Measure all targets of a round; if one fails, the round has none."""
+        measure = self._scenario.measure_together
+        assert measure is not None
+        try:
+            with contextlib.ExitStack() as stack:
+                trials = [
+                    stack.enter_context(self._trial(kind, make, round_))
+                    for kind, make in kinds
+                ]
+                runs = [
+                    self._run_of(trial, measurements, round_)
+                    for trial, measurements in zip(trials, measure(trials), strict=True)
+                ]
+            for (kind, _), run in zip(kinds, runs, strict=True):
+                self._rows[kind.name]["runs"].append(run)
+        except Unsupported as exc:
+            for kind, _ in kinds:
+                self._rows[kind.name]["left_out"] = str(exc)
+        except (LoadError, RuntimeError, OSError) as exc:
+            self._fail([kind for kind, _ in kinds], round_, exc)
+
+    def _fail(self, kinds: list[type[Target]], round_: int, exc: Exception) -> None:
+        for kind in kinds:
+            self._rows[kind.name]["failures"].append(f"round {round_ + 1}: {exc}")
+        titles = ", ".join(kind.title for kind in kinds)
+        self._progress.console.print(
+            f"{self._where(round_, titles)}{exc}", style="red", markup=False
+        )
+
+    def _where(self, round_: int, title: str) -> str:
+        return f"round {round_ + 1} of {self._options.rounds}, {title}: "
+
+    @contextlib.contextmanager
+    def _trial(
+        self, kind: type[Target], make: Callable[[], Target], round_: int
+    ) -> Iterator[Trial]:
+        """Start a target and its load; stop both at the end of the block."""
+        where = self._where(round_, kind.title)
 
         def say(what: str) -> None:
             self._progress.update(self._task, description=where + what)
 
         say("starting")
-        try:
-            run = self._run_trial(make(), say, (kind.name, round_))
-            row["runs"].append({"round": round_, **run})
-        except Unsupported as exc:
-            row["left_out"] = str(exc)
-        except (LoadError, RuntimeError, OSError) as exc:
-            row["failures"].append(f"round {round_ + 1}: {exc}")
-            self._progress.console.print(f"{where}{exc}", style="red", markup=False)
-
-    def _run_trial(
-        self, target: Target, say: Callable[[str], None], key: tuple[str, int]
-    ) -> dict[str, float]:
+        target = make()
         load_cores = cores()[1] if self._pin else set()
         # The path of a unix socket has to be short.
         folder = Path(tempfile.mkdtemp(prefix="bench-"))
@@ -205,21 +253,26 @@ class _Runner:
             target.start(self._scenario.requirements(self._options), folder)
             if self._pin:
                 target.pin()
-            measurements = self._scenario.measure(trial)
-            usage = target.usage()
-            for figure in self._scenario.figures:
-                needed = usage.store_count if figure.of_store else usage.server_count
-                if figure.of_process and not needed:
-                    # Nothing is not 0.
-                    measurements.pop(figure.key, None)
+            yield trial
         finally:
-            self._count_errors(key[0], trial)
+            self._count_errors(kind.name, trial)
             try:
                 load.stop()
             finally:
                 target.stop()
                 shutil.rmtree(folder, ignore_errors=True)
-        self.latencies[key] = trial.latencies
+
+    def _run_of(
+        self, trial: Trial, measurements: dict[str, float], round_: int
+    ) -> dict[str, float]:
+        """Return what a row keeps of a round."""
+        usage = trial.target.usage()
+        for figure in self._scenario.figures:
+            needed = usage.store_count if figure.of_store else usage.server_count
+            if figure.of_process and not needed:
+                # Nothing is not 0.
+                measurements.pop(figure.key, None)
+        self.latencies[trial.target.name, round_] = trial.latencies
         shares = {
             "load_share": trial.load_shares,
             "server_share": trial.server_shares,
@@ -227,7 +280,7 @@ class _Runner:
         }
         busiest = {name: max(values) for name, values in shares.items() if values}
         errors = float(sum(trial.errors.values()))
-        return {**measurements, **busiest, "errors": errors}
+        return {"round": round_, **measurements, **busiest, "errors": errors}
 
     def _count_errors(self, name: str, trial: Trial) -> None:
         errors = self._rows[name]["errors"]

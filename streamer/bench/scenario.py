@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import click
 
@@ -30,6 +30,7 @@ from .usage import Usage
 
 __all__ = [
     "PERCENTILES",
+    "Conclusion",
     "Figure",
     "Measurements",
     "Options",
@@ -73,6 +74,13 @@ class Figure:
     of_store: bool = False
 
 
+class Conclusion(NamedTuple):
+    """A table of what follows from the figures; its cells are texts."""
+
+    heading: list[str]
+    rows: list[list[str]]
+
+
 @dataclass(frozen=True)
 class Scenario:
     """
@@ -86,6 +94,10 @@ class Scenario:
         measure: Measures one started server.
         options: Options of its own.
         about: What to know about the figures, in a sentence or two.
+        measure_together: Measures all servers of a round, which are started together,
+            in place of `measure`; returns their measurements in the same order. What
+            the machine does at a time then meets all of them, if they take turns.
+        conclude: Returns what follows from the measurements, by server and round.
 
     """
 
@@ -96,6 +108,8 @@ class Scenario:
     measure: Callable[[Trial], Measurements]
     options: Sequence[click.Option] = ()
     about: str = ""
+    measure_together: Callable[[Sequence[Trial]], list[Measurements]] | None = None
+    conclude: Callable[[dict[str, list[Measurements]]], Conclusion] | None = None
 
 
 PERCENTILES: Final = (50, 90, 95, 99)
