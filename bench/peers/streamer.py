@@ -35,7 +35,14 @@ _KEY = re.compile(r"^ +(sk_\S+)$", re.MULTILINE)
 
 
 class Streamer(Peer, StreamerTarget):
-    """One process of it on its embedded store, all features at their defaults."""
+    """
+    One node of it on its embedded store, all features at their defaults.
+
+    Args:
+        workers: Its number of processes; several have a supervisor.
+        nodes: With further nodes, as large, on the same store.
+
+    """
 
     name = "streamer"
     title = "streamer"
@@ -43,8 +50,12 @@ class Streamer(Peer, StreamerTarget):
     python: ClassVar[str] = sys.executable
     """The interpreter in whose environment streamer is installed."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int = 1, nodes: int = 1) -> None:
         super().__init__()
+        self.others: list[tuple[str, int]] = []
+        """The addresses of further nodes."""
+        self._workers, self._nodes = workers, nodes
+        self.start_s *= workers
         self._requirements = Requirements()
         self._folder = Path()
         self._publisher: tuple[str, int] | None = None
@@ -96,8 +107,15 @@ class Streamer(Peer, StreamerTarget):
         serve = [self.python, "-m", "streamer", "serve", "--port"]
         store = ["--data-dir", str(self._data_dir)]
         node = [*serve, str(self.address[1]), "--demo", *store]
+        node += ["--workers", str(self._workers)]
         self.run(node, folder, {**env, **TurnMeter.environment(self._meter)})
         self._wait_until_open("/readyz", folder)
+        for number in range(1, self._nodes):
+            self.others.append(("127.0.0.1", free_port()))
+            serving = [*serve, str(self.others[-1][1]), "--redis", self.store_url]
+            serving += ["--workers", str(self._workers)]
+            self.run(serving, folder / f"node{number}", env)
+            self._wait_until_open("/readyz", folder, self.others[-1])
         if needs.publisher:
             folder = folder / "publisher"
             self._publisher = ("127.0.0.1", free_port())

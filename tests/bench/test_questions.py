@@ -1,0 +1,67 @@
+"""The questions on growth and capacity, asked of real deployments."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+GUARD_S = 600
+
+pytestmark = [
+    pytest.mark.nightly,
+    pytest.mark.skipif(sys.platform != "linux", reason="the load uses epoll"),
+]
+
+
+def run(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=GUARD_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.timeout(GUARD_S + 60)
+@pytest.mark.parametrize(("question", "verdicts"), [("shards", 14), ("nodes", 7)])
+def test_growth_has_a_verdict_for_every_operation(
+    question: str, verdicts: int, tmp_path: Path
+) -> None:
+    pytest.importorskip("rich")
+    path = tmp_path / "result.json"
+
+    run(
+        *(f"bench.{question}", "--rounds", "1", "--seconds", "0.5", "--no-pin"),
+        *("--readers", "10", "--players", "10", "--json", str(path)),
+    )
+
+    result = json.loads(path.read_text())
+    rows = result["conclusion"]["rows"]
+    assert len(rows) == verdicts
+    # Every process of a part has its own figure.
+    pieces = {row[1]: int(row[1].split("-")[1]) for row in rows}
+    part = f"{question[:-1]}s"
+    for row in rows:
+        if row[0].endswith(part):
+            assert row[4].count("+") == pieces[row[1]] - 1, row
+
+
+@pytest.mark.timeout(GUARD_S + 60)
+def test_a_run_of_idle_connections_is_compared_with_the_model() -> None:
+    output = run(
+        *("bench.capacity", "--hold", "40", "--workers", "2", "--nodes", "2"),
+        *("--loaders", "2", "--size", "20", "--seconds", "0.5"),
+    )
+
+    assert "40 idle connections, 2 workers" in output
+    for what in ("memory of the node", "memory of the store", "CPU, connect"):
+        assert f"| {what} |" in output
