@@ -32,14 +32,23 @@ export async function eventually(fact, what = String(fact)) {
   }
 }
 
-/** A port that is free now. */
+/**
+ * A port that is free now, and that the system assigns to no other socket by itself: the
+ * server that gets it binds it later.
+ */
 export async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 10_000);
+    const server = createServer();
+    const isFree = await new Promise((resolve) => {
+      server.once("error", () => resolve(false));
+      server.listen(port, "127.0.0.1", () => resolve(true));
+    });
+    if (!isFree) continue;
+    server.close();
+    await once(server, "close");
+    return port;
+  }
 }
 
 /** A program of the repository's tests in Python, such as `tests.oidc_issuer`. */

@@ -49,6 +49,9 @@ Connections that may wait to be accepted; the kernel caps it at net.core.somaxco
 After a restart all clients of a node reconnect within a second or two.
 """
 
+FREE_PORTS_TRIED: Final = 20
+"""How many free ports of one address are tried at the others."""
+
 SEND_BUFFER_BYTES: Final = 65_536
 """
 SO_SNDBUF; Linux doubles it.
@@ -98,7 +101,7 @@ async def listen(
     Args:
         host: Names and addresses with commas, or ``unix:`` and a path; empty means
             every address.
-        port: 0 means any free port.
+        port: 0 means any port that is free at every address.
         shared: Whether the user may bind other sockets to the same port. The kernel
             distributes connections evenly among those that listen. Not for paths.
         backlog: How many connections may queue.
@@ -112,8 +115,48 @@ async def listen(
     addresses: dict[Any, None] = {}
     for name in hosts:
         addresses.update(dict.fromkeys(await _resolve(name, port)))
-    sockets: list[socket.socket] = []
-    unavailable: OSError | None = None
+    unavailable: list[OSError] = []
+    order = list(addresses)
+    for left in reversed(range(1 if port else FREE_PORTS_TRIED)):
+        try:
+            found = _listen_at_all(
+                order, port, unavailable, shared=shared, backlog=backlog
+            )
+            break
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE or not left:
+                raise
+        # The port was free at the first address, and in use at another.
+        order.append(order.pop(0))
+    sockets = [found[it] for it in addresses if it in found]
+    try:
+        if not sockets and not paths:
+            raise next(iter(unavailable), OSError(f"host {host!r} has no address"))
+        sockets.extend(_listen_at_path(path, backlog) for path in paths)
+    except OSError:
+        files = SocketFiles(sockets)
+        for sock in sockets:
+            sock.close()
+        files.remove()
+        raise
+    return sockets
+
+
+def _listen_at_all(
+    addresses: Iterable[tuple[Any, Any]],
+    port: int,
+    unavailable: list[OSError],
+    *,
+    shared: bool,
+    backlog: int,
+) -> dict[tuple[Any, Any], socket.socket]:
+    """
+    Return a socket for each address that this machine has, all on the same port.
+
+    With 0 the system chooses a port that is free at the first address. Adds the errors
+    of addresses that this machine does not have to `unavailable`.
+    """
+    sockets: dict[tuple[Any, Any], socket.socket] = {}
     try:
         for family, address in addresses:
             bind_address = (address[0], port, *address[2:])
@@ -123,18 +166,13 @@ async def listen(
                 # `localhost` resolves to ::1 too, even if IPv6 is disabled.
                 if exc.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                     raise
-                unavailable = exc
+                unavailable.append(exc)
                 continue
-            sockets.append(sock)
+            sockets[family, address] = sock
             port = port or sock.getsockname()[1]
-        if not sockets and not paths:
-            raise unavailable or OSError(f"host {host!r} has no address")
-        sockets += [_listen_at_path(path, backlog) for path in paths]
     except OSError:
-        files = SocketFiles(sockets)
-        for sock in sockets:
+        for sock in sockets.values():
             sock.close()
-        files.remove()
         raise
     return sockets
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from streamer.transports.server import sockets as sockets_module
 from streamer.transports.server.sockets import (
     SocketFiles,
     are_local,
@@ -20,6 +21,7 @@ from streamer.transports.server.sockets import (
 )
 
 from ...conftest import Until
+from ...e2e.processes import free_port
 from ..conftest import GUARD_S, MakeWorld, RecordingApp, Serve
 
 
@@ -57,6 +59,30 @@ async def test_all_addresses_of_a_host_get_the_same_port() -> None:
     close(sockets)
 
 
+@pytest.mark.parametrize(("taken", "works"), [(19, True), (20, False)])
+async def test_a_port_is_free_at_every_address(
+    monkeypatch: pytest.MonkeyPatch, taken: int, works: bool
+) -> None:
+    listen_at, tried = sockets_module._listen_at, []
+
+    def in_use_elsewhere(family: Any, address: Any, **options: Any) -> socket.socket:
+        if address[1]:
+            tried.append(address[1])
+            if len(tried) <= taken:
+                raise OSError(errno.EADDRINUSE, "in use")
+        return listen_at(family, address, **options)
+
+    monkeypatch.setattr(sockets_module, "_listen_at", in_use_elsewhere)
+
+    if works:
+        sockets = await listen("127.0.0.1, ::1", 0)
+        assert [sock.getsockname()[1] for sock in sockets] == tried[-1:] * 2
+        close(sockets)
+    else:
+        with pytest.raises(OSError, match="in use"):
+            await listen("127.0.0.1, ::1", 0)
+
+
 async def test_the_error_names_a_port_in_use() -> None:
     first = await listen("127.0.0.1", 0)
     port = first[0].getsockname()[1]
@@ -69,8 +95,9 @@ async def test_the_error_names_a_port_in_use() -> None:
 
 
 async def test_a_port_with_connections_in_time_wait_can_be_reused() -> None:
-    (first,) = await listen("127.0.0.1", 0)
-    port = first.getsockname()[1]
+    # Not one that another process gets while it is closed.
+    port = free_port()
+    (first,) = await listen("127.0.0.1", port)
     with socket.create_connection(("127.0.0.1", port)) as client:
         accepted, _ = first.accept()
         accepted.close()  # this side closes first, and so keeps TIME_WAIT
