@@ -18,6 +18,7 @@ from streamer.store.server.embedded import Embedded
 from streamer_conformance.listener import Listener
 
 from ..clock import Clock
+from ..e2e.processes import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +86,8 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def open(self) -> None:
-        await self._listener.open(self._listener.port)
+        # While it is closed, no connection gets this port.
+        await self._listener.open(self._listener.port or free_port())
         self.url = f"redis://127.0.0.1:{self._listener.port}"
 
     async def close(self) -> None:

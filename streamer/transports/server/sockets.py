@@ -20,6 +20,7 @@ from typing import Any, Final
 
 __all__ = [
     "BACKLOG",
+    "FREE_PORTS_TRIED",
     "UNIX_PREFIX",
     "SocketFiles",
     "are_local",
