@@ -154,7 +154,7 @@ def each(count: int, decode: Any, inputs: st.SearchStrategy[Any], *known: Any) -
     settings(max_examples=count)(tried)()
 
 
-@pytest.fixture(params=[1, pytest.param(20, marks=pytest.mark.nightly)])
+@pytest.fixture(params=[1, pytest.param(10, marks=pytest.mark.nightly)])
 def times(request: pytest.FixtureRequest) -> int:
     """Return how many times as many inputs as in a short run are tried."""
     found: int = request.param
