@@ -17,7 +17,7 @@ CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
     None,
 )
-GUARD_S = 60
+GUARD_S = 130  # Twice of it is less than the limit of a test.
 NIGHTLY_S = 500
 
 
