@@ -20,6 +20,7 @@ from streamer.app import build
 from streamer.config import Config
 from streamer.core.access.tokens import mint
 from streamer.model import App, Player
+from streamer.service.access import authenticator
 from streamer.store.access.apps import Apps
 from streamer.store.client.connection import RedisConnection
 from streamer.store.server.embedded import Embedded
@@ -101,14 +102,18 @@ async def outage(
         ttl_s=3_600,
         now_s=int(time.time()),
     )
-    async with client_of(app, conformance, request.param) as client:
-        server = Server(app, client, redis, Mint({}), Config())
-        outage = Outage(server, key, token)
-        for kind in ("key", "player"):
-            await outage.send("GET", f"/v1/players/{PLAYER}/notifications", kind, None)
-        await embedded.stop()
-        yield outage
-        await server.close()
+    with pytest.MonkeyPatch.context() as patch:
+        # However long the tests take, credentials are not read again.
+        patch.setattr(authenticator, "RECORD_TTL_S", 3_600)
+        async with client_of(app, conformance, request.param) as client:
+            server = Server(app, client, redis, Mint({}), Config())
+            outage = Outage(server, key, token)
+            page = f"/v1/players/{PLAYER}/notifications"
+            for kind in ("key", "player"):
+                await outage.send("GET", page, kind, None)
+            await embedded.stop()
+            yield outage
+            await server.close()
     running.cancel()
     await asyncio.wait([running])
 
