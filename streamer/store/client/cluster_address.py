@@ -171,18 +171,27 @@ class ClusterAddress:
         return found[-1][1:] if found else None
 
     def _nodes(self) -> list[StoreUrl]:
-        """Return all nodes that are known, each time beginning with another one."""
+        """
+        Return all nodes that are known, each time beginning with another one.
+
+        The names in the URL come last, or alone while no node is known. A node that
+        leaves its own name out gives all nodes the name by which it was asked, so
+        another name would make another map of the same cluster.
+        """
         places: dict[Place, None] = {}
         for shard in (self._map.shards if self._map else {}).values():
             places |= dict.fromkeys((shard.primary, *shard.replicas))
-        places |= {Place(seed.host, seed.port): None for seed in self._url.seeds}
         nodes = [self._at(place) for place in places]
+        seeds = [Place(seed.host, seed.port) for seed in self._url.seeds]
+        others = [self._at(place) for place in seeds if place not in places]
+        if not nodes:
+            nodes, others = others, []
         self._turn = (self._turn + 1) % len(nodes)
-        return nodes[self._turn :] + nodes[: self._turn]
+        return nodes[self._turn :] + nodes[: self._turn] + others
 
     async def _ask(self, node: StoreUrl) -> tuple[bool, int, SlotMap]:
         """
-        Return whether a node is well, its epoch, and its map.
+        Return whether a node is well and knows all others, its epoch, and its map.
 
         Raises:
             StoreUnavailable: It does not answer, or has no map.
@@ -214,6 +223,8 @@ class ClusterAddress:
             raise StoreUnavailable("knows no primary with slots")
         epoch = fields.get("cluster_current_epoch", "")
         is_well = fields.get("cluster_state", "ok") == "ok"
+        # One that has not met all the others yet does not know where they are.
+        is_well = is_well and not any(primary[0] == b"?" for _, _, primary, *_ in slots)
         return is_well, int(epoch) if epoch.isdigit() else 0, map_
 
     def _at(self, place: Place) -> StoreUrl:

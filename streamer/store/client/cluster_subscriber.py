@@ -15,6 +15,10 @@ and when the map names another primary for its slot, since a demoted primary say
 nothing. The owner is told each time, by ``sunsubscribe``, and subscribes again; the
 confirmation that follows makes its readers read. So whatever is announced in between
 is late, and not lost.
+
+Primaries may disagree about who has a slot, each naming the other, until they have
+heard of each other. So only the first move of a slot is followed at once, and further
+ones after waits that double, from `PAUSE_S` on.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ from .address import StoreAddress
 from .cluster_address import ClusterAddress
 from .commands import Command
 from .faults import StoreFaults
-from .slots import Place, parse_redirect, slot_of
+from .slots import Place, Redirect, parse_redirect, slot_of
 from .subscriber import WATCH_S, Subscriber, SubscriberOwner
 
 __all__ = ["ClusterSubscriber", "subscriber_at"]
@@ -43,6 +47,12 @@ MAP_AGE_S: Final = 5.0
 
 START_S: Final = 3.0
 """How long one primary that is away keeps a node that starts from being ready."""
+
+PAUSE_S: Final = (0.05, 1.0)
+"""The first and the longest wait before a slot that has just moved is followed."""
+
+SETTLED_S: Final = 3.0
+"""How long after its last move a slot has settled: the next move is the first one."""
 
 ENDED: Final = b"sunsubscribe"
 
@@ -88,10 +98,7 @@ class _Shard:
         redirect = parse_redirect(error, self.place.host)
         if redirect is None:
             return False
-        if redirect.place is None:
-            self._whole.address.suspect()
-        else:
-            self._whole.address.note_moved(redirect.slot, redirect.place)
+        self._whole.on_shard_redirect(self, redirect)
         return True
 
 
@@ -132,6 +139,10 @@ class ClusterSubscriber:
         """Where the channels of a slot are subscribed, or will be on its opening."""
         self._unsent: dict[tuple[_Shard, str, int], dict[bytes, None]] = {}
         """Commands of this turn of the event loop, by primary, name and slot."""
+        self._moves: dict[int, tuple[int, float]] = {}
+        """How often a slot has moved without settling, and when it may move again."""
+        self._pausing: dict[int, asyncio.TimerHandle] = {}
+        """Slots that are followed to their primary after a wait."""
         self._leaving: set[asyncio.Task[None]] = set()
         """Tasks of primaries that are not needed any longer, until they have ended."""
         self._lost = 0
@@ -218,6 +229,9 @@ class ClusterSubscriber:
                     self._owner.on_watch(loop.time())
         finally:
             self._is_running = False
+            for timer in self._pausing.values():
+                timer.cancel()
+            self._pausing.clear()
             tasks = [shard.task for shard in self._shards.values()]
             tasks += self._leaving
             for task in tasks:
@@ -252,6 +266,18 @@ class ClusterSubscriber:
             return  # Of a primary that had the slot before; the owner knows.
         self._owner.on_message(kind, channel, payload)
 
+    def on_shard_redirect(self, shard: _Shard, redirect: Redirect) -> None:
+        """Follow a slot to where a primary says that it is, or ask again later."""
+        if redirect.place is None:
+            self.address.suspect()
+        else:
+            self.address.note_moved(redirect.slot, redirect.place)
+        # It does not always say which slot.
+        for slot in (redirect.slot,) if redirect.slot >= 0 else tuple(shard.slots):
+            if self._at.get(slot) is shard:
+                # Nothing has been subscribed, and the map names nobody else.
+                self._move(slot, at_once=False)
+
     def on_shard_closed(self, shard: _Shard) -> None:
         """Tell the owner that the subscriptions to a primary have ended."""
         self._lost += 1
@@ -271,13 +297,9 @@ class ClusterSubscriber:
         for place in map_.shards:
             self._shard(place)
         for slot in tuple(self._channels):
-            before, now = self._at.get(slot), self._shard_of(slot)
-            if now is not None and now is not before:
-                if before is not None:
-                    for channel in self._channels[slot]:
-                        self._queue(before, "SUNSUBSCRIBE", slot, channel)
-                self._put(slot, now)
-                self._tell_ended(slot)
+            now = self._shard_of(slot)
+            if now is not None and now is not self._at.get(slot):
+                self._move(slot)
         for place in [it for it in self._shards if it not in map_.shards]:
             shard = self._shards[place]
             if not shard.slots:
@@ -286,6 +308,34 @@ class ClusterSubscriber:
                 shard.task.add_done_callback(self._leaving.discard)
                 shard.task.cancel()
                 shard.subscriber.withdraw_faults()
+
+    def _move(self, slot: int, *, at_once: bool = True) -> None:
+        """Subscribe to a slot where the map says, at once or after a wait."""
+        if slot in self._pausing:
+            return
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        count, last_s = self._moves.get(slot, (0, float("-inf")))
+        count = count + 1 if now_s - last_s < SETTLED_S else 0 if at_once else 1
+        low_s, high_s = PAUSE_S
+        pause_s = min(low_s * 2.0 ** (count - 1), high_s) if count else 0.0
+        self._moves[slot] = count, now_s + pause_s
+        if pause_s:
+            self._pausing[slot] = loop.call_later(pause_s, self._settle, slot)
+        else:
+            self._settle(slot)
+
+    def _settle(self, slot: int) -> None:
+        self._pausing.pop(slot, None)
+        before, now = self._at.get(slot), self._shard_of(slot)
+        if now is None or slot not in self._channels:
+            return
+        if now is not before:
+            if before is not None:
+                for channel in self._channels[slot]:
+                    self._queue(before, "SUNSUBSCRIBE", slot, channel)
+            self._put(slot, now)
+        self._tell_ended(slot)
 
     def _send(self, name: str, channel: bytes) -> None:
         slot = slot_of(channel)
@@ -304,6 +354,7 @@ class ClusterSubscriber:
             if not wanted and shard is not None:
                 del self._channels[slot], self._at[slot]
                 shard.slots.discard(slot)
+                self._moves.pop(slot, None)
         if shard is not None:
             self._queue(shard, name, slot, channel)
 
