@@ -388,17 +388,19 @@ async def torture(
     executable: str = "",
     meddle: Callable[[Topology], object] | None = None,
     every_s: float = 1.0,
+    plan: Plan | None = None,
 ) -> Outcome:
     """
     Run the plan of a seed and judge it.
 
     Args:
         kinds: The faults to choose from; by default all that the topology can have.
+        plan: The faults, if they are not to be chosen.
         executable: The `streamer` command of another checkout.
         meddle: Called when the deployment runs; a control spoils something there.
     """
     scale = scale or Scale()
-    plan = make_plan(
+    plan = plan or make_plan(
         seed,
         kinds or make_topology.KINDS,
         nodes=scale.nodes,

@@ -203,6 +203,10 @@ ROWS = {
         "controls of the torture: a message swallowed, one doubled, a count falsified",
         "the torture finds each of them",
     ),
+    "T4": Row(
+        "torture: an upgrade node by node, and one step back, on one store",
+        "as T1, whichever of the two versions serves",
+    ),
 }
 
 NOT_TESTED = {
