@@ -94,7 +94,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      pubsub (announcements), unannounced (those that the store
                      refused), replicated (writes that replicas confirm), faults
                      (what fails, told seldom), damage, health, trial (tries every
-                     command), scanning (walks through all keys);
+                     command), scanning (walks through all keys), terms (what the
+                     record of the deployment allows);
                      for a Redis Cluster slots (which primary has a key),
                      cluster_address (the map of them), cluster (a connection per
                      primary), cluster_subscriber (the same for subscriptions)

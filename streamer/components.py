@@ -59,6 +59,7 @@ from .store.client.connection import TIMEOUT_S
 from .store.client.faults import StoreFaults
 from .store.client.replicated import Replicated
 from .store.client.sentinel import address_at
+from .store.client.terms import Terms
 from .store.logs.inbox import Inbox
 from .store.logs.mutes import Mutes
 from .store.logs.numbered import NumberedLists
@@ -110,7 +111,7 @@ class Components:
         address = address_at(store_url)
         faults = faults or StoreFaults(address.where)
         self.redis = redis_at(address, namespace=config.namespace, faults=faults)
-        self.confirmed = _confirmed(config, address, faults)
+        self.confirmed = _confirmed(config, address, faults, self.redis.terms)
         self.apps = Apps(self.redis)
         self.audit = Audit(
             self.redis, self.apps, names_players=config.log_players == "name"
@@ -311,7 +312,7 @@ class Components:
 
 
 def _confirmed(
-    config: Config, address: StoreAddress, faults: StoreFaults
+    config: Config, address: StoreAddress, faults: StoreFaults, terms: Terms
 ) -> Replicated | None:
     if config.durability != "replicated":
         return None
@@ -322,5 +323,6 @@ def _confirmed(
         name="streamer-publish",
         timeout_s=TIMEOUT_S + timeout_ms / 1000,
         faults=faults,
+        terms=terms,
     )
     return Replicated(redis, replicas_min=config.replicas_min, timeout_ms=timeout_ms)

@@ -347,11 +347,13 @@ async def _judge_cluster(
 
 
 async def _judge_deployment(redis: RedisConnection, name: str) -> Finding:
+    from ..core.deployment import LEVEL
     from ..errors import StoreUnavailable, StoreUnfit
-    from ..store.deployment import find_deployment
+    from ..store.deployment import find_deployment, read_levels
 
     try:
         found = await find_deployment(redis, name)
+        levels = list((await read_levels(redis)).values()) if found else []
     except StoreUnfit as exc:
         return Finding("problem", exc.reasons)
     except StoreUnavailable as exc:
@@ -359,4 +361,11 @@ async def _judge_deployment(redis: RedisConnection, name: str) -> Finding:
     where = f"the namespace {redis.keys.namespace!r}"
     if found is None:
         return Finding("ok", f"{where} is empty; the first start begins a deployment")
-    return Finding("ok", f"{where} holds {found}, store format {found.format}")
+    text = f"{where} holds {found}, store format {found.format}, level {found.level}"
+    if found.level < LEVEL:
+        older = sum(level < LEVEL for level in levels)
+        text += (
+            f"; {older} of {len(levels)} nodes do not read level {LEVEL} yet: it rises "
+            "when all do, and then older versions cannot work on it any more"
+        )
+    return Finding("ok", text)

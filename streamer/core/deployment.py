@@ -8,15 +8,20 @@ data of a format without such a record. Knows nothing of how the record is store
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
 
 __all__ = [
     "FORMAT",
+    "LEVEL",
+    "SPELLED_CARDS",
     "Deployment",
+    "common_level",
     "format_problem",
     "holds_data",
+    "level_problem",
     "name_problem",
     "parse_deployment",
 ]
@@ -26,6 +31,20 @@ FORMAT: Final = 2
 Version of the form of everything in a store, which this code reads and writes.
 
 Format 1 was never released. It has no record, and its keys have no namespace.
+"""
+
+SPELLED_CARDS: Final = 1
+"""From this level on the record of a card may name another spelling of its player."""
+
+LEVEL: Final = 1
+"""
+How much of the format this code reads. It reads all lower levels, too.
+
+Nodes of several versions work beside each other during an upgrade, so what an older
+version cannot read is not written before every node can: the record has the level up to
+which data may go, and it rises when the last node has told that it reads more. What is
+new in a level is named by a constant with the number of that level. Versions that know
+nothing of levels read level 0.
 """
 
 _FORMAT_1: Final = re.compile(
@@ -54,6 +73,8 @@ class Deployment(msgspec.Struct, frozen=True):
         id: Identifies it; random.
         name: Its name for people, given when it began; empty means none.
         version: The version of streamer that began it.
+        level: The `LEVEL` up to which its data may go. It only rises.
+        raised_by: The version of streamer that raised the level last.
 
     """
 
@@ -61,6 +82,8 @@ class Deployment(msgspec.Struct, frozen=True):
     id: str
     name: str = ""
     version: str = ""
+    level: int = 0
+    raised_by: str = ""
 
     def __str__(self) -> str:
         name = f"{self.name!r}" if self.name else "without a name"
@@ -93,6 +116,8 @@ def parse_deployment(encoded: bytes) -> Deployment:
         raise ValueError(str(error)) from error
     if record.format < FORMAT:
         raise ValueError(f"format {record.format} has no record")
+    if record.level < 0:
+        raise ValueError(f"level {record.level} is negative")
     return record
 
 
@@ -117,6 +142,31 @@ def format_problem(format_: int, version: str = "") -> str | None:
         f"has store format {format_}, which no release has written, and this version "
         f"reads format {FORMAT}"
     )
+
+
+def level_problem(deployment: Deployment) -> str | None:
+    """Return why this version must not work on a deployment, None if it may."""
+    if deployment.level <= LEVEL:
+        return None
+    version = deployment.raised_by
+    newer = f"streamer {version} or later" if version else "a newer streamer"
+    return (
+        f"has level {deployment.level} of store format {deployment.format}, and this "
+        f"version reads level {LEVEL}: install {newer}"
+    )
+
+
+def common_level(nodes: Iterable[bytes], told: Mapping[bytes, bytes]) -> int:
+    """
+    Return the level that all nodes can read, at most `LEVEL`; 0 without a node.
+
+    Args:
+        nodes: The names of the nodes.
+        told: The level that each has told, by its name. Older versions tell none.
+
+    """
+    levels = [int(it) if (it := told.get(node, b"")).isdigit() else 0 for node in nodes]
+    return min([LEVEL, *levels]) if levels else 0
 
 
 def name_problem(deployment: Deployment, name: str) -> str | None:

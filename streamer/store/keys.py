@@ -235,8 +235,9 @@ Global
 None of these keys expires.
 
 ``ns:deployment`` string
-    The record of the deployment, JSON: ``format``, ``id``, ``name``, ``version``. The
-    first key that is written; never changed.
+    The record of the deployment, JSON: ``format``, ``id``, ``name``, ``version``,
+    ``level``, ``raised_by``. The first key that is written. Later only the level rises;
+    `core.deployment` says what it means.
 ``ns:apps`` hash
     App -> its record, JSON.
 ``ns:{ns:apps}:audiences`` hash
@@ -247,6 +248,9 @@ None of these keys expires.
     Digest of a backend key -> its last use, to the minute. In the slot of ``ns:keys``.
 ``ns:nodes`` zset
     Node -> its last heartbeat. Nodes without one for an hour are deleted.
+``ns:{ns:nodes}:levels`` hash
+    Node -> the level that it can read, see ``ns:deployment``. Older versions write
+    none. In the slot of ``ns:nodes``.
 ``ns:audit`` stream
     The same as ``ns:{k}:audit:app`` for operations on apps, which outlive the app.
 ``ns:pseudonyms`` string
@@ -350,6 +354,7 @@ class Keys:
         self.backend_keys = f"{namespace}:keys"
         self.key_uses = f"{namespace}:{{{self.backend_keys}}}:used"
         self.nodes = f"{namespace}:nodes"
+        self.node_levels = f"{namespace}:{{{self.nodes}}}:levels"
         self.fence = f"{namespace}:fence"
         self.deployment = f"{namespace}:deployment"
         # One slot for all nodes, so that each needs one connection for them.

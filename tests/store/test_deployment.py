@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from redis.exceptions import ResponseError
 
-from streamer.core.deployment import FORMAT
+from streamer.core.deployment import FORMAT, LEVEL, Deployment
 from streamer.errors import StoreUnavailable, StoreUnfit
 from streamer.model import App, Log, Player
 from streamer.store import deployment as deployment_module
@@ -19,9 +19,12 @@ from streamer.store.client.connection import RedisConnection
 from streamer.store.deployment import (
     enter_deployment,
     find_deployment,
+    raise_level,
+    read_levels,
     restore_deployment,
 )
 from streamer.store.logs.inbox import Inbox
+from streamer.store.presence.leases import Leases
 
 
 @pytest.fixture
@@ -107,6 +110,99 @@ async def test_a_higher_format_is_refused_with_the_version_that_reads_it(
     for look in (find_deployment, enter_deployment):
         with pytest.raises(StoreUnfit, match=r"format 3.*install streamer 1\.4\.0 or"):
             await look(redis)
+
+
+async def test_a_higher_level_is_refused_with_the_version_that_reads_it(
+    redis: RedisConnection,
+) -> None:
+    record = b'{"format":2,"id":"x","level":%d,"raised_by":"1.4.0"}' % (LEVEL + 1)
+    await redis.call("SET", "streamer:deployment", record)
+
+    for look in (find_deployment, enter_deployment):
+        with pytest.raises(StoreUnfit) as refused:
+            await look(redis)
+        assert (
+            f"has level {LEVEL + 1} of store format 2, and this version reads level "
+            f"{LEVEL}: install streamer 1.4.0 or later" in str(refused.value)
+        )
+
+
+async def of_an_older_version(redis: RedisConnection) -> Deployment:
+    """Begin a deployment as a version did that knew no levels."""
+    record = b'{"format":2,"id":"x","name":"","version":"0.1","mood":"calm"}'
+    await redis.call("SET", "streamer:deployment", record)
+    found = await find_deployment(redis)
+    assert found is not None
+    assert found.level == redis.terms.level == 0
+    return found
+
+
+async def test_the_level_rises_when_the_last_older_node_has_left(
+    redis: RedisConnection,
+) -> None:
+    found = await of_an_older_version(redis)
+    assert await raise_level(redis, found) == found  # There is no node at all.
+    this = Leases(redis, leases_max=1)
+    await this.beat()
+    seconds, _ = await redis.call("TIME")
+    await redis.call("ZADD", redis.keys.nodes, int(seconds) * 1000, "older")
+
+    assert await raise_level(redis, found) == found
+    assert await read_levels(redis) == {this.node.encode(): LEVEL, b"older": 0}
+    assert redis.terms.level == 0
+
+    await redis.call("ZREM", redis.keys.nodes, "older")
+    raised = await raise_level(redis, found)
+
+    assert (raised.level, raised.id) == (LEVEL, found.id)
+    assert await find_deployment(redis) == raised
+    assert redis.terms.level == LEVEL
+    # What another version has written there is not lost.
+    stored = msgspec.json.decode(await redis.call("GET", "streamer:deployment"))
+    assert stored["mood"] == "calm"
+    # Once more changes nothing.
+    assert await raise_level(redis, raised) == raised
+
+
+async def test_a_crashed_older_node_counts_for_a_minute(
+    redis: RedisConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = await of_an_older_version(redis)
+    await Leases(redis, leases_max=1).beat()
+    seconds, _ = await redis.call("TIME")
+    beaten_ms = int(seconds) * 1000 - 30_000
+    await redis.call("ZADD", redis.keys.nodes, beaten_ms, "older")
+    assert (await raise_level(redis, found)).level == 0
+
+    monkeypatch.setattr(deployment_module, "SURE_MS", 29_000)
+
+    assert (await raise_level(redis, found)).level == LEVEL
+
+
+async def test_a_record_that_has_changed_meanwhile_keeps_its_level(
+    redis: RedisConnection,
+) -> None:
+    found = await of_an_older_version(redis)
+    await Leases(redis, leases_max=1).beat()
+    await redis.call("SET", "streamer:deployment", b'{"format":2,"id":"y"}')
+
+    assert await raise_level(redis, found) == found
+
+    other = await find_deployment(redis)
+    assert other is not None
+    assert (other.id, other.level) == ("y", 0)
+
+
+async def test_a_node_that_leaves_leaves_no_level(redis: RedisConnection) -> None:
+    node = Leases(redis, leases_max=1)
+    await node.beat()
+    await redis.call("HSET", redis.keys.node_levels, "forgotten", 1)
+
+    await node.beat()
+    assert await redis.call("HKEYS", redis.keys.node_levels) == [node.node.encode()]
+
+    await node.leave()
+    assert await redis.call("EXISTS", redis.keys.node_levels) == 0
 
 
 @pytest.mark.parametrize("value", [b"", b"yes", b"{}"])

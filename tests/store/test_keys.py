@@ -62,6 +62,7 @@ BUILT = {
     "keys": NAMES.backend_keys,
     "key_uses": NAMES.key_uses,
     "nodes": NAMES.nodes,
+    "node_levels": NAMES.node_levels,
     "audit_of_apps": NAMES.audit_of_apps,
     "pseudonyms": NAMES.pseudonyms,
     "erasures": NAMES.erasures,

@@ -215,6 +215,7 @@ class StoreWatch:
             async with attempts:
                 await self._check_if_due()
             if attempts.failing:
+                self._deployment.wait_for_judgement()
                 # Another store may replace it: check as soon as one responds.
                 self._checked_at_s = float("-inf")
             self._faults.tell_recovery()
@@ -230,6 +231,8 @@ class StoreWatch:
             await self.check(tries_commands=self._is_trial_due())
         else:
             await self._ping()
+            if await self._deployment.has_changed():
+                await self.check(tries_commands=False)
         for other in self._others:
             if other.server and self._redis.server not in ("", other.server):
                 other.reconnect()
@@ -284,7 +287,8 @@ class StoreWatch:
         for subject in (findings.keys() | self._findings.keys()) - {"memory"}:
             _log_change(self._findings.get(subject), findings.get(subject))
         self._facts, self._findings = stores, findings
-        if not tries_commands:
+        # A trial writes, which a node must not that may not work on the deployment.
+        if not tries_commands or self._redis.terms.refusal:
             self._forbidden = self._faults.forbidden
             return
         try:

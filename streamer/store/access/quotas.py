@@ -83,6 +83,7 @@ class QuotaUsage:
             StoreUnavailable: The store is unreachable; permits may be lost.
 
         """
+        self._redis.terms.require_writable()
         lent, left = await self._redis.run(
             _QUOTA_PERMITS,
             (self._keys.quota(app, bucket),),
@@ -108,6 +109,7 @@ class QuotaUsage:
             StoreUnavailable: They may not be counted.
 
         """
+        self._redis.terms.require_writable()
         period = self._recent()[0]
         key = self._keys.players(app, period)
         lifetime_ms = (self._periods + 1) * PERIOD_MS
@@ -148,6 +150,7 @@ class QuotaUsage:
                 due.
 
         """
+        self._redis.terms.require_writable()
         wait_ms, fresh = await self._redis.run(
             _SCHEDULE_SLOTS,
             (self._keys.quota(app, "pending"),),
@@ -166,6 +169,7 @@ class QuotaUsage:
 
     async def free_schedule_slots(self, app: App, ids: Sequence[str]) -> None:
         """Free slots, whether they are taken or not. Raises StoreUnavailable."""
+        self._redis.terms.require_writable()
         await self._redis.call("ZREM", self._keys.quota(app, "pending"), *ids)
 
     async def move_schedule_slot(self, app: App, schedule_id: str, due_ms: int) -> None:
@@ -174,6 +178,7 @@ class QuotaUsage:
 
         Raises StoreUnavailable.
         """
+        self._redis.terms.require_writable()
         await self._redis.call(
             "ZADD", self._keys.quota(app, "pending"), "XX", due_ms, schedule_id
         )

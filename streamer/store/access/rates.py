@@ -52,6 +52,7 @@ class Rates:
             StoreUnavailable: The call cannot be counted.
 
         """
+        self._redis.terms.require_writable()
         wait_ms: int = await self._redis.run(
             _RATE,
             (self._keys.rate(app, operation),),

@@ -47,6 +47,7 @@ from .connection import TIMEOUT_S, RedisConnection, Reply
 from .faults import StoreFaults
 from .sentinel import address_at
 from .slots import Place, Redirect, key_of, parse_redirect, slot_of
+from .terms import Terms
 
 __all__ = ["ClusterConnection", "Link", "Redirected", "redis_at"]
 
@@ -98,6 +99,7 @@ class Link(RedisConnection):
             namespace=owner.keys.namespace,
             name=name,
             timeout_s=timeout_s,
+            terms=owner.terms,
         )
         self.place = place
         self._owner = owner
@@ -181,6 +183,7 @@ class ClusterConnection(RedisConnection):
         name: As for `RedisConnection`.
         timeout_s: As for `RedisConnection`, for each link.
         faults: As for `RedisConnection`.
+        terms: As for `RedisConnection`.
 
     """
 
@@ -192,9 +195,15 @@ class ClusterConnection(RedisConnection):
         name: str = "streamer",
         timeout_s: float = TIMEOUT_S,
         faults: StoreFaults | None = None,
+        terms: Terms | None = None,
     ) -> None:
         super().__init__(
-            cluster, namespace=namespace, name=name, timeout_s=timeout_s, faults=faults
+            cluster,
+            namespace=namespace,
+            name=name,
+            timeout_s=timeout_s,
+            faults=faults,
+            terms=terms,
         )
         self.cluster = cluster
         self._home = slot_of(self.keys.nodes)
@@ -267,6 +276,9 @@ class ClusterConnection(RedisConnection):
         """
         if not commands:
             return []
+        if write and self.terms.refusal and not self._is_of_record(commands):
+            self.errors["away"] += len(commands)
+            self.terms.require_writable(self.address.where)
         routed = _Routed([self._slot(each) for each in commands])
         until_s, pause_s = 0.0, 0.0
         while True:
@@ -502,6 +514,7 @@ def redis_at(
     name: str = "streamer",
     timeout_s: float = TIMEOUT_S,
     faults: StoreFaults | None = None,
+    terms: Terms | None = None,
 ) -> RedisConnection:
     """
     Return the connection to a store: to a server, or to a cluster's primaries.
@@ -517,6 +530,7 @@ def redis_at(
         name=name,
         timeout_s=timeout_s,
         faults=faults,
+        terms=terms,
     )
 
 

@@ -62,6 +62,7 @@ from .commands import Call, Command, Packed, Script, ScriptCall, pack_all
 from .damage import Damage
 from .faults import StoreFaults
 from .replies import Reply, ok, refusal
+from .terms import Terms
 from .unannounced import Unannounced, result_of
 
 __all__ = [
@@ -542,6 +543,7 @@ class RedisConnection:
         timeout_s: If replies are due and none arrives for so long, the connection is
             dropped and pending calls fail.
         faults: Told when the store is unreachable or takes no commands.
+        terms: Those of another connection of this process to the same store.
 
     """
 
@@ -553,11 +555,14 @@ class RedisConnection:
         name: str = "streamer",
         timeout_s: float = TIMEOUT_S,
         faults: StoreFaults | None = None,
+        terms: Terms | None = None,
     ) -> None:
         self.address = address_of(store)
         """Asked at every connect."""
         self.keys = keys_of(namespace, self.address.database)
         """The names of keys and channels."""
+        self.terms = terms or Terms()
+        """What the deployment allows. A call that writes fails if it may not."""
         self._name = name
         self._timeout_s = timeout_s
         self._faults = faults
@@ -618,6 +623,9 @@ class RedisConnection:
         """
         if not commands:
             return []
+        if write and self.terms.refusal and not self._is_of_record(commands):
+            self.errors["away"] += len(commands)
+            self.terms.require_writable(self.address.where)
         count = len(commands)
         connection = await self._ready()
         is_full = self._outstanding + count > PENDING_MAX
@@ -641,6 +649,13 @@ class RedisConnection:
         if not packet.has_failures:
             return packet.replies
         return [self._outcome(reply, write=write) for reply in packet.replies]
+
+    def _is_of_record(self, commands: Sequence[Command | Packed]) -> bool:
+        """Whether commands change the record of the deployment and nothing else."""
+        return all(
+            not isinstance(command, Packed) and self.keys.deployment in command
+            for command in commands
+        )
 
     async def run(
         self,

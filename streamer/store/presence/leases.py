@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
+from ...core.deployment import LEVEL
 from ...errors import (
     Limit,
     LimitReached,
@@ -291,14 +292,21 @@ class Leases:
             # Other nodes may have deleted the leases of this one as void.
             self._renewed_at_s = float("-inf")
         self._alive = await self._redis.run(
-            _HEARTBEAT, (self._keys.nodes,), (self.node, ALIVE_MS, REMEMBERED_MS)
+            _HEARTBEAT,
+            (self._keys.nodes, self._keys.node_levels),
+            (self.node, ALIVE_MS, REMEMBERED_MS, LEVEL),
         )
         self._beaten_at_s = self._monotonic()
 
     async def leave(self) -> None:
         """End the heartbeat, which voids every lease of this node."""
         try:
-            await self._redis.call("ZREM", self._keys.nodes, self.node, write=True)
+            commands = [
+                ("ZREM", self._keys.nodes, self.node),
+                ("HDEL", self._keys.node_levels, self.node),
+            ]
+            for reply in await self._redis.call_many(commands, write=True):
+                ok(reply)
         except STORE_FAILURES as error:
             _logger.info("could not release leases, which expire in 20 s: %s", error)
 

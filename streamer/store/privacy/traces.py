@@ -60,7 +60,7 @@ NAMELESS: Final = frozenset(
         "sandboxes",
         # A hash in place of the name; `Audit.forget` and `Erasures` see to the rest.
         *("audit", "pseudonyms", "erasures", "erasing"),
-        *("nodes", "fence", "deployment", "rewriting"),
+        *("nodes", "levels", "fence", "deployment", "rewriting"),
     }
 )
 """Kinds that have no names of players, or whose names are removed by other means."""

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 
 import msgspec
 
+from ...core.deployment import SPELLED_CARDS
 from ...errors import OutcomeUnknown, StoreUnavailable
 from ...model import App, Player
 from ..client.connection import RedisConnection, Reply, Script, ScriptCall
@@ -138,7 +139,9 @@ class Campaigns:
             OutcomeUnknown: Some or all may have been written. Idempotent.
 
         """
-        changes = [(c.id, c.status, _holder(c)) for c in cards]
+        # Older versions would take the spelling for a part of the name.
+        spelled = self._redis.terms.level >= SPELLED_CARDS
+        changes = [(c.id, c.status, _holder(c) if spelled else c.player) for c in cards]
         await self._change(app, campaign_id, changes)
 
     async def set_status(

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
 import pytest
 
 from streamer.config import Config
-from streamer.core.deployment import Deployment
+from streamer.core.deployment import LEVEL, Deployment
 from streamer.errors import OutcomeUnknown, StoreUnavailable
-from streamer.model import Log, Player
+from streamer.model import App, Log, Player
 from streamer.service.node import deployment_check
 from streamer.service.node.deployment_check import DeploymentCheck
 from streamer.service.node.store_watch import StoreWatch
 from streamer.service.streams.catch_up import PROBE_APP
+from streamer.store.access.rates import Rates
 from streamer.store.client.cluster import redis_at
 from streamer.store.client.connection import RedisConnection
 from streamer.store.deployment import enter_deployment, find_deployment
 from streamer.store.logs.inbox import Inbox
+from streamer.store.presence.leases import Leases
+
+from ...conftest import Until
+from ...e2e.processes import DURABLE, StoreProcess
 
 
 @pytest.fixture(autouse=True)
@@ -139,6 +150,122 @@ async def test_a_deployment_that_the_start_would_refuse_makes_a_node_unready(
     await watch.check()
 
     assert problem in (watch.unready_reason() or "")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b'{"format":3,"id":"x","version":"9"}',
+        b'{"format":2,"id":"ID","level":99,"raised_by":"9"}',
+        b'{"format":2,"id":"other"}',
+    ],
+)
+async def test_a_node_writes_nothing_where_it_must_not_work(
+    redis: RedisConnection, record: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = redis_at(redis.address)
+    watch, inbox = StoreWatch(node, Config()), Inbox(node)
+    log = Log(App("demo"), Player("ann"))
+    await watch.check()
+    await inbox.append(log, [b'"title":"x"}'])
+    own = await redis.call("GET", redis.keys.deployment)
+    id_ = msgspec.json.decode(own)["id"].encode()
+    await redis.call("SET", redis.keys.deployment, record.replace(b"ID", id_))
+
+    await watch.check()
+
+    before = await everything(redis)
+    problem = watch.unready_reason()
+    assert problem
+    assert caplog.text.count(problem) == 1
+    writes: list[Callable[[], Awaitable[object]]] = [
+        lambda: inbox.append(log, [b'"title":"y"}']),
+        lambda: Leases(node, leases_max=1).beat(),
+        lambda: Rates(node).count(log.app, "search", per_s=1),
+        lambda: node.call("SET", "a key", "", write=True),
+    ]
+    for write in writes:
+        with pytest.raises(StoreUnavailable) as refused:
+            await write()
+        assert problem in refused.value.reason
+    await watch.check()
+    assert await everything(redis) == before
+
+    await redis.call("SET", redis.keys.deployment, own)
+    await watch.check()
+
+    assert watch.unready_reason() is None
+    await inbox.append(log, [b'"title":"z"}'])
+    await node.close()
+
+
+async def everything(redis: RedisConnection) -> dict[bytes, bytes]:
+    """Return all keys and what they hold."""
+    keys = sorted(await redis.call("KEYS", "*"))
+    return {key: await redis.call("DUMP", key) for key in keys}
+
+
+async def test_a_running_node_notices_another_record_within_a_second(
+    redis: RedisConnection, until: Until
+) -> None:
+    node = redis_at(redis.address)
+    watch = StoreWatch(node, Config())
+    running = asyncio.create_task(watch.run())
+    try:
+        await until(lambda: watch.unready_reason() is None)
+        own = await redis.call("GET", redis.keys.deployment)
+        await redis.call("SET", redis.keys.deployment, b'{"format":3,"id":"x"}')
+
+        # The next regular check is in 30 s, which is longer than `until` waits.
+        await until(lambda: "store format 3" in (watch.unready_reason() or ""))
+
+        await redis.call("SET", redis.keys.deployment, own)
+        await until(lambda: watch.unready_reason() is None)
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await node.close()
+
+
+async def test_a_node_writes_nothing_before_it_has_read_the_record(
+    tmp_path: Path, until: Until
+) -> None:
+    """The store is unavailable when the node starts."""
+    store = StoreProcess(tmp_path, *DURABLE)
+    node = redis_at(store.url)
+    watch = StoreWatch(node, Config())
+    running = asyncio.create_task(watch.run())
+    try:
+        await until(lambda: node.terms.refusal)
+        with pytest.raises(StoreUnavailable, match="unavailable"):
+            await Leases(node, leases_max=1).beat()
+
+        await store.start()
+        await until(lambda: watch.unready_reason() is None)
+
+        await Leases(node, leases_max=1).beat()
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await node.close()
+        store.discard()
+
+
+async def test_the_level_rises_with_the_check_after_the_last_older_node_has_left(
+    redis: RedisConnection, caplog: pytest.LogCaptureFixture
+) -> None:
+    await redis.call("SET", redis.keys.deployment, b'{"format":2,"id":"x"}')
+    await redis.call("ZADD", redis.keys.nodes, int(time.time() * 1000), "older")
+    await Leases(redis, leases_max=1).beat()
+    watch = StoreWatch(redis, Config())
+
+    await watch.check()
+    assert redis.terms.level == 0
+    await redis.call("ZREM", redis.keys.nodes, "older")
+    await watch.check()
+
+    assert redis.terms.level == LEVEL
+    assert f"all nodes read level {LEVEL} of store format 2" in caplog.text
 
 
 async def test_a_node_does_not_take_its_own_probes_for_data(

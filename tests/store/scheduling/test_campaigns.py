@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from streamer.core.deployment import SPELLED_CARDS
 from streamer.errors import OutcomeUnknown, StoreUnavailable
 from streamer.model import App, Player
 from streamer.store.client.cluster import redis_at
@@ -208,3 +209,17 @@ async def test_a_damaged_campaign_and_a_damaged_card_hide_no_other(
     assert [one.id for one in await campaigns.of_app(APP)] == ["b"]
     assert [one.id for one in await listed(campaigns, limit=9)] == ["y"]
     assert redis.damage.counts == {"campaigns": 2}
+
+
+async def test_a_spelling_is_not_stored_while_an_older_version_would_misread_it(
+    campaigns: Campaigns, redis: RedisConnection
+) -> None:
+    spelled = Card("id", Player("ann"), "active", "ANN")
+    assert redis.terms.level < SPELLED_CARDS
+
+    await campaigns.put_cards(APP, "c", [spelled])
+    assert await campaigns.get_card(APP, "c", "id") == spelled._replace(spelling="")
+
+    redis.terms.level = SPELLED_CARDS
+    await campaigns.put_cards(APP, "c", [spelled])
+    assert await campaigns.get_card(APP, "c", "id") == spelled
