@@ -44,6 +44,8 @@ class ClusterNode(StoreProcess):
         options: Options of the server.
         node_timeout_ms: Silence after which the others take it for dead.
         binary: The server program; None is the one that `streamer serve` would choose.
+        certificate: A file with its key and certificate. The node then has a port with
+            TLS, too, which is what it tells other nodes and clients that use TLS.
 
     """
 
@@ -54,8 +56,18 @@ class ClusterNode(StoreProcess):
         *options: str,
         node_timeout_ms: int,
         binary: Path | None,
+        certificate: Path | None = None,
     ) -> None:
         self.bus_port = free_port()
+        self.tls_port = free_port() if certificate else 0
+        if certificate:
+            options += (
+                *("--tls-port", str(self.tls_port), "--tls-cluster", "yes"),
+                *("--tls-replication", "yes", "--tls-auth-clients", "no"),
+                *("--tls-cert-file", str(certificate)),
+                *("--tls-key-file", str(certificate)),
+                *("--tls-ca-cert-file", str(certificate)),
+            )
         super().__init__(
             _made(folder),
             *("--cluster-enabled", "yes", "--cluster-port", str(self.bus_port)),
@@ -69,6 +81,11 @@ class ClusterNode(StoreProcess):
         )
         self.folder = folder
         self.id = f"{number + 1:040x}"
+
+    @property
+    def known_port(self) -> int:
+        """The port by which the other nodes know it."""
+        return self.tls_port or self.port
 
     async def ask(self, *command: str | int) -> Any:
         """Return the reply to a command, sent on a connection of its own."""
@@ -91,6 +108,7 @@ class Cluster:
         spares: How many further primaries have no slots.
         node_timeout_ms: As for `ClusterNode`.
         binary: As for `ClusterNode`.
+        certificate: As for `ClusterNode`, of all nodes.
 
     """
 
@@ -103,7 +121,9 @@ class Cluster:
         spares: int = 0,
         node_timeout_ms: int = 15_000,
         binary: Path | None = None,
+        certificate: Path | None = None,
     ) -> None:
+        self._certificate = certificate
         options = options or DURABLE
         count = primaries * (1 + replicas) + spares
         self.nodes = [
@@ -113,6 +133,7 @@ class Cluster:
                 *options,
                 node_timeout_ms=node_timeout_ms,
                 binary=binary,
+                certificate=certificate,
             )
             for number in range(count)
         ]
@@ -128,8 +149,10 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.primaries)
-        return f"redis+cluster://{hosts}"
+        hosts = ",".join(f"127.0.0.1:{node.known_port}" for node in self.primaries)
+        if self._certificate is None:
+            return f"redis+cluster://{hosts}"
+        return f"rediss+cluster://{hosts}?ssl_ca_certs={self._certificate}"
 
     async def start(self) -> Cluster:
         await asyncio.gather(*(node.start() for node in self.nodes))
@@ -177,9 +200,8 @@ class Cluster:
         await target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
         await source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
         while keys := await source.ask("CLUSTER", "GETKEYSINSLOT", slot, batch):
-            await source.ask(
-                *("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys)
-            )
+            place = "127.0.0.1", target.known_port
+            await source.ask("MIGRATE", *place, "", 0, 5_000, "KEYS", *keys)
         try:
             yield
         finally:
@@ -215,8 +237,9 @@ class Cluster:
             myself = "myself," if node is own else ""
             shard = node.id if primary == "-" else primary
             aux = f",,tls-port=0,shard-id={shard}" if self._names_shards else ""
+            place = f"127.0.0.1:{node.known_port}@{node.bus_port}"
             lines.append(
-                f"{node.id} 127.0.0.1:{node.port}@{node.bus_port}{aux} {myself}{flags} "
+                f"{node.id} {place}{aux} {myself}{flags} "
                 f"{primary} 0 0 {self._epoch(node)} connected{slots}"
             )
         lines.append(f"vars currentEpoch {len(self.nodes)} lastVoteEpoch 0")

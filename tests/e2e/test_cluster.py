@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import ipaddress
 import itertools
+import subprocess
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
+from streamer.store.client.connection import RedisConnection
 from streamer.store.client.slots import SLOTS, parse_slots, slot_of
 from streamer.store.server.server_binary import find_server, read_version
 
@@ -219,6 +226,89 @@ async def test_the_commands_check_and_use_a_cluster(
     assert trimmed.returncode == 0, trimmed.stderr
     deleted = server.run("app", "list", "--redis", cluster.url)
     assert "game" in deleted.stdout
+
+
+@pytest.mark.nightly
+@pytest.mark.stack(
+    "Redis Cluster", "TLS, while a slot moves under load", setting="`ssl_ca_certs`"
+)
+async def test_a_cluster_is_reached_over_tls_alone(tmp_path: Path) -> None:
+    binary = debian_server() or find_server()
+    if not speaks_tls(binary):
+        pytest.skip("the server was built without TLS")
+    certificate = write_certificate(tmp_path / "store.pem")
+    cluster = Cluster(tmp_path / "cluster", binary=binary, certificate=certificate)
+    try:
+        await cluster.start()
+        async with audience_on(cluster, tmp_path) as audience:
+            await audience.publish()
+            slot = slots_of(PLAYERS)[0]
+            moved = await port_of(cluster.primaries[0], slot)
+            source = next(it for it in cluster.primaries if it.known_port == moved)
+            target = next(it for it in cluster.primaries if it is not source)
+            async with audience.under_load():
+                await cluster.move(slot, source, target)
+                await audience.publish()
+            await audience.check()
+
+            # Without the certificate nobody is believed to be the store.
+            url, _, _ = cluster.url.partition("?")
+            server = ServerProcess(tmp_path, redis=url)
+            doctor = server.run("doctor", "--redis", url)
+            assert doctor.returncode == 1
+            assert "certificate verify failed" in doctor.stdout
+            doctor = server.run("doctor", "--redis", cluster.url)
+            assert doctor.returncode == 0, doctor.stdout
+            # The servers' other port is for this test.
+            clients = (await source.ask("CLIENT", "LIST")).decode()
+            own = [it for it in clients.splitlines() if "name=streamer" in it]
+            assert own
+            assert all(f"laddr=127.0.0.1:{source.tls_port} " in it for it in own)
+    finally:
+        cluster.discard()
+
+
+async def port_of(node: ClusterNode, slot: int) -> int:
+    """Return the port with TLS of the primary of a slot."""
+    redis = RedisConnection(
+        f"rediss://127.0.0.1:{node.tls_port}?ssl_cert_reqs=none", name="test"
+    )
+    try:
+        owner = parse_slots(await redis.call("CLUSTER", "SLOTS"), "127.0.0.1")
+        place = owner.owners[slot]
+    finally:
+        await redis.close()
+    assert place is not None
+    return place.port
+
+
+def speaks_tls(binary: Path) -> bool:
+    """Whether a server was built with TLS: it knows a setting for it."""
+    # It complains about the first setting that it does not know, and ends.
+    command = [str(binary), "--port", "0", "--tls-port", "0", "--nonsense", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return "nonsense" in done.stdout + done.stderr
+
+
+def write_certificate(path: Path) -> Path:
+    """Write a certificate of this machine that signs itself, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "store")])
+    now = datetime.datetime.now(datetime.UTC)
+    day = datetime.timedelta(days=1)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - day, now + day)
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(private + certificate.public_bytes(pem))
+    return path
 
 
 async def test_a_url_of_the_wrong_kind_is_refused(
