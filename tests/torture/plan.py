@@ -22,8 +22,15 @@ STORE = (
 REFUSING = ("refuse_channels", "refuse_command")
 REPLICA = ("failover", "switch", "promote", "replica_cut")
 
+CLUSTER = ("promote", "move_slots", "add_and_remove")
+
 ONE_STORE = (*NODE, *CLIENT, *DOOR, *STORE, *REFUSING)
 WITH_REPLICA = (*NODE, *CLIENT, *DOOR, *STORE, *REFUSING, *REPLICA)
+
+ON_CLUSTER = (
+    *(*NODE, *CLIENT, *CLUSTER),
+    *("client_kill", "client_kill_pubsub", "script_flush"),
+)
 
 QUICK = (
     *("kill", "stop", "term", "client_cut", "client_stall", "client_half_open"),

@@ -18,7 +18,7 @@ import pytest
 from ..e2e.proxy import ProxiedConnection
 from .plan import QUICK
 from .run import Outcome, Scale, torture
-from .topology import OneStore, StoreWithReplica, Topology
+from .topology import OneStore, StoreCluster, StoreWithReplica, Topology
 
 Report = Callable[[object], None]
 Tamper = Callable[[ProxiedConnection, bytes, bool], bytes]
@@ -27,6 +27,7 @@ NIGHTLY_SEEDS = range(1, 3)
 """More of them: `python -m tests.torture --seeds 1-20`."""
 SHORT = Scale(players=3, backends=2, rounds=1, round_s=8.0)
 LONG = Scale(players=6, backends=4, per_s=8.0, rounds=4, round_s=10.0, nodes=3)
+ON_CLUSTER = Scale(players=6, backends=4, per_s=8.0, rounds=2, round_s=14.0, nodes=2)
 CONTROL = Scale(
     players=1, backends=1, rounds=1, round_s=3.0, nodes=1, arrival_s=4.0, badge_s=4.0
 )
@@ -77,6 +78,22 @@ async def test_a_store_with_a_replica_accounts_for_every_effect(
     outcome = await torture(tmp_path, seed, StoreWithReplica, scale=LONG)
 
     assert_clean(outcome)
+    report(f"seed {seed}: {outcome.findings.figure}")
+
+
+@pytest.mark.row("T5")
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+async def test_a_cluster_accounts_for_every_effect(
+    tmp_path: Path, report: Report
+) -> None:
+    seed = 1
+    outcome = await torture(tmp_path, seed, StoreCluster, scale=ON_CLUSTER, every_s=1.5)
+
+    assert_clean(outcome)
+    # These are what the run is for.
+    happened = {note.what for note in outcome.history.notes}
+    assert happened >= {"promoted", "moved", "added", "removed"}
     report(f"seed {seed}: {outcome.findings.figure}")
 
 

@@ -22,7 +22,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,11 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from streamer.errors import Unavailable
+from streamer.store.client.slots import parse_slots, slot_of
+from streamer.store.keys import BUCKETS
+
+from ..e2e.clusters import Cluster, ClusterNode, debian_server
 from ..e2e.processes import (
     DURABLE,
     KEY,
@@ -40,13 +45,15 @@ from ..e2e.processes import (
 )
 from ..e2e.proxy import ProxiedConnection, TcpProxy
 from .history import History
-from .plan import ONE_STORE, WITH_REPLICA, Fault
+from .plan import ON_CLUSTER, ONE_STORE, WITH_REPLICA, Fault
 
 START_S = 60
 """The longest wait for a node to become ready, and to end."""
 
 HEARTBEAT_S = 2
 """Setting of the nodes: a reader notices a dead connection after 2.5 times as long."""
+
+BUCKET_SLOTS = sorted({slot_of(f"{{{bucket}}}") for bucket in range(BUCKETS)})
 
 REFUSED_COMMANDS = ("evalsha", "zrange", "time", "spublish", "ssubscribe", "xadd")
 
@@ -255,6 +262,10 @@ class Topology:
             if store.ended:
                 await store.start()
 
+    async def open_node(self, node: Node) -> None:
+        """Give a node its proxies and the URL of the store."""
+        await node.open(self.primary.port)
+
     # Start and end.
 
     @asynccontextmanager
@@ -262,7 +273,7 @@ class Topology:
         try:
             await self.start_stores()
             for node in self.nodes:
-                await node.open(self.primary.port)
+                await self.open_node(node)
             first = self.nodes[0]
             await first.say("app", "create", "demo")
             printed = await first.say("key", "--app", "demo")
@@ -580,7 +591,203 @@ async def _is_primary(store: Store) -> bool:
     return await store.role() == "master"
 
 
+class StoreCluster(Topology):
+    """
+    A Redis Cluster of three primaries, each with a replica, that fails over by itself.
+
+    Nodes reach its servers without a door: the servers name each other. One change of
+    the cluster comes after the other.
+    """
+
+    KINDS = ON_CLUSTER
+    DURABILITY = "replicated"
+    loses_unconfirmed = True
+    NODE_TIMEOUT_MS = 1_500
+
+    async def start_stores(self) -> None:
+        self.cluster = Cluster(
+            self._folder / "cluster",
+            replicas=1,
+            node_timeout_ms=self.NODE_TIMEOUT_MS,
+            binary=debian_server(),
+        )
+        self.members = list(self.cluster.nodes)
+        """The servers that belong to the cluster at present."""
+        self.stores = self.members  # type: ignore[assignment]
+        self._added = 0
+        await self.cluster.start()
+
+    async def open_node(self, node: Node) -> None:
+        await node.open(self.members[0].port)
+        node.redis = self.cluster.url
+
+    async def restore_stores(self) -> None:
+        async with self._store_lock:
+            for member in self.members:
+                if member.ended:
+                    await member.start()
+            await self._settled()
+
+    async def promote(self, node: Node, fault: Fault) -> None:
+        """Kill a primary; its replica is promoted, and it comes back as the replica."""
+        async with self._store_lock:
+            await self._settled()
+            owners = await self._owners()
+            lost = self._chosen(owners.values(), fault.choice)
+            await lost.kill()
+            await eventually(lambda: self._has_no_slots(lost), within_s=START_S)
+            self.history.note("promoted", instead_of=lost.port)
+            await lost.start()
+            await self._settled()
+
+    async def move_slots(self, node: Node, fault: Fault) -> None:
+        """Move slots that are in use to another primary, key by key."""
+        async with self._store_lock:
+            await self._settled()
+            owners = await self._owners()
+            source = self._chosen(owners.values(), fault.choice)
+            others = [it for it in owners.values() if it is not source]
+            target = self._chosen(others, fault.choice // 8)
+            moved = await self._move_some(source, target, 4)
+            self.history.note("moved", slots=moved, to=target.port)
+
+    async def add_and_remove(self, node: Node, fault: Fault) -> None:
+        """Add a primary with a replica, give it slots of all others, and remove it."""
+        async with self._store_lock:
+            await self._settled()
+            owners = await self._owners()
+            primary, replica = fresh = [self._fresh() for _ in range(2)]
+            self.members += fresh
+            for server in fresh:
+                await server.start()
+                server.id = (await server.ask("CLUSTER", "MYID")).decode()
+                known = self.members[0]
+                await server.ask(
+                    *("CLUSTER", "MEET", "127.0.0.1", known.port, known.bus_port)
+                )
+            await eventually(self._all_have_met, within_s=START_S)
+            await replica.ask("CLUSTER", "REPLICATE", primary.id)
+            await self._settled()
+            moved = {
+                source: await self._move_some(source, primary, 2)
+                for source in set(owners.values())
+            }
+            self.history.note("added", primary=primary.port, slots=[*moved.values()])
+            await asyncio.sleep(fault.for_s)
+            for source, slots in moved.items():
+                for slot in slots:
+                    await self._move(slot, primary, source)
+            for server in (replica, primary):
+                self.members.remove(server)
+                for member in self.members:
+                    if member is not primary:
+                        await member.ask("CLUSTER", "FORGET", server.id)
+                await server.kill()
+            self.history.note("removed", primary=primary.port)
+            await self._settled()
+
+    async def _tell(self, *words: object) -> None:
+        async with self._store_lock:
+            for member in self.members:
+                # The connection that asks may be killed, too.
+                with suppress(RedisError, Unavailable):
+                    await member.ask(*map(str, words))
+
+    def _fresh(self) -> ClusterNode:
+        self._added += 1
+        return ClusterNode(
+            self._folder / "cluster" / f"added{self._added}",
+            len(self.cluster.nodes) + self._added,
+            *DURABLE,
+            node_timeout_ms=self.NODE_TIMEOUT_MS,
+            binary=debian_server(),
+        )
+
+    @staticmethod
+    def _chosen(servers: Iterable[ClusterNode], choice: int) -> ClusterNode:
+        among = sorted(set(servers), key=lambda it: it.port)
+        return among[choice % len(among)]
+
+    async def _owners(self) -> dict[int, ClusterNode]:
+        """Return who has each slot that the server uses for buckets, by one server."""
+        by_port = {member.port: member for member in self.members}
+        for member in self.members:
+            if not member.ended:
+                map_ = parse_slots(await member.ask("CLUSTER", "SLOTS"), "127.0.0.1")
+                break
+        owners = {slot: map_.owners[slot] for slot in BUCKET_SLOTS}
+        return {slot: by_port[place.port] for slot, place in owners.items() if place}
+
+    async def _has_no_slots(self, server: ClusterNode) -> bool:
+        try:
+            return server not in (await self._owners()).values()
+        except (RedisError, Unavailable):
+            return False
+
+    async def _all_have_met(self) -> bool:
+        """Whether each server knows each other one, and no handshake is under way."""
+        ids = {member.id for member in self.members}
+        for member in self.members:
+            lines = (await member.ask("CLUSTER", "NODES")).decode().splitlines()
+            if any("handshake" in line for line in lines):
+                return False
+            if not ids <= {line.partition(" ")[0] for line in lines}:
+                return False
+        return True
+
+    async def _settled(self) -> None:
+        """Wait until all servers are well and agree, and each primary has a replica."""
+
+        async def agree() -> bool:
+            try:
+                maps = []
+                with_replica: set[int] = set()
+                for member in self.members:
+                    info = await member.ask("CLUSTER", "INFO")
+                    if b"cluster_state:ok" not in info:
+                        return False
+                    role = await member.ask("ROLE")
+                    if role[0] == b"slave":
+                        if role[3] != b"connected":
+                            return False
+                        with_replica.add(role[2])
+                    reply = await member.ask("CLUSTER", "SLOTS")
+                    maps.append(parse_slots(reply, "127.0.0.1").owners)
+            except (RedisError, Unavailable):
+                return False
+            owners = {place.port for place in maps[0] if place is not None}
+            return all(it == maps[0] for it in maps) and owners <= with_replica
+
+        await eventually(agree, within_s=START_S)
+
+    async def _move_some(
+        self, source: ClusterNode, target: ClusterNode, count: int
+    ) -> list[int]:
+        """Move some slots that have keys; return them."""
+        mine = [slot for slot, it in (await self._owners()).items() if it is source]
+        used = [
+            slot
+            for slot in mine
+            if await source.ask("CLUSTER", "COUNTKEYSINSLOT", slot)
+        ]
+        for slot in used[:count]:
+            await self._move(slot, source, target)
+        return used[:count]
+
+    async def _move(self, slot: int, source: ClusterNode, target: ClusterNode) -> None:
+        await target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
+        await source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
+        while keys := await source.ask("CLUSTER", "GETKEYSINSLOT", slot, 3):
+            await source.ask(
+                *("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys)
+            )
+        # The others hear of it from these two.
+        for server in (target, source):
+            await server.ask("CLUSTER", "SETSLOT", slot, "NODE", target.id)
+
+
 TOPOLOGIES: dict[str, type[Topology]] = {
     "one": OneStore,
     "replica": StoreWithReplica,
+    "cluster": StoreCluster,
 }

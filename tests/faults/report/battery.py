@@ -203,6 +203,11 @@ ROWS = {
         "controls of the torture: a message swallowed, one doubled, a count falsified",
         "the torture finds each of them",
     ),
+    "T5": Row(
+        "torture: three primaries with a replica each; a primary is lost, slots move, "
+        "a primary is added and removed",
+        "as T2",
+    ),
     "T4": Row(
         "torture: an upgrade node by node, and one step back, on one store",
         "as T1, whichever of the two versions serves",
