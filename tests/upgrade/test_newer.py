@@ -12,9 +12,9 @@ from ..e2e.processes import DURABLE, ServerProcess, StoreProcess, eventually
 from ..e2e.readers import Api
 
 NEWER = [
-    (b'{"format":3,"id":7,"version":"1.4.0"}', "has store format 3"),
+    ('{"format":3,"id":7,"version":"1.4.0"}', "has store format 3"),
     (
-        b'{"format":2,"id":"x","level":%d,"raised_by":"1.4.0"}' % (LEVEL + 1),
+        f'{{"format":2,"id":"x","level":{LEVEL + 1},"raised_by":"1.4.0"}}',
         f"has level {LEVEL + 1} of store format 2",
     ),
 ]
@@ -22,7 +22,7 @@ NEWER = [
 
 @pytest.mark.parametrize(("record", "told"), NEWER)
 async def test_a_node_whose_store_becomes_newer_says_so_and_writes_nothing(
-    record: bytes, told: str, tmp_path: Path
+    record: str, told: str, tmp_path: Path
 ) -> None:
     store = StoreProcess(tmp_path / "store", *DURABLE)
     await store.start()
@@ -56,7 +56,7 @@ async def test_a_node_whose_store_becomes_newer_says_so_and_writes_nothing(
             assert told in doctor.stdout
             assert "install streamer 1.4.0 or later" in doctor.stdout
 
-            await node.ask_store("SET", "streamer:deployment", own)
+            await node.ask_store("SET", "streamer:deployment", own.decode())
             await eventually(lambda: _is(node, 200))
             await backend.stored("ann", title="after")
             titles = [one["title"] for one in await backend.inbox("ann")]

@@ -133,6 +133,40 @@ async def test_a_slot_that_has_moved_is_followed(
     assert await cluster.call("GET", key) == b"a"
 
 
+async def test_nodes_that_do_not_name_themselves_are_followed_by_their_ports(
+    nodes: Cluster,
+) -> None:
+    setting = "cluster-preferred-endpoint-type"
+    for node in nodes.primaries:
+        await node.ask("CONFIG", "SET", setting, "unknown-endpoint")
+    redis = redis_at(nodes.url.replace("127.0.0.1", "localhost"))
+    assert isinstance(redis, ClusterConnection)
+    key = KEYS[0]
+    try:
+        slot, source, target = await slot_moves(nodes, redis, key)
+        await nodes.move(slot, source, target)
+        try:
+            words = await source_words(source, key)
+            assert words == f"MOVED {slot} :{target.port}"
+            assert await redis.call("INCR", key, write=True) == 1
+            assert node_of(nodes, redis, key) is target
+            assert {it.host for it in redis.cluster.map.shards} == {"localhost"}  # type: ignore[union-attr]
+        finally:
+            await nodes.move(slot, target, source)
+        assert await redis.call("DEL", key, write=True) == 1
+    finally:
+        await redis.close()
+        for node in nodes.primaries:
+            await node.ask("CONFIG", "SET", setting, "ip")
+
+
+async def source_words(source: ClusterNode, key: str) -> str:
+    """Return why a node does not have a key, in its own words."""
+    with pytest.raises(StoreUnavailable) as refused:
+        await source.ask("GET", key)
+    return refused.value.words
+
+
 async def test_a_key_of_a_moving_slot_is_asked_for(
     nodes: Cluster, cluster: ClusterConnection
 ) -> None:
