@@ -16,6 +16,7 @@ import msgspec
 __all__ = [
     "FORMAT",
     "LEVEL",
+    "LISTED_MARKS",
     "SPELLED_CARDS",
     "Deployment",
     "common_level",
@@ -35,6 +36,9 @@ Format 1 was never released. It has no record, and its keys have no namespace.
 
 SPELLED_CARDS: Final = 1
 """From this level on the record of a card may name another spelling of its player."""
+
+LISTED_MARKS: Final = 1
+"""From this level on marks of all entries up to an offset are a list in one field."""
 
 LEVEL: Final = 1
 """

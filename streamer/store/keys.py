@@ -67,7 +67,8 @@ ended (expired, withdrawn or replaced); what is not done is unread.
 ``ns:{b}:reads:app:player`` hash
     When entries were marked as read: offset -> time; ``upto`` -> ``N:time`` for each of
     the last hundred marks of all entries up to an offset N; ``floor``: the times of
-    lower offsets were deleted. Older versions wrote ``<=N`` -> time instead.
+    lower offsets were deleted. Older versions write ``<=N`` -> time instead, and
+    so do newer ones beside them.
     Expires with the log.
 ``ns:{b}:ends:app:player`` zset
     Offset -> how the entry ends. A score of 9 or more is the time at which it will

@@ -52,6 +52,7 @@ class DeploymentCheck:
         self._redis = redis
         self._name = name
         self._own: Deployment | None = None
+        redis.terms.level = 0  # Until the record says more.
         self._seen: bytes | None = None
         """The record that was judged last."""
 

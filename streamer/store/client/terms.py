@@ -8,6 +8,7 @@ store share them.
 
 from __future__ import annotations
 
+from ...core.deployment import LEVEL
 from ...errors import StoreUnavailable
 
 __all__ = ["Terms"]
@@ -17,13 +18,13 @@ class Terms:
     """
     What this process may do with the data of its store.
 
-    Before the record was read, it may write what every version of the format reads.
+    A node begins with level 0, until its first check has read the record.
     """
 
     __slots__ = ("level", "refusal")
 
     def __init__(self) -> None:
-        self.level = 0
+        self.level = LEVEL
         """The level that all nodes can read; see `core.deployment.LEVEL`."""
         self.refusal = ""
         """Why this process must not write, for operators; empty if it may."""

@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, NamedTuple
 
+from ...core.deployment import LISTED_MARKS
 from ...core.streams.subscription import ReadFrom, Start
 from ...core.streams.views import Audience
 from ...core.trace_context import TraceContext
@@ -604,6 +605,8 @@ class Inbox:
         force: bool,
         args: Sequence[str],
     ) -> MarkResult:
+        if script is _MARK and self._redis.terms.level < LISTED_MARKS:
+            args = [f"older:{args[0]}", *args[1:]]
         reply = await self._redis.run(
             script,
             self._keys.inbox(log),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
+from streamer.core.deployment import LISTED_MARKS
 from streamer.core.streams.subscription import Start
 from streamer.core.trace_context import TraceContext
 from streamer.errors import OutcomeUnknown, StoreUnavailable
@@ -880,3 +881,31 @@ async def test_range_marks_of_an_older_version_are_understood_and_kept(
     assert times == [0, 0, 0, first_ms, first_ms, first_ms]
     times = [found.read_at_ms for found in after.entries or ()]
     assert times == [clock.now_ms] * 3 + [first_ms] * 3
+
+
+async def test_marks_beside_an_older_version_are_those_that_it_reads(
+    redis: RedisConnection, log: Log, clock: Clock
+) -> None:
+    inbox = Inbox(redis, LogSettings(clock_us=clock))
+    places = (await inbox.append(log, [b"1"] * 6)).stored
+    times = [clock.now_ms]
+    reads = keys_of().inbox(log).reads
+    await inbox.mark_up_to(log, places[1])  # A list, as the level allows it.
+
+    redis.terms.level = LISTED_MARKS - 1
+    for place in places[3], places[4]:
+        clock.now_ms += 1_000
+        times.append(clock.now_ms)
+        await inbox.mark_up_to(log, place)
+
+    assert sorted(await redis.call("HKEYS", reads)) == [b"<=4", b"<=5", b"upto"]
+    expected = [0, times[2], times[1], times[1], times[0], times[0]]
+    found = (await inbox.page(log, count=6)).entries or ()
+    assert [it.read_at_ms for it in found] == expected
+
+    redis.terms.level = LISTED_MARKS
+    clock.now_ms += 1_000
+    await inbox.mark_all(log)
+
+    found = (await inbox.page(log, count=6)).entries or ()
+    assert [it.read_at_ms for it in found] == [clock.now_ms, *expected[1:]]

@@ -12,8 +12,9 @@ local function range_marks(reads, range)
   for offset, ms in string.gmatch(list or '', '(%d+):(%d+)') do
     ranges[#ranges + 1] = { tonumber(offset), tonumber(ms) }
   end
-  if list or range == 0 then return ranges end
-  -- Written before there was a list: one field for each. The next mark writes the list.
+  if range == 0 or (#ranges > 0 and ranges[#ranges][1] >= range) then return ranges end
+  -- Older versions, and newer ones beside them, write one field for each. The next mark
+  -- writes the list.
   local all = redis.call('HGETALL', reads)
   for i = 1, #all, 2 do
     local upto = string.match(all[i], '^<=(%d+)$')

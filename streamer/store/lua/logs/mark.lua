@@ -5,13 +5,16 @@
 -- KEYS  the log
 -- ARGV  retention in ms, clock, channel, body of the announcement, unread entries in other
 --       logs of the player, whether entries were marked there (0 or 1); then "ids" and
---       time, offset, tag of each, or "up_to" and epoch, time, offset, tag, or "all"
+--       time, offset, tag of each, or "up_to" and epoch, time, offset, tag, or "all".
+--       Before the word "older:" if older versions have to read what is written.
 -- Returns unread entries in all logs, entries newly marked in this one, version of the marks.
 --
 -- Commands  GETRANGE HSET
 
 local channel, body, elsewhere = ARGV[3], ARGV[4], tonumber(ARGV[5])
-local force, mode = ARGV[6] == '1', ARGV[7]
+local force = ARGV[6] == '1'
+local older = string.sub(ARGV[7], 1, 6) == 'older:'
+local mode = older and string.sub(ARGV[7], 7) or ARGV[7]
 local FIRST = 8
 
 local inbox, state, floor = open_inbox(1)
@@ -34,6 +37,11 @@ local function mark_up_to(offset)
   for done = math.max(state.base, 1), offset do set_done(inbox, state, done) end
   -- A mark that changes nothing is not stored, so each later range is longer.
   if offset > state.range and count_unread(inbox, state, floor) < before then
+    if older then
+      redis.call('HSET', inbox.reads, '<=' .. int(offset), int(NOW_MS))
+      redis.call('HSET', inbox.state, 'range', int(offset))
+      return
+    end
     local words = {}
     for _, range in ipairs(range_marks(inbox.reads, state.range)) do
       words[#words + 1] = int(range[1]) .. ':' .. int(range[2])
@@ -70,7 +78,8 @@ if before > 0 then
 end
 
 local after = count_unread(inbox, state, floor)
-if after < before then trim_reads(inbox, state, floor) end
+-- An older version takes every field for that of an offset when it deletes some.
+if after < before and not older then trim_reads(inbox, state, floor) end
 if after < before or force then
   announce_marks(inbox, state, channel, body)
 end
