@@ -17,6 +17,7 @@ __all__ = [
     "FORMAT",
     "LEVEL",
     "LISTED_MARKS",
+    "PAUSES",
     "SPELLED_CARDS",
     "Deployment",
     "common_level",
@@ -39,6 +40,9 @@ SPELLED_CARDS: Final = 1
 
 LISTED_MARKS: Final = 1
 """From this level on marks of all entries up to an offset are a list in one field."""
+
+PAUSES: Final = 1
+"""From this level on schedules may be paused."""
 
 LEVEL: Final = 1
 """

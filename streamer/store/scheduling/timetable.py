@@ -18,7 +18,9 @@ from typing import Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
+from ...core.deployment import PAUSES
 from ...core.schedule import Schedule, ScheduleState
+from ...errors import StoreUnavailable
 from ...model import App, Log
 from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.damage import own, parsed
@@ -224,8 +226,12 @@ class Timetable:
         """
         Pause a schedule that is pending or being sent.
 
-        Raises as `add`; a second call is harmless.
+        Raises as `add`, and StoreUnavailable while an older node could not read it; a
+        second call is harmless.
         """
+        if self._redis.terms.level < PAUSES:
+            words = "a node of an older version cannot read paused schedules"
+            raise StoreUnavailable(words, where=self._redis.address.where)
         args = (*self._settings.script_args(), ref.member, PAUSED_MAX_MS)
         state, done = await self._redis.run(_PAUSE, self._pause_keys(ref), args)
         return ChangeResult(_state(state), bool(done))

@@ -17,7 +17,9 @@ from typing import Final, NamedTuple, TypeVar
 
 import pytest
 
+from streamer.core.deployment import PAUSES
 from streamer.core.schedule import Schedule, ScheduleState, bucket_starts_ms
+from streamer.errors import StoreUnavailable
 from streamer.model import Log, Player
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import bucket_of, keys_of
@@ -223,6 +225,20 @@ async def walk(case: Case, way: list[str], *, single: bool) -> None:
     for operation in way:
         await case.do(operation)
     await case.check()
+
+
+async def test_nothing_is_paused_while_an_older_node_could_not_read_it(
+    redis: RedisConnection, timetable: Timetable
+) -> None:
+    schedule = reminder("ann", NOON + HOUR_MS)
+    await timetable.add(schedule)
+    redis.terms.level = PAUSES - 1
+
+    with pytest.raises(StoreUnavailable) as refused:
+        await timetable.pause(ScheduleRef.of(schedule))
+
+    assert "older version" in refused.value.words
+    assert await state_of(timetable, schedule) is PENDING
 
 
 @pytest.mark.parametrize("single", [True, False])
