@@ -546,7 +546,7 @@ ONE_WRITE = {
     # Each card or key is one write, which may be repeated.
     *("card_copy", "card_write", "keys_used"),
     *("key_rotate", "quota_permits", "ticket_undo_use", "ticket_use"),
-    *("heartbeat", "rate", "schedule_slots", "app_put"),
+    *("heartbeat", "rate", "schedule_slots", "app_put", "deployment_raise"),
     *("key_put", "lease_renew", "put_until"),
 }
 

@@ -91,6 +91,8 @@ async def outage(
     embedded = await Embedded.start(folder, binary=store_binary)
     app = build(Config(), embedded.url)
     running = asyncio.create_task(app.run())
+    # Only then the store belongs to a deployment, and is not one of an old format.
+    await app.ready()
     redis = RedisConnection(embedded.url)
     record = await Apps(redis).create(App("demo"))
     key = await Apps(redis).add_key(App("demo"))

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from streamer.core.deployment import FORMAT, Deployment
@@ -51,8 +52,8 @@ def test_a_marker_repeats_the_record_of_each_namespace(data_dir: Path) -> None:
     write_marker(data_dir)
 
     assert marker(data_dir)["deployments"] == {
-        "streamer": {"format": FORMAT, "id": "1", "name": "eu", "version": "0.2.0"},
-        "game": {"format": FORMAT, "id": "2", "name": "", "version": ""},
+        "streamer": msgspec.structs.asdict(EU),
+        "game": msgspec.structs.asdict(other),
     }
     assert marker(data_dir)["created_at_ms"] == created
     assert [path.name for path in data_dir.glob("store.json*")] == ["store.json"]

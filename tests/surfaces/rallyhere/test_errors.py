@@ -360,6 +360,8 @@ async def test_an_unavailable_store_is_reported(
     running = asyncio.create_task(app.run())
     transport = httpx2.ASGITransport(app.asgi)
     try:
+        # Only then the store belongs to a deployment, and is not one of an old format.
+        await app.ready()
         async with httpx2.AsyncClient(
             transport=transport, base_url="http://here"
         ) as client:
