@@ -179,10 +179,7 @@ class Erasing:
             return
         if self._data_dir is not None:
             # First: a list that is lost with the store has to be there before.
-            text = print_list(await self.erasures.listed())
-            await asyncio.to_thread(
-                write_list, self._data_dir, self._redis.keys.namespace, text
-            )
+            await self._write_list()
             await rewrite_log(self._redis)
         await self.erasures.rewritten(in_files)
 
@@ -192,9 +189,10 @@ class Erasing:
 
         For a store that was restored from an older backup. What its own list has is
         left out: those players were erased before the backup, and what the store has
-        of them came later. Returns how many there were. Raises as `complete_all`.
+        of them came later. So is what is older than its app: that was another app of
+        the same name. Returns how many there were. Raises as `complete_all`.
         """
-        listed = await self.erasures.missing(listed)
+        listed = await self._missing(listed)
         hashes: dict[App, set[str]] = {}
         for erasure in listed.erasures:
             hashes.setdefault(erasure.app, set()).add(erasure.player)
@@ -237,16 +235,40 @@ class Erasing:
                 *(path, error, aside.name),
             )
             return
-        missing = await self.erasures.missing(listed)
+        missing = await self._missing(listed)
         if not missing.erasures:
             return
-        if missing.key != (await self.erasures.listed()).key:
+        is_foreign = missing.key != (await self.erasures.listed()).key
+        if is_foreign:
             # Another store's: its hashes cannot be in one list with this one's. It
             # stays until it is replaced, when its players are erased.
             path = set_list_aside(self._data_dir, namespace, stays=True)
         found = await self.replay(missing)
-        _logger.warning(
-            "the store is older than %s: erased %d players again", path, found
+        if is_foreign:
+            # Else the next round would find it again.
+            await self._write_list()
+        if found or is_foreign:
+            _logger.warning(
+                "the store is older than %s: erased %d players again", path, found
+            )
+
+    async def _missing(self, listed: ErasureList) -> ErasureList:
+        """Return a list without what is no concern of this store; see `replay`."""
+        listed = await self.erasures.missing(listed)
+        records = await self._apps.list() if listed.erasures else []
+        began_ms = {record.name: record.created_at_ms for record in records}
+        # What is of no app stays: an older store may get its app back from a backup.
+        concerning = [
+            it for it in listed.erasures if it.at_ms >= began_ms.get(it.app, 0)
+        ]
+        return listed._replace(erasures=concerning)
+
+    async def _write_list(self) -> None:
+        """Replace the list beside the embedded store by the store's own."""
+        assert self._data_dir is not None
+        text = print_list(await self.erasures.listed())
+        await asyncio.to_thread(
+            write_list, self._data_dir, self._redis.keys.namespace, text
         )
 
     async def _erase(self, log: Log) -> dict[str, int]:

@@ -7,7 +7,9 @@ reading every key and value, erases, and finds none.
 
 from __future__ import annotations
 
+import copy
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -20,11 +22,13 @@ from streamer.store.access.apps import Apps
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import keys_of
 from streamer.store.privacy.erasures import (
+    Erasure,
     ErasureList,
     Erasures,
     parse_list,
     print_list,
 )
+from streamer.store.privacy.files import list_path
 from streamer.store.privacy.traces import OWN, SEARCHED
 
 from ..conftest import AddKey, Mint, OpenEvents, Server, Until
@@ -79,6 +83,11 @@ async def last_erasures(
     await until(at_rest)
     listed = await erasures.listed()
     return listed._replace(erasures=listed.erasures[-count:])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the content of each file in a folder, by its name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 class Backend:
@@ -364,6 +373,45 @@ async def test_the_list_of_erasures_finds_a_player_in_an_older_store(
     assert await erasing.replay(parse_list(print_list(listed))) == 1
     assert await with_text(redis, "karl-back") == set()
     assert await backend.unread("lena-stays") == 1
+
+
+async def test_a_list_spares_who_is_of_a_newer_app_with_the_same_name(
+    backend: Backend, server: Server, redis: RedisConnection, until: Until
+) -> None:
+    erasing = server.app._components.erasing
+    await backend.erase("rosa-again")
+    listed = await last_erasures(redis, until, 1)
+    # The app was deleted, and with it what the store knew of the erasure; another one
+    # of that name began later.
+    await redis.call("DEL", "streamer:erasures", write=True)
+    app = listed.erasures[0].app
+    record = await Apps(redis).get(app)
+    assert record is not None
+    earlier = listed.erasures[0]._replace(at_ms=record.created_at_ms - 1)
+    await backend.publish({"players": ["rosa-again"]})
+
+    assert await erasing.replay(listed._replace(erasures=[earlier])) == 0
+
+    assert await backend.unread("rosa-again") == 1
+
+
+async def test_a_list_of_another_store_is_set_aside_once(
+    server: Server, redis: RedisConnection, until: Until, mint: Mint, tmp_path: Path
+) -> None:
+    erasing = copy.copy(server.app._components.erasing)
+    erasing._data_dir = tmp_path
+    own = await last_erasures(redis, until, 1)
+    gone = Erasure(mint.name("demo"), "0" * 32, await redis.now_ms())
+    foreign = print_list(ErasureList(bytes(32), [gone]))
+    path = list_path(tmp_path, "streamer")
+    path.write_bytes(foreign)
+
+    for _ in range(2):
+        await erasing._replay_beside()
+
+    (aside,) = contents(tmp_path).keys() - {path.name}
+    assert contents(tmp_path)[aside] == foreign
+    assert parse_list(path.read_bytes()).key == own.key
 
 
 async def test_a_list_that_was_repeated_half_way_is_completed(
