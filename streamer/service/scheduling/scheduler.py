@@ -316,7 +316,8 @@ class Scheduler:
     async def _end_pause(self, due: ScheduleRef, schedule: Schedule) -> None:
         """Cancel a schedule that was paused for too long."""
         ended = await self._timetable.cancel_overdue(due, campaign=schedule.campaign)
-        if ended.begun:
+        # It may have been resumed since it was read.
+        if ended.begun and ended.state is ScheduleState.CANCELLED:
             await self._timetable.recipients.close(schedule)
         if ended.done:
             _logger.warning(

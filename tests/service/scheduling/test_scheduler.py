@@ -34,7 +34,7 @@ from streamer.store.scheduling.schedule_records import (
     ScheduleRef,
     new_schedule_id,
 )
-from streamer.store.scheduling.timetable import Timetable
+from streamer.store.scheduling.timetable import ChangeResult, Timetable
 
 from ...conftest import StartStore
 
@@ -819,6 +819,34 @@ async def test_what_was_paused_for_too_long_is_cancelled(
     assert states == [ScheduleState.CANCELLED] * 2
     assert await counts(inbox, ["a", "b", "p"]) == {0: 3}
     assert await timetable.firing.due(clock.store_ms, limit=9) == []
+
+
+async def test_what_is_resumed_in_the_last_moment_is_sent_to_all(
+    timetable: Timetable,
+    inbox: Inbox,
+    clock: Clock,
+    scheduler: Scheduler,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    players = ["a", "b"]
+    schedule = await add_audience(timetable, players)
+    ref = ScheduleRef.of(schedule)
+    await scheduler.fire_due()
+    await timetable.pause(ref)
+    clock.store_ms += PAUSED_MAX_MS
+    cancel = timetable.cancel_overdue
+
+    async def resumed_before(*args: Any, **more: Any) -> ChangeResult:
+        await timetable.resume(ref, due_ms=schedule.due_ms)
+        return await cancel(*args, **more)
+
+    monkeypatch.setattr(timetable, "cancel_overdue", resumed_before)
+
+    await scheduler.fire_due()
+    while not await is_sent(timetable, schedule):
+        await scheduler.send_begun()
+
+    assert await counts(inbox, players) == {1: 2}
 
 
 async def state(timetable: Timetable, schedule: Schedule) -> ScheduleState:
