@@ -197,20 +197,19 @@ class Scheduler:
             raise
         # Recipients may be left, in buckets of a spread audience too.
         self._sending_in.update(due.bucket for due in dues)
-        schedules = await self._with_records(dues)
-        # One that was paused since the look is no longer sent.
-        schedules = [it for it in schedules if it.state is ScheduleState.SENDING]
-        schedules = round_robin(schedules, lambda schedule: schedule.app)
-        self._has_audiences = bool(schedules)
-        if not schedules:
-            return False
-        now_ms = await self._timetable.now_ms()
-        # Buckets of a spread audience have times, too.
-        if not self._check_clocks(now_ms):
-            return False
-        more = False
-        for first in range(0, len(schedules), AUDIENCES_CONCURRENT):
-            batch = schedules[first : first + AUDIENCES_CONCURRENT]
+        dues = round_robin(dues, lambda due: due.app)
+        self._has_audiences = more = False
+        for first in range(0, len(dues), AUDIENCES_CONCURRENT):
+            # Read when it is their turn: one that was paused is no longer sent.
+            batch = await self._with_records(dues[first : first + AUDIENCES_CONCURRENT])
+            batch = [it for it in batch if it.state is ScheduleState.SENDING]
+            if not batch:
+                continue
+            self._has_audiences = True
+            now_ms = await self._timetable.now_ms()
+            # Buckets of a spread audience have times, too.
+            if not self._check_clocks(now_ms):
+                return False
             more |= await run_all(self._send(s, now_ms) for s in batch)
         return more
 

@@ -849,6 +849,30 @@ async def test_what_is_resumed_in_the_last_moment_is_sent_to_all(
     assert await counts(inbox, players) == {1: 2}
 
 
+async def test_a_pause_counts_for_what_is_sent_after_others(
+    timetable: Timetable,
+    inbox: Inbox,
+    scheduler: Scheduler,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fires, "AUDIENCES_CONCURRENT", 1)
+    both = [await add_audience(timetable, [player]) for player in ("a", "b")]
+    await scheduler.fire_due()
+    send = scheduler._sender.send
+
+    async def with_a_pause(first: Schedule, now_ms: int) -> bool:
+        """Serve the first audience; pause the other one meanwhile."""
+        (other,) = (it for it in both if it.id != first.id)
+        await timetable.pause(ScheduleRef.of(other))
+        return await send(first, now_ms)
+
+    monkeypatch.setattr(scheduler._sender, "send", with_a_pause)
+
+    await scheduler.send_begun()
+
+    assert await counts(inbox, ["a", "b"]) == {0: 1, 1: 1}
+
+
 async def state(timetable: Timetable, schedule: Schedule) -> ScheduleState:
     found = await timetable.get(schedule.app, schedule.id)
     assert found is not None
