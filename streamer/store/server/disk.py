@@ -34,7 +34,11 @@ HYSTERESIS: Final = 1.25
 
 
 class Disk(NamedTuple):
-    """What a disk has for its users, and the store's log, in bytes."""
+    """
+    What a disk has for its users, and the store's log, in bytes.
+
+    A file system that does not say how large it is has a `total` of 0.
+    """
 
     total: int
     free: int
@@ -68,6 +72,8 @@ def reserve_of(total: int) -> int:
 
 def disk_state(disk: Disk, *, was_full: bool) -> DiskState:
     """Judge a disk; `was_full` is what was returned before."""
+    if not disk.total:  # Its file system does not say.
+        return DiskState(is_full=False, may_rewrite=True)
     reserve = reserve_of(disk.total)
     is_full = disk.free < reserve * (HYSTERESIS if was_full else 1)
     return DiskState(is_full, not is_full and disk.free >= reserve + disk.log)

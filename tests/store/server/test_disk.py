@@ -42,6 +42,12 @@ def test_a_log_is_rewritten_only_if_there_is_space_for_a_second_one() -> None:
         assert disk_state(found, was_full=False) == DiskState(False, expected)
 
 
+def test_a_disk_of_unknown_size_is_not_judged() -> None:
+    """Some file systems of a network or a user's process report zero."""
+    found = Disk(0, 0, 20 * MIB)
+    assert disk_state(found, was_full=False) == DiskState(False, True)
+
+
 def test_the_disk_of_a_directory_is_read(tmp_path: Path) -> None:
     (tmp_path / "appendonlydir").mkdir()
     (tmp_path / "appendonlydir" / "one").write_bytes(bytes(1_000))
