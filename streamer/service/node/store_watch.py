@@ -173,7 +173,7 @@ class StoreWatch:
         responded, and for a primary that is away, there is no item.
         """
         return {
-            place: (facts.counted_memory, facts.maxmemory or 0)
+            place: (facts.counted_memory, facts.memory_limit)
             for place, facts in self._facts.items()
         }
 

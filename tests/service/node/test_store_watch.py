@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from streamer.config import Config
-from streamer.core.store_health import StoreFacts, parse_facts
+from streamer.core.store_health import DISK_FULL_LIMIT, StoreFacts, parse_facts
 from streamer.errors import StoreUnavailable, StoreUnfit
 from streamer.service.node import store_watch
 from streamer.service.node.store_watch import StoreWatch, refuse_unsuitable_store
@@ -76,6 +76,18 @@ async def test_an_unsuitable_store_is_refused_at_the_start_and_unready_later(
     assert caplog.text.count(word) == 1
     with pytest.raises(StoreUnfit, match=re.escape(word)):
         await refuse_unsuitable_store(store.url, Config())
+
+
+async def test_a_full_disk_is_no_limit_of_the_memory(redis: RedisConnection) -> None:
+    """A share of a limit of one byte would be an alert that the memory is full."""
+    watch = StoreWatch(redis, Config())
+    await watch.check()
+    await redis.call("CONFIG", "SET", "maxmemory", DISK_FULL_LIMIT)
+
+    await watch.check()
+
+    assert watch.memory == "full"
+    assert [limit for _, limit in watch.memory_by_shard.values()] == [0]
 
 
 async def test_the_node_is_ready_again_when_the_store_is_suitable(
