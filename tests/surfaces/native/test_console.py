@@ -14,9 +14,11 @@ import pytest
 import pytest_asyncio
 
 from streamer.core.access.roles import Role
+from streamer.core.schedule import Schedule, ScheduleState
 from streamer.service.access import console_sessions
 from streamer.store.access.apps import Apps
 from streamer.store.client.connection import RedisConnection
+from streamer.store.scheduling.schedule_records import new_schedule_id
 from streamer.surfaces.native.console import contract
 
 from ..conftest import Mint, Server, Start
@@ -113,6 +115,30 @@ async def test_it_does_not_exist_without_a_console_key(
         )
         assert answer.status_code == 404, path
         assert answer.content == unknown.content, path
+
+
+async def test_an_operator_changes_what_a_campaign_sends(
+    server: Server, login: Login, mint: Mint
+) -> None:
+    operator = await login("operator")
+    later = datetime.now(UTC) + timedelta(hours=1)
+    scheduled = Schedule(
+        *(mint.name("demo"), new_schedule_id(7), ScheduleState.PENDING),
+        *(int(later.timestamp() * 1_000), 0, b'"title":"Sale"}'),
+        campaign="spring",
+        buckets=(7,),
+    )
+    await server.app._components.timetable.add(scheduled)
+    path = f"/schedules/{scheduled.id}"
+
+    for method, place, body in (
+        ("PATCH", path, {"send_at": (later + timedelta(hours=1)).isoformat()}),
+        ("POST", f"{path}/pause", None),
+        ("POST", f"{path}/resume", None),
+        ("DELETE", path, None),
+    ):
+        answer = await operator(method, place, body)
+        assert answer.status_code == 200, (place, answer.text)
 
 
 async def test_its_files_load_nothing_from_elsewhere(

@@ -253,7 +253,8 @@ class Console:
                 contract.MOVE_SCHEDULE,
                 self._act(
                     *("operator", "schedule.move"),
-                    *(_SCHEDULES, publishing.move_schedule),
+                    # That of a campaign's send, too, as below.
+                    *((*_SCHEDULES, "campaigns:write"), publishing.move_schedule),
                 ),
             ),
             (
@@ -261,7 +262,6 @@ class Console:
                 self._act(
                     # The service records it.
                     *("operator", None),
-                    # That of a campaign's send, too.
                     *((*_SCHEDULES, "campaigns:write"), publishing.cancel_schedule),
                 ),
             ),
