@@ -88,13 +88,27 @@ class TooManyLogins(RateLimited):
 
 
 class NoRole(Rejected):
-    """The issuer says nothing of a person that grants a role."""
+    """
+    The issuer says nothing of a person that grants a role, or in no app that exists.
 
-    def __init__(self, person: Person, claim: str) -> None:
+    Args:
+        person: Who has logged in.
+        claim: The claim that grants roles.
+        granted: Whether a value of it grants a role.
+
+    """
+
+    def __init__(self, person: Person, claim: str, *, granted: bool = False) -> None:
         self.person = person
         self.claim = claim
+        self.granted = granted
 
     def __str__(self) -> str:
+        if self.granted:
+            return (
+                "you have a role in this console, but for no app that exists: ask who "
+                "runs this server to create the app"
+            )
         return (
             f"you have no role in this console: nothing in the claim {self.claim} of "
             f"{self.person.name or self.person.subject} is in console_oidc_roles. Ask "
@@ -277,7 +291,7 @@ class ConsoleSessions:
         )
         apps = await self._apps_of(kept)
         if not apps:
-            raise NoRole(person, self._people.claim)
+            raise NoRole(person, self._people.claim, granted=bool(granting))
         secret = _OF_PERSON + secrets.token_urlsafe(_RANDOM_BYTES)
         await put_until(
             *(self._redis, self._key_of(secret), _encode(kept)),

@@ -235,6 +235,19 @@ async def test_who_has_no_role_is_refused_in_plain_text(visitor: Visitor) -> Non
     assert (await visitor("GET", "/session")).status_code == 401
 
 
+async def test_who_has_a_role_in_no_app_reads_that_the_app_is_missing(
+    start: Start, settings: dict[str, Any], issuer: OidcIssuer
+) -> None:
+    settings["console_oidc_roles"] = ("game-ops=operator:not-yet",)
+    visitor = Visitor(await start(**settings), issuer)
+
+    answer = await visitor.log_in()
+
+    assert answer.status_code == 403
+    assert "for no app that exists" in answer.text
+    await visitor.client.aclose()
+
+
 @pytest.mark.parametrize("claims", [{"nonce": "another"}, {"sub": "a\u202eb"}])
 async def test_an_id_token_that_is_not_for_this_login_is_refused(
     visitor: Visitor, claims: dict[str, Any]
