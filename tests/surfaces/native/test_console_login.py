@@ -344,6 +344,19 @@ async def test_a_page_of_another_origin_cannot_begin_a_login(
     assert "set-cookie" not in answer.headers
 
 
+async def test_the_url_of_the_console_is_compared_as_browsers_write_it(
+    start: Start, settings: dict[str, Any], issuer: OidcIssuer
+) -> None:
+    settings["console_url"] = URL.replace("push.example", "Push.Example:443")
+    visitor = Visitor(await start(**settings), issuer)
+
+    # A proxy has passed on the host of the node.
+    answer = await visitor("POST", "/login", {}, Host="node-1:8080")
+
+    assert answer.status_code == 200
+    await visitor.client.aclose()
+
+
 async def test_a_client_that_fails_too_often_has_to_wait(visitor: Visitor) -> None:
     for _ in range(console_sessions.FAILURES_MAX):
         await visitor.client.get(f"{API}/callback?state=x&code=y")

@@ -49,6 +49,7 @@ from ....errors import (
     Unavailable,
 )
 from ....model import App, Log, Player, parse_player
+from ....origins import AllowedOrigins
 from ....service.access.console_logins import LOGIN_MS, ConsoleLogins
 from ....service.access.console_sessions import (
     ConsoleSession,
@@ -182,7 +183,8 @@ class Console:
         self._privacy = privacy
         url = urlsplit(parts.url)
         # Behind a proxy that passes on another host, this is the page's own.
-        self._own_origins = (f"{url.scheme}://{url.netloc}",) if parts.url else ()
+        own = [f"{url.scheme}://{url.netloc}"] if parts.url else []
+        self._own_origins = AllowedOrigins(own)
         self._version = importlib.metadata.version("streamer-server")
 
     def routes(self) -> list[BaseRoute]:
