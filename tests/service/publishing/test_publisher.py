@@ -165,6 +165,21 @@ async def test_a_log_detects_a_conflict_without_the_claim(
         )
 
 
+async def test_a_repetition_across_an_upgrade_is_stored_once(
+    publisher: Publisher, inbox: Inbox, redis: RedisConnection
+) -> None:
+    first = await publisher.publish(BACKEND, [P, Q], [HELLO], idempotency_key="k")
+    # Earlier versions had the key itself in the name of the claim.
+    claim = keys_of().request(APP, "k")
+    earlier = f"{claim.rpartition(':')[0]}:k"
+    await redis.call("RENAME", claim, earlier, write=True)
+
+    again = await publisher.publish(BACKEND, [P, Q], [HELLO], idempotency_key="k")
+
+    assert again == first._replace(replayed=True)
+    assert await titles(inbox, P) == await titles(inbox, Q) == ["hello"]
+
+
 @pytest.mark.row("D2")
 async def test_a_key_belongs_to_one_app(publisher: Publisher) -> None:
     other = Caller(App("other"), None, BACKEND.permissions)
