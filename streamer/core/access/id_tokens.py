@@ -145,9 +145,11 @@ def read_person(claims: Mapping[str, Any], claim: str) -> Person:
     subject = _text(claims.get("sub"))
     if not subject or len(subject) > SUBJECT_CHARS_MAX:
         raise Unauthenticated(Defect.CLAIM, "sub")
-    is_verified = claims.get("email_verified") in (True, "true")
+    # Some issuers write it as a text.
+    said = claims.get("email_verified")
+    is_verified = said in (True, "true")
     names = (
-        claims.get("email") if claims.get("email_verified", True) else None,
+        claims.get("email") if is_verified or said is None else None,
         claims.get("preferred_username"),
         claims.get("name"),
     )

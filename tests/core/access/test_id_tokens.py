@@ -194,6 +194,8 @@ def test_the_values_of_the_claim_are_read(
     [
         ({"email": "a@x", "preferred_username": "ann"}, "a@x"),
         ({"email": "a@x", "email_verified": False, "name": "Ann"}, "Ann"),
+        ({"email": "a@x", "email_verified": "false", "name": "Ann"}, "Ann"),
+        ({"email": "a@x", "email_verified": "true", "name": "Ann"}, "a@x"),
         ({"email": "a\u202e@x", "preferred_username": "ann"}, "ann"),
         ({"email": ["a@x"]}, ""),
         ({"name": "A" * 300}, "A" * 255),
