@@ -59,6 +59,8 @@ class Pseudonyms:
     async def adopt(self, key: bytes) -> bool:
         """Take a key from elsewhere unless there is one; return whether it is this."""
         name = self._redis.keys.pseudonyms
-        await self._redis.call("SET", name, key.hex(), "NX", write=True)
+        # Mostly there is one, and a full store would refuse the write.
+        if await self._redis.call("GET", name) is None:
+            await self._redis.call("SET", name, key.hex(), "NX", write=True)
         self._key = b""
         return await self.key() == key

@@ -8,6 +8,7 @@ reading every key and value, erases, and finds none.
 from __future__ import annotations
 
 import copy
+import secrets
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -402,7 +403,7 @@ async def test_a_list_of_another_store_is_set_aside_once(
     erasing._data_dir = tmp_path
     own = await last_erasures(redis, until, 1)
     gone = Erasure(mint.name("demo"), "0" * 32, await redis.now_ms())
-    foreign = print_list(ErasureList(bytes(32), [gone]))
+    foreign = print_list(ErasureList(secrets.token_bytes(32), [gone]))
     path = list_path(tmp_path, "streamer")
     path.write_bytes(foreign)
 
