@@ -71,6 +71,19 @@ test("the end of a session that was left does not disturb the login", async (t) 
   assert.equal(await page.locator("#problem").textContent(), "You have logged out.");
 });
 
+test("nobody is told to have logged out while the session lives", async (t) => {
+  const { page } = await visit(t, "viewer");
+  await page.route("**/session", (route) => route.fulfill({ status: 503, json: { detail: "the store is unavailable" } }));
+
+  await page.getByRole("button", { name: "Log out" }).click(WAIT);
+
+  await page.getByText("the store is unavailable").waitFor(WAIT);
+  await page.getByRole("link", { name: "Overview" }).waitFor(WAIT);
+  await page.unroute("**/session");
+  await page.getByRole("button", { name: "Log out" }).click(WAIT);
+  await page.getByText("You have logged out.").waitFor(WAIT);
+});
+
 test("a revoked key ends the session at its next request", async (t) => {
   const { page, open } = await visit(t, "viewer", {}, "to be revoked");
   await open("app");

@@ -3,7 +3,7 @@
 import { APP, api, whenSignedOut } from "./api.js";
 import { app } from "./app.js";
 import { audit } from "./audit.js";
-import { fill, foreign, h } from "./dom.js";
+import { acting, fill, foreign, h } from "./dom.js";
 import { overview } from "./overview.js";
 import { player } from "./player.js";
 import { publish } from "./publish.js";
@@ -151,16 +151,15 @@ addEventListener("hashchange", () => {
   $("content").focus({ preventScroll: true });
   scrollTo(0, 0);
 });
-$("log-out").addEventListener("click", async () => {
-  let answer = null;
-  try {
-    answer = await api.send("DELETE", "session");
-  } finally {
+$("log-out").addEventListener("click", (event) =>
+  acting(event.currentTarget, async () => {
+    // Not logged out before the server says so: the cookie would still be valid.
+    const answer = await api.send("DELETE", "session");
     signedOut("You have logged out.");
-  }
-  // The issuer leads back here.
-  if (answer?.url) location.assign(answer.url);
-});
+    // The issuer leads back here.
+    if (answer?.url) location.assign(answer.url);
+  }),
+);
 
 try {
   welcome(await api.get("session", {}, { once: true }));
