@@ -370,6 +370,18 @@ async def test_a_disk_that_does_not_keep_up_degrades_and_recovers(
     assert watch.unready_reason() is None
 
 
+async def test_a_full_disk_is_no_memory_limit(redis: RedisConnection) -> None:
+    watch = StoreWatch(redis, Config())
+    await watch.check()
+    await redis.call("CONFIG", "SET", "maxmemory", DISK_FULL_LIMIT)
+
+    await watch.check(tries_commands=False)
+
+    assert watch.memory == "full"
+    assert watch.memory_max == 0
+    assert [limit for _, limit in watch.memory_by_shard.values()] == [0]
+
+
 @pytest.mark.parametrize(
     ("fsync", "every_s"),
     [("always", store_watch.CHECK_S), ("everysec", store_watch.CHECK_EVERYSEC_S)],
