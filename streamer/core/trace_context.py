@@ -11,17 +11,20 @@ from __future__ import annotations
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-__all__ = ["TraceContext"]
+__all__ = ["STATE_CHARS_MAX", "TraceContext"]
+
+STATE_CHARS_MAX: Final = 512
+"""What W3C Trace Context asks everybody to pass on of a ``tracestate``, at least."""
 
 
 class TraceContext(NamedTuple):
     """
     A sampled span, by the values of the headers ``traceparent`` and ``tracestate``.
 
-    `state` is "" if there is none. W3C Trace Context limits both: 55 characters in the
-    version of today, and 512.
+    `parent` has 55 characters. `state` has at most `STATE_CHARS_MAX`, and is "" without
+    one.
     """
 
     parent: str

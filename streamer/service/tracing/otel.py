@@ -32,7 +32,7 @@ from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AnyValue
 
-from ...core.trace_context import TraceContext
+from ...core.trace_context import STATE_CHARS_MAX, TraceContext
 from .spans import Attributes, Kind, Span, error_type
 
 __all__ = ["OpenTelemetry", "provider_of"]
@@ -186,7 +186,7 @@ class _Span:
         if not it.is_valid or not it.trace_flags.sampled:
             return None
         parent = f"00-{it.trace_id:032x}-{it.span_id:016x}-{it.trace_flags:02x}"
-        return TraceContext(parent, it.trace_state.to_header())
+        return TraceContext(parent, _passed_on(it.trace_state.to_header()))
 
     @property
     def trace_id(self) -> str:
@@ -293,6 +293,14 @@ class _Told(SpanExporter):
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self._exporter.force_flush(timeout_millis)
+
+
+def _passed_on(state: str) -> str:
+    """Return the first members of a ``tracestate``, without those beyond its limit."""
+    if len(state) <= STATE_CHARS_MAX:
+        return state
+    # It comes from a client, and goes to every node, and into records of schedules.
+    return state[: STATE_CHARS_MAX + 1].rpartition(",")[0]
 
 
 def _context(of: TraceContext) -> Context:

@@ -208,6 +208,35 @@ async def test_a_part_of_a_trace_keeps_its_state(collector: Collector) -> None:
     assert span.start_time == 1
 
 
+# With commas between them 512 characters.
+AT_THE_LIMIT = [f"k{i}={'x' * size}" for i, size in enumerate((125, 125, 125, 122))]
+
+
+@pytest.mark.parametrize(
+    ("members", "kept"),
+    [
+        (AT_THE_LIMIT, 4),
+        ([*AT_THE_LIMIT, "k4=v"], 4),
+        (["k" * 256 + "=" + "v" * 256], 0),
+    ],
+    ids=["all", "but the last", "none"],
+)
+async def test_of_a_long_state_the_first_members_are_passed_on(
+    collector: Collector, members: list[str], kept: int
+) -> None:
+    tracing = tracing_to(collector)
+    headers = [
+        (b"traceparent", PARENT.parent.encode()),
+        (b"tracestate", ",".join(members).encode()),
+    ]
+
+    context = tracing.request("GET", headers, {}).context
+
+    assert context is not None
+    assert context.state == ",".join(members[:kept])
+    await tracing.close()
+
+
 async def test_nothing_is_exported_of_what_is_discarded(collector: Collector) -> None:
     tracing = tracing_to(collector)
 
