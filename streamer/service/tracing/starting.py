@@ -20,6 +20,9 @@ __all__ = ["start"]
 
 EXTRA: Final = "pip install 'streamer-server[otel]'"
 
+TELL_OF_HEADERS: Final = ("opentelemetry.baggage", "opentelemetry.trace")
+"""Loggers that warn of headers, and quote them: every client could fill the log."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -57,6 +60,8 @@ def start(environ: Mapping[str, str], node: str) -> Tracing | None:
     try:
         # It logs each attempt that fails. `otel` tells once.
         logging.getLogger(OTLPSpanExporter.__module__).setLevel(logging.CRITICAL)
+        for name in TELL_OF_HEADERS:
+            logging.getLogger(name).setLevel(logging.ERROR)
         provider = provider_of(
             OTLPSpanExporter(),
             node=node,

@@ -68,6 +68,28 @@ async def test_an_endpoint_turns_them_on(
     assert warnings(caplog) == []
 
 
+async def test_no_client_can_fill_the_log_with_its_headers(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENDPOINT, NOBODY)
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    tracing = start(os.environ, "n")
+    assert tracing is not None
+
+    for name, value in [
+        (b"tracestate", b"no member"),
+        (b"tracestate", b"a=" + b"x" * 9_000),
+        (b"tracestate", b",".join(b"k%d=v" % i for i in range(40))),
+        (b"baggage", b"no member,a=\xff"),
+    ]:
+        parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        headers = [(b"traceparent", parent), (name, value)]
+        tracing.end_request(tracing.request("GET", headers, {}), "GET /")
+
+    assert [it.getMessage() for it in caplog.records] == []
+    await tracing.close()
+
+
 @pytest.mark.parametrize(
     ("variables", "problem"),
     [
