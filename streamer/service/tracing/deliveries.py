@@ -55,8 +55,11 @@ class DeliveryTraces:
         """
         Begin the delivery of an entry, or of an ephemeral notification for None.
 
-        `readers` is the number of connections on this node that follow the log.
+        `readers` is the number of connections on this node that follow the log. Without
+        one, an ephemeral notification is delivered to nobody, and has no delivery.
         """
+        if entry is None and not readers:
+            return
         now_ns = time_ns()
         while self.waiting:
             oldest = next(iter(self.waiting))

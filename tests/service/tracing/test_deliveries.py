@@ -64,6 +64,15 @@ def test_a_read_ends_the_deliveries_of_what_it_brought(
     assert [*traces.waiting] == [(LOG, 1), (LOG, 4), (OTHER, 2)]
 
 
+def test_what_is_not_stored_has_no_delivery_without_readers(
+    traces: DeliveryTraces,
+) -> None:
+    for readers in (0, 1):
+        traces.begin(LOG, None, TRACE, readers=readers)
+
+        assert len(traces.waiting) == readers
+
+
 def test_the_oldest_give_way(traces: DeliveryTraces) -> None:
     announce(traces, LOG, *range(1, WAITING_MAX + 3))
 
