@@ -280,11 +280,26 @@ class Leases:
         attempts = self._faults.attempts(PART, wait_s=(RETRY_S, RETRY_S))
         while True:
             async with attempts:
-                await self.beat()
-                await self._release_all()
-                await self._renew_if_due()
+                await self._write_due()
             if not attempts.failing:
                 await asyncio.sleep(HEARTBEAT_S)
+
+    async def _write_due(self) -> None:
+        """
+        Send a heartbeat, and release and renew the leases that are due.
+
+        Raises Unavailable if some could not be written, after all others were.
+        """
+        await self.beat()
+        failure: Unavailable | None = None
+        for step in (self._release_all, self._renew_if_due):
+            try:
+                await step()
+            except Unavailable as error:
+                # On a cluster, of some leases: their part is away.
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     async def beat(self) -> None:
         """Send a heartbeat, and read which nodes are alive. Raises Unavailable."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -605,6 +606,32 @@ async def test_only_the_leases_of_a_primary_that_is_away_are_renewed_again(
     assert tried == [3, 1]
     await node._renew_if_due()
     assert tried == [3, 1]
+
+
+async def test_leases_are_renewed_while_others_cannot_be_released(
+    redis: RedisConnection, node: Leases, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, kept = [
+        await acquire(node, log._replace(name=Player(name))) for name in ("left", "kept")
+    ]
+    away, run_many = redis.keys.lease(left.log), redis.run_many
+
+    async def run_some(calls: Sequence[ScriptCall], **more: Any) -> list[Reply]:
+        if [it.keys[0] for it in calls] == [away]:
+            return [StoreUnavailable("one primary is away")]
+        return await run_many(calls, **more)
+
+    monkeypatch.setattr(redis, "run_many", run_some)
+    node._held.pop(left)
+    node._to_release.add(left)
+    await redis.call("DEL", redis.keys.lease(kept.log), write=True)
+    monkeypatch.setattr(node, "_renewed_at_s", float("-inf"))
+
+    with pytest.raises(StoreUnavailable):
+        await node._write_due()
+
+    assert await held(redis, kept.log) == 1
+    assert node._to_release == {left}
 
 
 async def test_a_takeover_finds_a_node_that_has_just_started(
