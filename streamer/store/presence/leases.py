@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from itertools import islice
 from typing import Final, NamedTuple
 
 from ...core.deployment import LEVEL
@@ -163,7 +164,10 @@ class Leases:
         self.node = new_name()
         self._alive: list[bytes] = []
         self._held: dict[Lease, str] = {}
-        self._to_release: set[Lease] = set()
+        self._to_release: dict[Lease, None] = {}
+        """Leases whose release was not tried yet."""
+        self._unreleased: dict[Lease, None] = {}
+        """Leases that could not be released: their part of the store is away."""
         self._to_renew: dict[Lease, None] = {}
         self._releasing: asyncio.Task[None] | None = None
         self._beaten_at_s = self._renewed_at_s = self._monotonic()
@@ -207,7 +211,7 @@ class Leases:
                 outcome, replies = await acquire(fresh=True)
         except (OutcomeUnknown, asyncio.CancelledError) as error:
             # It may have been acquired, and is not going to be used.
-            self._to_release.add(lease)
+            self._to_release[lease] = None
             if isinstance(error, OutcomeUnknown):
                 raise StoreUnavailable from error
             raise
@@ -257,7 +261,7 @@ class Leases:
     def release_soon(self, lease: Lease) -> None:
         """Release a lease as soon as possible; `release` waits for it."""
         self._held.pop(lease, None)
-        self._to_release.add(lease)
+        self._to_release[lease] = None
         # Shared: when thousands of streams close at once, each would release them all.
         if self._releasing is None:
             self._releasing = asyncio.create_task(self._release_now(), name="leases")
@@ -331,21 +335,14 @@ class Leases:
         if now_s - self._renewed_at_s >= RENEW_S:
             self._to_renew = dict.fromkeys(self._held)
             self._renewed_at_s = now_s
-        failure: Unavailable | None = None
-        due = tuple(self._to_renew)
-        for first in range(0, len(due), BATCH):
-            batch = due[first : first + BATCH]
-            failure = await self._renew_batch(batch) or failure
-            if all(lease in self._to_renew for lease in batch):
-                # Their part is away. The next attempt begins with others.
-                for lease in batch:
-                    self._to_renew[lease] = self._to_renew.pop(lease)
-                break
-        if failure is not None:
+        if failure := await self._work_off(self._to_renew, self._renew_batch):
             raise failure
 
     async def _renew_batch(self, leases: Sequence[Lease]) -> Unavailable | None:
         """Renew leases; return why some were not, because their part is away."""
+        # A packet takes seconds while a part of the store does not answer.
+        if self._monotonic() - self._beaten_at_s >= HEARTBEAT_S:
+            await self.beat()
         held = [(it, self._held[it]) for it in leases if it in self._held]
         calls = [
             ScriptCall(
@@ -355,7 +352,7 @@ class Leases:
             )
             for lease, instance in held
         ]
-        replies = await self._redis.run_many(calls)
+        replies = await self._run_each(calls)
         failure: Unavailable | None = None
         waiting = set()
         for (lease, _), reply in zip(held, replies, strict=True):
@@ -378,10 +375,13 @@ class Leases:
         Raises Unavailable if some could not be released, after all others were.
         """
         failure: Unavailable | None = None
-        while failure is None and (leases := tuple(self._to_release)):
-            for first in range(0, len(leases), BATCH):
-                batch = leases[first : first + BATCH]
-                failure = await self._release_batch(batch) or failure
+        while leases := tuple(islice(self._to_release, BATCH)):
+            for lease in leases:
+                self._unreleased[lease] = self._to_release.pop(lease)
+            failure = await self._release_batch(leases) or failure
+            if all(lease in self._unreleased for lease in leases):
+                break
+        failure = await self._work_off(self._unreleased, self._release_batch) or failure
         if failure is not None:
             raise failure
 
@@ -396,15 +396,46 @@ class Leases:
             for lease in leases
         ]
         failure: Unavailable | None = None
-        replies = await self._redis.run_many(calls)
+        replies = await self._run_each(calls)
         for lease, reply in zip(leases, replies, strict=True):
             if isinstance(reply, Unavailable):
                 failure = failure or reply
                 continue
             # One whose key is damaged is void: nobody can acquire another there.
             self._note_refusal(lease, reply)
-            self._to_release.discard(lease)
+            self._unreleased.pop(lease, None)
         return failure
+
+    async def _work_off(
+        self,
+        due: dict[Lease, None],
+        write: Callable[[Sequence[Lease]], Awaitable[Unavailable | None]],
+    ) -> Unavailable | None:
+        """
+        Write leases in packets, until nothing of a packet could be written.
+
+        `write` writes a packet and removes from `due` what was written. Returns why
+        some were not: their part of the store is away. The next call begins with
+        others.
+        """
+        failure: Unavailable | None = None
+        waiting = tuple(due)
+        for first in range(0, len(waiting), BATCH):
+            batch = waiting[first : first + BATCH]
+            failure = await write(batch) or failure
+            left = [lease for lease in batch if lease in due]
+            for lease in left:
+                due[lease] = due.pop(lease)
+            if len(left) == len(batch):
+                break
+        return failure
+
+    async def _run_each(self, calls: Sequence[ScriptCall]) -> list[Reply]:
+        """Run scripts as `run_many`; one that was not sent is a failure in the list."""
+        try:
+            return await self._redis.run_many(calls)
+        except StoreUnavailable as error:
+            return [error] * len(calls)
 
     def _note_refusal(self, lease: Lease, reply: Reply) -> None:
         if isinstance(own(reply), Exception):

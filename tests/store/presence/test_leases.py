@@ -19,7 +19,7 @@ from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import DAY_MS, LogSettings
 from streamer.store.logs.views import PlayerViews, Views
 from streamer.store.presence import leases as leases_module
-from streamer.store.presence.leases import ALIVE_MS, Lease, Leases
+from streamer.store.presence.leases import ALIVE_MS, HEARTBEAT_S, Lease, Leases
 
 from ...conftest import Until
 from ..conftest import Proxy
@@ -437,6 +437,7 @@ async def test_leases_are_written_again_a_few_in_a_packet(
 
     monkeypatch.setattr(leases_module, "BATCH", 2)
     monkeypatch.setattr(redis, "run_many", counting)
+    monkeypatch.setattr(node, "_monotonic", lambda: 0.0)
     node._renewed_at_s = float("-inf")
 
     await node._renew_if_due()
@@ -560,7 +561,7 @@ async def test_a_lease_whose_primary_is_away_holds_up_no_other(
     async def run_some(calls: Sequence[ScriptCall]) -> list[Reply]:
         is_away = [redis.keys.lease(away.log) in call.keys for call in calls]
         there = [it for it, skip in zip(calls, is_away, strict=True) if not skip]
-        replies = iter(await run_many(there) if there else [])
+        replies = iter(await run_many(there))
         failure = StoreUnavailable("one primary is away")
         return [failure if skip else next(replies) for skip in is_away]
 
@@ -587,12 +588,15 @@ async def test_only_the_leases_of_a_primary_that_is_away_are_renewed_again(
     async def run_some(calls: Sequence[ScriptCall]) -> list[Reply]:
         tried.append(len(calls))
         there = [it for it in calls if it.keys[0] not in away]
-        replies = iter(await run_many(there) if there else [])
         failure = StoreUnavailable("one primary is away")
+        if not there:
+            raise failure
+        replies = iter(await run_many(there))
         return [failure if it.keys[0] in away else next(replies) for it in calls]
 
     monkeypatch.setattr(leases_module, "BATCH", 3)
     monkeypatch.setattr(redis, "run_many", run_some)
+    monkeypatch.setattr(node, "_monotonic", lambda: 0.0)
     monkeypatch.setattr(node, "_renewed_at_s", float("-inf"))
     for expected in ([3, 3], [3], [3]):
         tried.clear()
@@ -608,22 +612,76 @@ async def test_only_the_leases_of_a_primary_that_is_away_are_renewed_again(
     assert tried == [3, 1]
 
 
+async def test_a_lease_is_released_though_many_wait_for_a_primary_that_is_away(
+    redis: RedisConnection, node: Leases, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases = [await acquire(node, log._replace(name=Player(f"{i}"))) for i in range(20)]
+    *away, last = leases
+    run_many, there = redis.run_many, {redis.keys.lease(last.log)}
+
+    async def run_some(calls: Sequence[ScriptCall]) -> list[Reply]:
+        if there.isdisjoint(it.keys[0] for it in calls):
+            raise StoreUnavailable("one primary is away")
+        failure = StoreUnavailable("one primary is away")
+        replies = iter(await run_many([it for it in calls if it.keys[0] in there]))
+        return [next(replies) if it.keys[0] in there else failure for it in calls]
+
+    monkeypatch.setattr(leases_module, "BATCH", 2)
+    monkeypatch.setattr(redis, "run_many", run_some)
+    for lease in away:
+        await node.release(lease)
+    await node.release(last)
+
+    assert await held(redis, last.log) == 0
+    there.update(redis.keys.lease(it.log) for it in away)
+    await node._release_all()
+    assert [await held(redis, it.log) for it in away] == [0] * len(away)
+
+
+async def test_heartbeats_go_on_while_packets_of_leases_take_long(
+    redis: RedisConnection, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 0.0
+    node = Leases(redis, leases_max=1, monotonic=lambda: now_s)
+    for name in "abcde":
+        await acquire(node, log._replace(name=Player(name)))
+    beats: list[float] = []
+    run_many, beat = redis.run_many, node.beat
+
+    async def slowly(calls: Sequence[ScriptCall], **more: Any) -> list[Reply]:
+        nonlocal now_s
+        now_s += HEARTBEAT_S - 1
+        return await run_many(calls, **more)
+
+    async def counting() -> None:
+        beats.append(now_s)
+        await beat()
+
+    monkeypatch.setattr(leases_module, "BATCH", 1)
+    monkeypatch.setattr(redis, "run_many", slowly)
+    monkeypatch.setattr(node, "beat", counting)
+    node._renewed_at_s = float("-inf")
+
+    await node._renew_if_due()
+
+    assert beats == [8.0, 20.0]
+
+
 async def test_leases_are_renewed_while_others_cannot_be_released(
     redis: RedisConnection, node: Leases, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left, kept = [
-        await acquire(node, log._replace(name=Player(name))) for name in ("left", "kept")
-    ]
+    logs = [log._replace(name=Player(name)) for name in ("left", "kept")]
+    left, kept = [await acquire(node, it) for it in logs]
     away, run_many = redis.keys.lease(left.log), redis.run_many
 
     async def run_some(calls: Sequence[ScriptCall], **more: Any) -> list[Reply]:
         if [it.keys[0] for it in calls] == [away]:
-            return [StoreUnavailable("one primary is away")]
+            raise StoreUnavailable("one primary is away")
         return await run_many(calls, **more)
 
     monkeypatch.setattr(redis, "run_many", run_some)
-    node._held.pop(left)
-    node._to_release.add(left)
+    node.release_soon(left)
+    await node.wait_released()
     await redis.call("DEL", redis.keys.lease(kept.log), write=True)
     monkeypatch.setattr(node, "_renewed_at_s", float("-inf"))
 
@@ -631,7 +689,7 @@ async def test_leases_are_renewed_while_others_cannot_be_released(
         await node._write_due()
 
     assert await held(redis, kept.log) == 1
-    assert node._to_release == {left}
+    assert [*node._unreleased] == [left]
 
 
 async def test_a_takeover_finds_a_node_that_has_just_started(
