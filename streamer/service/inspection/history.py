@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -138,7 +138,6 @@ class _Reader(Protocol):
 
     connection: str
     device: str
-    audience_subscriptions: tuple[AudienceSubscription, ...]
 
     @property
     def joining(self) -> bool: ...
@@ -193,8 +192,13 @@ class History:
         transport: str,
         client: str,
         connected_ms: int,
+        followed: Iterable[AudienceSubscription] = (),
     ) -> None:
-        """Record that a connection of a player has closed, by code and reason."""
+        """
+        Record that a connection of a player has closed, by code and reason.
+
+        `followed` are the audiences that it followed until then.
+        """
         code, reason = ended
         closed = Closed(
             at_ms=self._now_ms(),
@@ -205,7 +209,7 @@ class History:
             connected_ms=connected_ms,
             code=code,
             reason=reason,
-            places=tuple(places_of(log, reader)),
+            places=tuple(places_of(log, reader, followed)),
         )
         self._note(log, closed)
 
@@ -296,9 +300,13 @@ class History:
         return int(self._clock_s() * 1_000)
 
 
-def places_of(log: Log, reader: _Reader) -> Iterator[Place]:
+def places_of(
+    log: Log, reader: _Reader, followed: Iterable[AudienceSubscription]
+) -> Iterator[Place]:
     """
-    Yield how far a reader has come in each log; a log not read yet is missing.
+    Yield how far a reader has come in its player's log and in those that it followed.
+
+    A log not read yet is missing.
 
     A stream that has not begun has been sent nothing, so all of its logs are missing.
     """
@@ -307,7 +315,7 @@ def places_of(log: Log, reader: _Reader) -> Iterator[Place]:
     own = reader.subscription.read_from
     if isinstance(own, Position):
         yield Place(log.name, 0, own.offset)
-    for sub in reader.audience_subscriptions:
+    for sub in followed:
         position, began = sub.read_from, sub.began_at
         if isinstance(position, Position) and began is not None:
             yield Place(sub.log.name, began.offset, position.offset)

@@ -179,7 +179,7 @@ class LocalNode:
             heard_ms=0 if heard_s is None else now_ms - int((now_s - heard_s) * 1_000),
             buffer_bytes=buffer_bytes,
             stuck_ms=0 if waiting_s is None else int((now_s - waiting_s) * 1_000),
-            places=tuple(places_of(log, reader)),
+            places=tuple(places_of(log, reader, reader.audience_subscriptions)),
         )
 
     def _writes(

@@ -34,6 +34,7 @@ from ...config import Config
 from ...core.access.rights import Caller
 from ...core.counters import Counters
 from ...core.limits import RateLimiter, Slots
+from ...core.streams.audience_subscription import AudienceSubscription
 from ...errors import Disconnect, Draining, Error, Limit, LimitReached
 from ...hub import Reader
 from ...model import Log, Topic
@@ -297,11 +298,11 @@ class Admission:
         log: Log,
         reader: Reader,
         ended: Disconnect | None,
-        followed: Sequence[Log],
+        followed: Sequence[AudienceSubscription],
     ) -> None:
         """Report and tidy up after a reader that has left; `ended` says why."""
-        self._stream_audiences.unsubscribe(followed)
-        self.connection_log.closed(log, reader, ended)
+        self._stream_audiences.unsubscribe(log, followed)
+        self.connection_log.closed(log, reader, ended, followed)
         if self._devices is not None and reader.device:
             forgetting = asyncio.create_task(self._forget_device(log, reader))
             self._forgetting.add(forgetting)

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ...core.counters import CLIENT_LEFT
+from ...core.streams.audience_subscription import AudienceSubscription
 from ...errors import SLOW, Disconnect, Unauthenticated
 from ...hub import Reader
 from ...model import Log
@@ -86,11 +87,22 @@ class ConnectionLog:
         if opened := self._open.get(reader):
             self._failures.note(opened.client, error)
 
-    def closed(self, log: Log, reader: Reader, ended: Disconnect | None) -> None:
+    def closed(
+        self,
+        log: Log,
+        reader: Reader,
+        ended: Disconnect | None,
+        followed: Sequence[AudienceSubscription] = (),
+    ) -> None:
         """
         Count and log a reader that has left, if it was opened.
 
-        `ended` says why, None if the client or the network has closed it.
+        Args:
+            log: The log of its player.
+            reader: The reader.
+            ended: Why it has left, None if the client or the network has closed it.
+            followed: Its subscriptions to audiences, from which it is detached.
+
         """
         opened = self._open.pop(reader, None)
         transport = reader.transport
@@ -105,6 +117,7 @@ class ConnectionLog:
                 transport=transport.name,
                 client=opened.client,
                 connected_ms=opened.at_ms,
+                followed=followed,
             )
         if transport.name == "longpoll":
             return

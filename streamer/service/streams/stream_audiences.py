@@ -124,24 +124,26 @@ class StreamAudiences:
 
     def leave(self, log: Log, reader: Reader) -> None:
         """Detach a reader from all of its logs, without waiting."""
-        self.unsubscribe(self.detach(log, reader))
+        self.unsubscribe(log, self.detach(log, reader))
 
-    def detach(self, log: Log, reader: Reader) -> list[Log]:
+    def detach(self, log: Log, reader: Reader) -> Sequence[AudienceSubscription]:
         """
         Detach a reader from all of its logs; nothing is delivered to it any more.
 
-        Returns the logs, for `unsubscribe`, which has to follow once.
+        Returns its subscriptions, for `unsubscribe`, which has to follow once. They
+        keep their positions.
         """
         self._hub.detach(log, reader)
         subs, reader.audience_subscriptions = reader.audience_subscriptions, ()
         for sub in subs:
             self._hub.detach_audience(sub)
-        return [log, *(sub.log for sub in subs)]
+        return subs
 
-    def unsubscribe(self, logs: Iterable[Log]) -> None:
-        """Drop the subscriptions of a reader that was detached from `logs`."""
-        for log in logs:
-            self._pubsub.unsubscribe(log)
+    def unsubscribe(self, log: Log, followed: Iterable[AudienceSubscription]) -> None:
+        """Leave the channels of a reader that was detached; see `detach`."""
+        self._pubsub.unsubscribe(log)
+        for sub in followed:
+            self._pubsub.unsubscribe(sub.log)
 
     async def refresh(self, log: Log, reader: Reader, views: Sequence[View]) -> None:
         """Make a reader follow the audiences in `views` and its own topics."""

@@ -14,8 +14,9 @@ import pytest
 from streamer import errors
 from streamer.config import Config
 from streamer.errors import Draining, Limit, LimitReached, StoreUnavailable
-from streamer.model import Entry, Log, Player
+from streamer.model import Entry, Log, Player, everyone_log
 from streamer.service.inboxes.audiences import PlayerAudiences
+from streamer.service.inspection.history import Closed
 from streamer.service.streams.admission import Admission
 from streamer.service.streams.catch_up import CatchUp
 from streamer.service.streams.departures import Departures
@@ -470,6 +471,32 @@ async def test_each_of_those_that_leave_at_once_is_logged_and_counted(
     counted = [client.session.transport for client in clients]
     assert [(it.open, it.closes) for it in counted] == [(0, {"left": 1})] * MANY
     assert not admission._catch_up._pubsub._subscribers
+
+
+async def test_how_far_a_closed_connection_had_come_is_known_of_every_log(
+    admission: Admission,
+    inbox: Inbox,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
+) -> None:
+    everyone = everyone_log(log.app)
+    client, connection = make_client(), admission.admit()
+    await connection.join(log, client.session)
+    connection.stay()
+    await until(lambda: client.begin is not None)
+    for to in (log, everyone):
+        await inbox.append(to, [b'"title":"t"}'])
+    await until(lambda: len(client.offsets) == 2)
+
+    connection.leave()
+
+    (closed,) = admission.connection_log._history.events_of(log)
+    assert isinstance(closed, Closed)
+    assert {it.name: (it.after, it.upto) for it in closed.places} == {
+        log.name: (0, 1),
+        everyone.name: (0, 1),
+    }
 
 
 async def test_a_stop_leaves_no_departure_behind(
