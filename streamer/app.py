@@ -84,7 +84,7 @@ __all__ = ["App", "build"]
 
 READY_POLL_S: Final = 0.005
 
-FLUSH_S: Final = 2.0
+FLUSH_S: Final = 1.0
 """How long a drain waits for the collector of traces, if its window is shorter."""
 
 _FALLBACKS: Final = {

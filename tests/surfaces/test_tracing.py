@@ -25,6 +25,7 @@ from streamer.app import App
 from streamer.compiled.fanout import FEW
 from streamer.config import Config
 from streamer.model import Player
+from streamer.server import DRAIN_GRACE_S
 from streamer.service.node.player_names import PlayerNames
 from streamer.service.node.request_context import current_request
 from streamer.service.tracing.otel import OpenTelemetry
@@ -534,3 +535,19 @@ async def test_probes_are_not_traced_and_a_stream_ends_its_span_when_it_opens(
 
     (only,) = nodes.here.spans
     assert only.name == "GET /v1/stream"
+
+
+async def test_a_drain_without_a_window_waits_less_for_the_collector_than_it_may_take(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits_s: list[float] = []
+
+    async def flush(within_s: float) -> None:
+        waits_s.append(within_s)
+
+    async with traced(store_url, drain_s=0) as node:
+        monkeypatch.setattr(node.app._components.tracing, "flush", flush)
+        await node.app.drain()
+
+    assert len(waits_s) == 1
+    assert 0 < waits_s[0] < DRAIN_GRACE_S
