@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from ...core.counters import CLIENT_LEFT
 from ...core.streams.audience_subscription import AudienceSubscription
-from ...errors import SLOW, Disconnect, Unauthenticated
+from ...errors import ERASED, SLOW, Disconnect, Unauthenticated
 from ...hub import Reader
 from ...model import Log
 from ..access.failures import FailedAuthentications
@@ -109,7 +109,9 @@ class ConnectionLog:
         if opened is None or transport is None:
             return
         transport.close(ended)
-        if transport.name != "longpoll" or ended is not None:
+        is_silent = transport.name == "longpoll" and ended is None
+        # The history may have forgotten a player who is erased already.
+        if not is_silent and ended != ERASED:
             self._history.closed(
                 log,
                 reader,

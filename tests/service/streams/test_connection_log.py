@@ -10,6 +10,7 @@ from streamer.core.counters import CLIENT_LEFT, TransportCounters
 from streamer.core.streams.subscription import Start
 from streamer.errors import Disconnect
 from streamer.model import App, Log, Player
+from streamer.service.inspection.history import History
 from streamer.service.node.player_names import PlayerNames
 from streamer.service.node.request_context import RequestContext, current_request
 from streamer.service.streams.connection_log import ConnectionLog
@@ -92,3 +93,22 @@ def test_a_reader_that_never_joined_is_not_counted(
     ConnectionLog().closed(LOG, PollWaiter(Start.LATEST, "c", counted), None)
 
     assert counted.open == 0
+
+
+@pytest.mark.parametrize(
+    ("end", "count"), [(errors.ERASED, 0), (errors.DRAINING, 1), (None, 1)]
+)
+def test_no_end_is_remembered_of_a_player_who_is_erased(
+    end: Disconnect | None, count: int
+) -> None:
+    history, counted = History(), TransportCounters("sse")
+    journal = ConnectionLog(NAMED, history=history)
+    reader = PollWaiter(Start.LATEST, "c", counted)
+    journal.opened(LOG, reader)
+    # Its lease is released, so the erasure goes on, before its end is recorded.
+    history.forget(LOG)
+
+    journal.closed(LOG, reader, end)
+
+    assert len(history.events_of(LOG)) == count
+    assert (counted.open, counted.closes.total()) == (0, 1)
