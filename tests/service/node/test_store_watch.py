@@ -78,18 +78,6 @@ async def test_an_unsuitable_store_is_refused_at_the_start_and_unready_later(
         await refuse_unsuitable_store(store.url, Config())
 
 
-async def test_a_full_disk_is_no_limit_of_the_memory(redis: RedisConnection) -> None:
-    """A share of a limit of one byte would be an alert that the memory is full."""
-    watch = StoreWatch(redis, Config())
-    await watch.check()
-    await redis.call("CONFIG", "SET", "maxmemory", DISK_FULL_LIMIT)
-
-    await watch.check()
-
-    assert watch.memory == "full"
-    assert [limit for _, limit in watch.memory_by_shard.values()] == [0]
-
-
 async def test_the_node_is_ready_again_when_the_store_is_suitable(
     redis: RedisConnection, caplog: pytest.LogCaptureFixture
 ) -> None:
