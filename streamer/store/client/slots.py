@@ -96,7 +96,9 @@ class Redirect(NamedTuple):
 
     Args:
         kind: ``MOVED``: it is elsewhere from now on. ``ASK``: this key is, while the
-            slot moves. ``TRYAGAIN``: the keys are in two places, while the slot moves.
+            slot moves. ``TRYAGAIN``: the keys are in two places, while the slot moves,
+            or it does not say where the slot is.
+        slot: Which one, -1 if it does not say.
         place: Where to; None for ``TRYAGAIN``.
 
     """
@@ -166,8 +168,10 @@ def parse_redirect(text: str, asked: str) -> Redirect | None:
         return None
     slot, _, address = rest.partition(" ")
     host, _, port = address.rpartition(":")
-    if not (slot.isdigit() and port.isdigit()) or host == "?" or int(slot) >= SLOTS:
+    if not (slot.isdigit() and port.isdigit()) or int(slot) >= SLOTS:
         return Redirect("TRYAGAIN", -1, None)
+    if host == "?":
+        return Redirect("TRYAGAIN", int(slot), None)
     return Redirect(kind, int(slot), Place(host.strip("[]") or asked, int(port)))
 
 

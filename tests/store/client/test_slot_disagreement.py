@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import count
 from typing import Any
 
 import pytest
 
+from streamer.store.client import asking, cluster_address
 from streamer.store.client.cluster_address import ClusterAddress
 from streamer.store.client.cluster_subscriber import (
     ENDED,
@@ -19,10 +21,12 @@ from streamer.store.client.slots import SLOTS, slot_of
 from streamer.store_url import ClusterUrl, parse_store_url
 from streamer_conformance.listener import Listener
 
-from ...conftest import Until
+from ...conftest import GUARD_S, Until
 
 CHANNEL = b"{channel}"
 SLOT = slot_of(CHANNEL)
+NEIGHBOUR = next(it for it in (b"{%d}" % n for n in count()) if slot_of(it) < SLOT)
+"""A channel of another slot that the same node has."""
 
 
 class FakeNode:
@@ -30,7 +34,8 @@ class FakeNode:
     A node of a cluster that is not one.
 
     Args:
-        reply: What it answers to SSUBSCRIBE; None means that it subscribes.
+        reply: What it answers to SSUBSCRIBE for `CHANNEL`; None means that it
+            subscribes.
 
     """
 
@@ -39,7 +44,7 @@ class FakeNode:
         self.slots: list[Any] = []
         """The reply to CLUSTER SLOTS."""
         self.subscribed: list[float] = []
-        """When it was asked to subscribe."""
+        """When it was asked to subscribe to `CHANNEL`."""
         self.listener = Listener(self._serve)
 
     @property
@@ -67,9 +72,10 @@ class FakeNode:
             case [b"CLUSTER", b"INFO"]:
                 return encoded(b"cluster_state:ok\r\ncluster_current_epoch:1\r\n")
             case [b"SSUBSCRIBE", *channels]:
-                self.subscribed.append(asyncio.get_running_loop().time())
-                if self.reply is not None:
-                    return b"-%b\r\n" % self.reply.encode()
+                if CHANNEL in channels:
+                    self.subscribed.append(asyncio.get_running_loop().time())
+                    if self.reply is not None:
+                        return b"-%b\r\n" % self.reply.encode()
                 return b"".join(encoded([b"ssubscribe", it, 1]) for it in channels)
             case [b"SUNSUBSCRIBE", channel]:
                 return encoded([b"sunsubscribe", channel, 0])
@@ -90,15 +96,17 @@ def encoded(value: Any) -> bytes:
 
 
 class Owner:
-    """Wants one channel, and subscribes to it whenever that has ended."""
+    """Wants two channels, and subscribes to one whenever that has ended."""
 
     subscriber: ClusterSubscriber
 
     def __init__(self) -> None:
         self.confirmed = 0
+        self.neighbour = 0
+        """How often the other channel was confirmed."""
 
     def on_open(self) -> None:
-        self.subscriber.send(("SSUBSCRIBE", CHANNEL))
+        self.subscriber.send(("SSUBSCRIBE", CHANNEL), ("SSUBSCRIBE", NEIGHBOUR))
 
     def may_take(self) -> bool:
         return True
@@ -106,7 +114,8 @@ class Owner:
     def on_message(self, kind: bytes, channel: bytes, payload: bytes) -> None:
         if kind == ENDED:
             self.subscriber.send(("SSUBSCRIBE", channel))
-        self.confirmed += kind == b"ssubscribe"
+        self.confirmed += kind == b"ssubscribe" and channel == CHANNEL
+        self.neighbour += kind == b"ssubscribe" and channel == NEIGHBOUR
 
     def on_watch(self, now_s: float) -> None:
         pass
@@ -200,14 +209,23 @@ async def test_a_move_that_leads_nowhere_else_is_asked_for_again(
     one.reply = moved_to(one, host)
     await until(lambda: len(one.subscribed) >= 3)
     assert not owner.confirmed
+    # To subscribe once more makes all readers read.
+    assert owner.neighbour == 1
 
     one.reply = None
 
     await until(lambda: owner.confirmed)
 
 
+@pytest.fixture
+def is_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask no other node because the machine is busy."""
+    monkeypatch.setattr(asking, "NEXT_AFTER_S", GUARD_S)
+    monkeypatch.setattr(cluster_address, "ANSWER_TIMEOUT_S", GUARD_S)
+
+
 async def test_the_names_in_the_url_are_asked_only_if_no_node_answers(
-    pair: tuple[FakeNode, FakeNode],
+    pair: tuple[FakeNode, FakeNode], is_patient: None
 ) -> None:
     one, two = pair
     for node in pair:
@@ -238,7 +256,7 @@ async def test_the_names_in_the_url_are_asked_only_if_no_node_answers(
 
 
 async def test_a_node_that_knows_all_others_is_preferred(
-    pair: tuple[FakeNode, FakeNode],
+    pair: tuple[FakeNode, FakeNode], is_patient: None
 ) -> None:
     one, two = pair
     whole = two.slots

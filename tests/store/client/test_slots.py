@@ -105,7 +105,7 @@ def test_a_bucket_is_one_slot() -> None:
         ("MOVED 1 :6381", Redirect("MOVED", 1, Place("asked", 6381))),
         ("MOVED 1 2001:db8::1:6381", Redirect("MOVED", 1, Place("2001:db8::1", 6381))),
         ("TRYAGAIN Multiple keys", Redirect("TRYAGAIN", -1, None)),
-        ("MOVED 1 ?:6381", Redirect("TRYAGAIN", -1, None)),
+        ("MOVED 1 ?:6381", Redirect("TRYAGAIN", 1, None)),
         ("MOVED 16384 a:1", Redirect("TRYAGAIN", -1, None)),
         ("MOVED", Redirect("TRYAGAIN", -1, None)),
         ("CLUSTERDOWN The cluster is down", None),
