@@ -14,7 +14,7 @@ from streamer.config import Config
 from streamer.core.deployment import LEVEL, Deployment
 from streamer.errors import OutcomeUnknown, StoreUnavailable
 from streamer.model import App, Log, Player
-from streamer.service.node import deployment_check
+from streamer.service.node import deployment_check, store_watch
 from streamer.service.node.deployment_check import DeploymentCheck
 from streamer.service.node.store_watch import StoreWatch
 from streamer.service.streams.catch_up import PROBE_APP
@@ -25,7 +25,7 @@ from streamer.store.deployment import enter_deployment, find_deployment
 from streamer.store.logs.inbox import Inbox
 from streamer.store.presence.leases import Leases
 
-from ...conftest import Until
+from ...conftest import GUARD_S, Until
 from ...e2e.processes import DURABLE, StoreProcess
 
 
@@ -205,9 +205,12 @@ async def everything(redis: RedisConnection) -> dict[bytes, bytes]:
     return {key: await redis.call("DUMP", key) for key in keys}
 
 
-async def test_a_running_node_notices_another_record_within_a_second(
-    redis: RedisConnection, until: Until
+async def test_a_running_node_notices_another_record_between_its_checks(
+    redis: RedisConnection, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # No regular check is due before `until` has given up.
+    monkeypatch.setattr(store_watch, "CHECK_S", 10 * GUARD_S)
+    monkeypatch.setattr(store_watch, "CHECK_EVERYSEC_S", 10 * GUARD_S)
     node = redis_at(redis.address)
     watch = StoreWatch(node, Config())
     running = asyncio.create_task(watch.run())
@@ -216,7 +219,6 @@ async def test_a_running_node_notices_another_record_within_a_second(
         own = await redis.call("GET", redis.keys.deployment)
         await redis.call("SET", redis.keys.deployment, b'{"format":3,"id":"x"}')
 
-        # The next regular check is in 30 s, which is longer than `until` waits.
         await until(lambda: "store format 3" in (watch.unready_reason() or ""))
 
         await redis.call("SET", redis.keys.deployment, own)
