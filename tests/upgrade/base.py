@@ -1,16 +1,16 @@
 """
 An older version of the server, built from this repository's history.
 
-The file ``BASE`` names its commit. It is checked out in a git worktree, and installed
-with the requirements of that commit in a virtual environment of its own.
+The file ``BASE`` names its commit. Its files are unpacked in a folder, and installed
+with the requirements of that commit in a virtual environment of its own. Nothing is
+written to the repository: it may belong to another user, and a run may be killed.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -65,10 +65,9 @@ def require_base() -> str:
     return commit
 
 
-@contextmanager
-def built_base(folder: Path) -> Iterator[str]:
+def build_base(folder: Path) -> str:
     """
-    Yield the `streamer` command of the older version, installed in a folder.
+    Return the `streamer` command of the older version, after installing it in a folder.
 
     Raises:
         NoBase: As `require_base`.
@@ -76,16 +75,15 @@ def built_base(folder: Path) -> Iterator[str]:
     """
     commit = require_base()
     tree, environment = folder / "tree", folder / "environment"
-    git("worktree", "add", "--detach", str(tree), commit)
-    try:
-        programs = environment / "bin"
-        pip = (str(programs / "python"), "-m", "pip", "install", "--quiet")
-        _run(sys.executable, "-m", "venv", str(environment), folder=tree)
-        _run(*pip, "-r", "requirements.lock", folder=tree)
-        _run(*pip, "--no-deps", ".", folder=tree)
-        yield str(programs / "streamer")
-    finally:
-        git("worktree", "remove", "--force", str(tree))
+    archive = folder / "tree.tar"
+    git("archive", f"--output={archive}", commit)
+    shutil.unpack_archive(archive, tree, filter="data")
+    programs = environment / "bin"
+    pip = (str(programs / "python"), "-m", "pip", "install", "--quiet")
+    _run(sys.executable, "-m", "venv", str(environment), folder=tree)
+    _run(*pip, "-r", "requirements.lock", folder=tree)
+    _run(*pip, "--no-deps", ".", folder=tree)
+    return str(programs / "streamer")
 
 
 def _run(*command: str, folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,19 @@ import pytest
 from streamer.core.deployment import FORMAT
 
 from ..torture.run import torture
-from .base import NoBase, base_commit, built_base, git, require_base
+from .base import NoBase, base_commit, build_base, git, require_base
 from .topology import SCALE, Upgraded, rolling
 
 Report = Callable[[object], None]
 
 
 @pytest.fixture(scope="module")
-def older(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Yield the `streamer` command of the older version."""
+def older(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the `streamer` command of the older version."""
     try:
-        require_base()
+        return build_base(tmp_path_factory.mktemp("older"))
     except NoBase as error:
         pytest.skip(str(error))
-    with built_base(tmp_path_factory.mktemp("older")) as executable:
-        yield executable
 
 
 @pytest.fixture(autouse=True)
