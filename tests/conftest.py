@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from streamer.core.deployment import LEVEL
 from streamer.model import App, Log, Player
 from streamer.store.client.cluster import redis_at
 from streamer.store.client.connection import RedisConnection
@@ -77,7 +78,7 @@ def pytest_addoption(
 
 SLOW = (
     *("tests/faults/", "tests/e2e/", "tests/packaging/", "tests/workers/"),
-    *("tests/torture/", "tests/compatibility/"),
+    *("tests/torture/", "tests/compatibility/", "tests/upgrade/"),
     "tests/surfaces/test_contract.py",
 )
 """Tests that start processes, or take long."""
@@ -204,7 +205,7 @@ def session_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluste
         loop.close()
 
 
-RECORD = b'SET streamer:deployment \'{"format":2,"id":"test"}\''
+RECORD = b'SET streamer:deployment \'{"format":2,"id":"test","level":%d}\'' % LEVEL
 
 
 def empty(url: str) -> None:
