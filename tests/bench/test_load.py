@@ -20,7 +20,7 @@ from streamer.bench.load.handle import LoadError, answers
 from streamer.bench.load.readers import OpenPlan, Readers
 from streamer.bench.load.senders import Sender, Template
 
-GUARD_S = 20
+GUARD_S = 60
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 

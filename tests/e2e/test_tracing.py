@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from streamer_conformance.listener import Listener
 
-from .processes import DURABLE, ServerProcess, StoreProcess, eventually
+from .processes import DURABLE, ServerProcess, StoreProcess, eventually, free_port
 from .readers import SseStream
 
 MakeServer = Callable[..., ServerProcess]
@@ -108,11 +108,11 @@ async def test_two_nodes_send_one_trace_and_the_rest_when_they_stop(
 async def test_a_collector_that_is_away_changes_nothing_but_one_line_of_the_log(
     make_server: MakeServer,
     make_store: MakeStore,
-    collector: Collector,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await collector.listener.close()
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+    # Nobody listens there, and no other test will.
+    url = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
     # How long the exporter tries again to send a batch, in seconds.
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")

@@ -18,7 +18,7 @@ from streamer.store.server.disk import Disk, DiskState, disk_state, reserve_of
 from streamer.store.server.embedded import Embedded
 
 MIB = 1_048_576
-GUARD_S = 20
+GUARD_S = 60
 FULL, ROOMY = Disk(100 * MIB, 9 * MIB, 0), Disk(100 * MIB, 50 * MIB, 0)
 
 
