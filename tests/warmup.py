@@ -59,5 +59,8 @@ def rewrite_asserts(path: Path, config: pytest.Config) -> None:
     folder = rewrite.get_cache_dir(path)
     cached = folder / (path.name.removesuffix(".py") + rewrite.PYC_TAIL)
     if not cached.exists() and rewrite.try_makedirs(folder):
-        hashed, code = rewrite._rewrite_test(path, config)
+        try:
+            hashed, code = rewrite._rewrite_test(path, config)
+        except (SyntaxError, ValueError):
+            return  # The collection says what is wrong with it.
         rewrite._write_pyc(config.stash[rewrite.assertstate_key], code, hashed, cached)
