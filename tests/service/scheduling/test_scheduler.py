@@ -141,7 +141,7 @@ async def is_sent(timetable: Timetable, schedule: Schedule) -> bool:
     return stored.state is ScheduleState.SENT
 
 
-async def until(fact: Callable[[], Awaitable[bool]], *, within_s: float = 30) -> None:
+async def until(fact: Callable[[], Awaitable[bool]], *, within_s: float = 60) -> None:
     async with asyncio.timeout(within_s):
         # There is no event for it in this process.
         while not await fact():  # noqa: ASYNC110

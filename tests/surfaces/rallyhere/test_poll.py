@@ -11,7 +11,7 @@ from starlette.types import Message
 from streamer.model import ZERO
 from streamer.service.streams.poll_waiter import PollWaiter
 
-from ..conftest import Mint, Server, Start, Until
+from ..conftest import GUARD_S, Mint, Server, Start, Until
 from .conftest import UNKNOWN_CURSORS, Inbox
 
 HELD_S = 120
@@ -311,11 +311,11 @@ async def test_an_empty_poll_has_a_cursor_to_continue_from(inbox: Inbox) -> None
 async def test_a_poll_ends_with_its_token(
     client: httpx2.AsyncClient, mint: Mint, inbox_of: type[Inbox]
 ) -> None:
-    # Two seconds short of the end of the leeway.
-    token = mint.bearer("alice", ttl_s=100, at_s=int(time.time()) - 128)
+    # Four seconds short of the end of the leeway.
+    token = mint.bearer("alice", ttl_s=100, at_s=int(time.time()) - 126)
     held = inbox_of(client, token, "me").poll(deadline=900)
 
-    answer = await asyncio.wait_for(held, 3)
+    answer = await asyncio.wait_for(held, GUARD_S)
 
     assert messages(answer) == []
 
@@ -427,7 +427,7 @@ async def test_a_client_that_disconnects_frees_its_slot(
     await until(lambda: server.leases(player))
 
     gone.set()
-    await asyncio.wait_for(serving, 3)
+    await asyncio.wait_for(serving, GUARD_S)
 
     assert await server.leases(player) == 0
     assert server.app.admission.open == 0
@@ -456,8 +456,8 @@ async def test_a_draining_node_ends_polls_without_notifications(
     held = asyncio.create_task(inbox.poll(deadline=900))
     await until(lambda: server.leases(player))
 
-    await asyncio.wait_for(server.app.drain(), 3)
-    answer = await asyncio.wait_for(held, 3)
+    await asyncio.wait_for(server.app.drain(), GUARD_S)
+    answer = await asyncio.wait_for(held, GUARD_S)
 
     assert messages(answer) == []
     assert cursor(answer)
