@@ -602,7 +602,8 @@ class StoreCluster(Topology):
     KINDS = ON_CLUSTER
     DURABILITY = "replicated"
     loses_unconfirmed = True
-    NODE_TIMEOUT_MS = 1_500
+    NODE_TIMEOUT_MS = 3_000
+    """Longer than a busy machine stops a server: only `promote` replaces one."""
 
     async def start_stores(self) -> None:
         self.cluster = Cluster(
