@@ -225,6 +225,8 @@ class ClusterSubscriber:
                 await asyncio.sleep(WATCH_S)
                 self.address.refresh_after(MAP_AGE_S)
                 self._check_tasks()
+                # A slot may have waited there when the map changed.
+                self._leave_former()
                 if is_open:
                     self._owner.on_watch(loop.time())
         finally:
@@ -300,7 +302,12 @@ class ClusterSubscriber:
             now = self._shard_of(slot)
             if now is not None and now is not self._at.get(slot):
                 self._move(slot)
-        for place in [it for it in self._shards if it not in map_.shards]:
+        self._leave_former()
+
+    def _leave_former(self) -> None:
+        """End the connections to places that have no slots any longer."""
+        map_ = self.address.map
+        for place in [it for it in self._shards if map_ and it not in map_.shards]:
             shard = self._shards[place]
             if not shard.slots:
                 del self._shards[place]

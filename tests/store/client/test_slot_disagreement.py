@@ -269,3 +269,16 @@ async def test_a_node_that_knows_all_others_is_preferred(
             await address.refresh()
     finally:
         await address.close()
+
+
+async def test_a_primary_whose_last_slot_waited_to_move_is_left_as_well(
+    pair: tuple[FakeNode, FakeNode], owner: Owner, until: Until
+) -> None:
+    one, two = pair
+    one.reply = moved_to(one)
+    await until(lambda: len(one.subscribed) >= 2)
+
+    one.slots = two.slots = [[0, SLOTS - 1, [b"127.0.0.1", two.port]]]
+
+    await until(lambda: owner.confirmed)
+    await until(lambda: [it.port for it in owner.subscriber._shards] == [two.port])
