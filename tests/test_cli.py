@@ -34,6 +34,7 @@ from streamer.cli.demo import greeting
 from streamer.cli.doctor import judge_clock, judge_durability, judge_policy
 from streamer.cli.limits import streams_max
 from streamer.config import Config
+from streamer.core.deployment import LEVEL
 from streamer.store.client.connection import RedisConnection
 from streamer.store.server.server_binary import find_server
 from tests.e2e.processes import free_port
@@ -87,7 +88,7 @@ def streamer(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def ask(store_url: str, *words: str) -> object:
+def ask(store_url: str, *words: str | int) -> object:
     """Run a command of the store."""
 
     async def run() -> object:
@@ -869,6 +870,20 @@ def test_doctor_examines_a_running_store(store_url: str) -> None:
         *("allows every command", "delivers announcements"),
     ):
         assert fact in result.output
+
+
+def test_doctor_says_how_many_nodes_read_the_next_level(store_url: str) -> None:
+    record = '{"format":2,"id":"test"}'
+    now_ms = int(time.time() * 1_000)
+    ask(store_url, "SET", "streamer:deployment", record)
+    ask(store_url, "ZADD", "streamer:nodes", now_ms, "older", now_ms, "newer")
+    ask(store_url, "HSET", "streamer:{streamer:nodes}:levels", "newer", LEVEL)
+
+    result = streamer("doctor", "--redis", store_url)
+
+    assert result.exit_code == 0, result.output
+    told = f"level 0, which rises to {LEVEL} when all nodes read that (1 of 2 do)"
+    assert told in result.output
 
 
 def test_doctor_begins_no_deployment(store_url: str) -> None:

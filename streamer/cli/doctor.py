@@ -363,9 +363,9 @@ async def _judge_deployment(redis: RedisConnection, name: str) -> Finding:
         return Finding("ok", f"{where} is empty; the first start begins a deployment")
     text = f"{where} holds {found}, store format {found.format}, level {found.level}"
     if found.level < LEVEL:
-        older = sum(level < LEVEL for level in levels)
+        ready = sum(level >= LEVEL for level in levels)
         text += (
-            f"; {older} of {len(levels)} nodes do not read level {LEVEL} yet: it rises "
-            "when all do, and then older versions cannot work on it any more"
+            f", which rises to {LEVEL} when all nodes read that ({ready} of "
+            f"{len(levels)} do); then older versions cannot work on it any more"
         )
     return Finding("ok", text)
