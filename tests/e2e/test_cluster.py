@@ -49,7 +49,7 @@ async def replicated(tmp_path: Path) -> AsyncIterator[Cluster]:
         tmp_path / "cluster",
         replicas=1,
         spares=1,
-        node_timeout_ms=1_500,
+        node_timeout_ms=3_000,
         binary=debian_server(),
     )
     try:
