@@ -427,12 +427,9 @@ def certificate(tmp_path: Path) -> Path:
     return path
 
 
-async def test_streams_over_tls_leave_asgi(
-    make_world: MakeWorld,
-    until: Until,
-    certificate: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def trusting(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """Let servers speak TLS; return what trusts them."""
     made = sys.modules["streamer.server"]._uvicorn_config
 
     def with_tls(*args: Any) -> Any:
@@ -441,8 +438,15 @@ async def test_streams_over_tls_leave_asgi(
         return config
 
     monkeypatch.setattr("streamer.server._uvicorn_config", with_tls)
+    return ssl.create_default_context(cafile=certificate)
+
+
+async def test_streams_over_tls_leave_asgi(
+    make_world: MakeWorld,
+    until: Until,
+    trusting: ssl.SSLContext,
+) -> None:
     world = await make_world()
-    trusting = ssl.create_default_context(cafile=certificate)
     socket = await world.websocket(tls=trusting)
     client = await world.event_stream(tls=trusting)
     await socket.message()
@@ -466,20 +470,10 @@ async def test_streams_over_tls_leave_asgi(
 async def test_clients_over_tls_that_disconnect_are_closed_without_a_warning(
     make_world: MakeWorld,
     until: Until,
-    certificate: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    trusting: ssl.SSLContext,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    made = sys.modules["streamer.server"]._uvicorn_config
-
-    def with_tls(*args: Any) -> Any:
-        config = made(*args)
-        config.ssl_certfile = config.ssl_keyfile = str(certificate)
-        return config
-
-    monkeypatch.setattr("streamer.server._uvicorn_config", with_tls)
     world = await make_world()
-    trusting = ssl.create_default_context(cafile=certificate)
     clients = [await world.event_stream(tls=trusting) for _ in range(2)]
     await until(lambda: world.admission.open == 2)
     world.admission._closings = Departures(0)
