@@ -31,8 +31,8 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def is_for_a_running_server(block: str) -> bool:
-    # A cluster has servers of its own; `test_cluster` has one.
-    return "python3 -m venv" not in block and "--cluster create" not in block
+    # The recipes for production start servers of their own, on fixed ports.
+    return "python3 -m venv" not in block and "streamer serve" not in block
 
 
 def paste(server: ServerProcess, text: str) -> str:

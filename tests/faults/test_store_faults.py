@@ -350,8 +350,11 @@ async def test_readers_come_and_go_while_subscriptions_are_killed(
     logged = server.logged[earlier:].splitlines()
     errors = [line for line in logged if '"level":"error"' in line]
     # Meanwhile the node may have missed a probe of its own, or been cut off while it
-    # connected.
-    told = ("no announcements arrive", "closed before the store answered")
+    # connected; on a busy machine the store may answer late.
+    told = (
+        *("no announcements arrive", "closed before the store answered"),
+        "no answer within",
+    )
     assert all(any(words in line for words in told) for line in errors), errors
     await server.ready()
     report(f"{came} readers, {kills} connections killed")
