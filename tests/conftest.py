@@ -98,7 +98,7 @@ SINGLE = (
     *("::test_a_node_that_hears_nothing_asks", "::test_deployments_do_not_hear_each"),
     # They count the commands of one server, ask it for all keys, or need keys of two
     # players in one slot.
-    "test_costs.py::",
+    *("test_costs.py::", "::test_a_log_its_views_and_their_audiences_are_read"),
     *("::test_every_key_expires", "::test_the_first_entry_of_an_hour_renews"),
     *("::test_only_the_next_recipients", "::test_an_apps_backlog_does_not"),
     # They need one clock for all logs, or connects that take no time.
