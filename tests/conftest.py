@@ -100,6 +100,7 @@ SINGLE = (
     # players in one slot.
     *("test_costs.py::", "::test_a_log_its_views_and_their_audiences_are_read"),
     *("::test_every_key_expires", "::test_the_first_entry_of_an_hour_renews"),
+    "test_console_sessions.py::test_the_secret_is_not_in_the_store",
     *("::test_only_the_next_recipients", "::test_an_apps_backlog_does_not"),
     # They need one clock for all logs, or connects that take no time.
     *("::test_entries_that_the_store_has_timed", "::test_concurrent_schedulers_fire"),
