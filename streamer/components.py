@@ -283,14 +283,14 @@ class Components:
         )
 
     def _publisher(self, inbox: Inbox, purging: Purging) -> Publisher:
-        args = self.redis, inbox, self.counters, self.quotas, self.audit, purging
+        more = self.counters, self.quotas, self.audit, purging
         if self.tracing is None:
-            return Publisher(*args)
+            return Publisher(self.redis, inbox, *more)
         traced = TracedInbox(
             self.tracing, self.redis, self.log_settings, confirmed=self.confirmed
         )
         return TracedPublisher(
-            self.tracing, self.player_names, self.redis, traced, *args[2:]
+            self.tracing, self.player_names, self.redis, traced, *more
         )
 
     def _streams(self) -> StreamComponents:

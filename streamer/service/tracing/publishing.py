@@ -18,7 +18,7 @@ from ...store.logs.inbox import AppendResult, Draft, Inbox, Once
 from ..node.player_names import PlayerNames
 from ..publishing.drafts import Message
 from ..publishing.publisher import Publisher, SendResult
-from .spans import Kind, Tracing, destination, error_type, operation
+from .spans import Kind, Tracing, destination, fail_with, operation
 
 __all__ = ["TracedInbox", "TracedPublisher"]
 
@@ -95,7 +95,7 @@ class TracedInbox(Inbox):
         once: Once | None = None,
         trace: TraceContext | None = None,
     ) -> list[AppendResult | Exception]:
-        # What is announced goes on from the publish, of which the append is a part.
+        # The announcement continues the trace of the publish, not that of the append.
         trace = trace or self._tracing.current()
         attributes: dict[str, str | int | bool] = {
             "db.system.name": "redis",
@@ -105,10 +105,7 @@ class TracedInbox(Inbox):
             attributes["db.operation.batch.size"] = len(batches)
         with self._tracing.doing("append", Kind.CLIENT, attributes) as span:
             replies = await super().append_many(batches, once=once, trace=trace)
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    span.fail(error_type(reply))
-                    break
+            fail_with(span, replies)
         return replies
 
     async def announce_ephemeral(

@@ -23,7 +23,7 @@ from ...store.scheduling.firing import Firing
 from ...store.scheduling.recipients import Recipients
 from ...store.scheduling.timetable import AddResult, Timetable
 from ..node.player_names import PlayerNames
-from .spans import Attributes, Kind, Span, Tracing, destination, error_type, operation
+from .spans import Attributes, Kind, Span, Tracing, destination, fail_with, operation
 
 __all__ = ["TracedTimetable"]
 
@@ -53,8 +53,9 @@ class TracedTimetable(Timetable):
         super().__init__(redis, settings, confirmed=confirmed)
         self._tracing = tracing
         self._players = players
-        self.firing = _TracedFiring(tracing, players, redis, settings)
-        self.recipients = _TracedRecipients(tracing, players, redis, settings)
+        sending = _Sending(tracing, players)
+        self.firing = _TracedFiring(sending, redis, settings)
+        self.recipients = _TracedRecipients(sending, redis, settings)
 
     async def add_many(
         self, schedules: Sequence[Schedule], *, slots_max: int = 0
@@ -71,10 +72,7 @@ class TracedTimetable(Timetable):
             if (trace := span.context) is not None:
                 schedules = [it._replace(trace=trace) for it in schedules]
             added = await super().add_many(schedules, slots_max=slots_max)
-            for one in added:
-                if isinstance(one, Exception):
-                    span.fail(error_type(one))
-                    break
+            fail_with(span, added)
         return added
 
 
@@ -104,14 +102,10 @@ class _Sending:
 
 class _TracedFiring(Firing):
     def __init__(
-        self,
-        tracing: Tracing,
-        players: PlayerNames,
-        redis: RedisConnection,
-        settings: LogSettings,
+        self, sending: _Sending, redis: RedisConnection, settings: LogSettings
     ) -> None:
         super().__init__(redis, settings)
-        self._sending = _Sending(tracing, players)
+        self._sending = sending
 
     async def fire_each(
         self,
@@ -135,14 +129,10 @@ class _TracedFiring(Firing):
 
 class _TracedRecipients(Recipients):
     def __init__(
-        self,
-        tracing: Tracing,
-        players: PlayerNames,
-        redis: RedisConnection,
-        settings: LogSettings,
+        self, sending: _Sending, redis: RedisConnection, settings: LogSettings
     ) -> None:
         super().__init__(redis, settings)
-        self._sending = _Sending(tracing, players)
+        self._sending = sending
 
     async def deliver(
         self,

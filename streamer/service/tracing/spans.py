@@ -24,6 +24,7 @@ __all__ = [
     "Tracing",
     "destination",
     "error_type",
+    "fail_with",
     "kind_of",
     "operation",
 ]
@@ -158,6 +159,13 @@ def destination(logs: Sequence[Log], players: PlayerNames) -> tuple[str, Attribu
     elif name := players.of(log.app, log.player):
         attributes["streamer.player"] = name
     return kind, attributes
+
+
+def fail_with(span: Span, results: Iterable[object]) -> None:
+    """Note the first exception among the results of what a span did, if any."""
+    error = next((it for it in results if isinstance(it, Exception)), None)
+    if error is not None:
+        span.fail(error_type(error))
 
 
 def error_type(error: BaseException) -> str:
