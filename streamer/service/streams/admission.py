@@ -254,13 +254,12 @@ class Admission:
         if connection.reader is not None:
             self._timer_wheel.due_sooner(connection, self._send_age_s / 2)
 
-    def may_close(self) -> bool:
-        """Return whether a connection may be closed in this turn of the event loop."""
-        return self._closings.take()
-
-    def close_soon(self, close: Callable[[], object]) -> None:
+    def close_soon(self, close: Callable[[], object]) -> bool:
         """Close a connection in a later turn; see `Connection.close_soon`."""
+        if self._closings.take():
+            return False
         self._closings.add(close)
+        return True
 
     def release(self, connection: Connection, *, opened: bool) -> None:
         """Release everything that a connection holds; see `Connection.leave`."""
@@ -499,11 +498,7 @@ class Connection:
 
         Returns whether it does. If not, the caller closes the connection now.
         """
-        admission = self._admission
-        if admission is None or admission.may_close():
-            return False
-        admission.close_soon(close)
-        return True
+        return self._admission is not None and self._admission.close_soon(close)
 
     def leave(self, *, opened: bool = True) -> None:
         """Release everything. A second call does nothing."""

@@ -332,8 +332,12 @@ async def test_a_stop_closes_clients_whose_close_waits(
     client = await world.event_stream()
     await until(lambda: world.admission.open == 1)
     held: list[Callable[[], object]] = []
-    monkeypatch.setattr(world.admission, "may_close", lambda: False)
-    monkeypatch.setattr(world.admission, "close_soon", held.append)
+
+    def hold(close: Callable[[], object]) -> bool:
+        held.append(close)
+        return True
+
+    monkeypatch.setattr(world.admission, "close_soon", hold)
     client.writer.write_eof()
     await until(lambda: held)
     assert world.admission.open == 1
