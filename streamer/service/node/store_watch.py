@@ -238,11 +238,10 @@ class StoreWatch:
                 other.reconnect()
 
     async def _ping(self) -> None:
-        """Find a connection that leads nowhere while nothing else is sent."""
+        """Find a connection to a primary that leads nowhere while nothing is sent."""
         servers = await self._redis.servers()
         if len(servers) == 1:
-            await servers[0].call("PING")
-            return
+            return  # The record of the deployment is read there.
         pings = [server.call("PING") for server in servers]
         for server, reply in zip(
             servers, await asyncio.gather(*pings, return_exceptions=True), strict=True
@@ -287,7 +286,7 @@ class StoreWatch:
         for subject in (findings.keys() | self._findings.keys()) - {"memory"}:
             _log_change(self._findings.get(subject), findings.get(subject))
         self._facts, self._findings = stores, findings
-        # A trial writes, which a node must not that may not work on the deployment.
+        # The trial writes, and this node may not write to another deployment.
         if not tries_commands or self._redis.terms.refusal:
             self._forbidden = self._faults.forbidden
             return
