@@ -276,9 +276,8 @@ class ClusterConnection(RedisConnection):
         """
         if not commands:
             return []
-        if write and self.terms.refusal and not self._is_of_record(commands):
-            self.errors["away"] += len(commands)
-            self.terms.require_writable(self.address.where)
+        if write and self.terms.refusal:
+            self._require_record(commands)
         routed = _Routed([self._slot(each) for each in commands])
         until_s, pause_s = 0.0, 0.0
         while True:

@@ -623,9 +623,8 @@ class RedisConnection:
         """
         if not commands:
             return []
-        if write and self.terms.refusal and not self._is_of_record(commands):
-            self.errors["away"] += len(commands)
-            self.terms.require_writable(self.address.where)
+        if write and self.terms.refusal:
+            self._require_record(commands)
         count = len(commands)
         connection = await self._ready()
         is_full = self._outstanding + count > PENDING_MAX
@@ -650,12 +649,18 @@ class RedisConnection:
             return packet.replies
         return [self._outcome(reply, write=write) for reply in packet.replies]
 
-    def _is_of_record(self, commands: Sequence[Command | Packed]) -> bool:
-        """Whether commands change the record of the deployment and nothing else."""
-        return all(
+    def _require_record(self, commands: Sequence[Command | Packed]) -> None:
+        """
+        Refuse writes, except for those of the record of the deployment.
+
+        Raises StoreUnavailable, with the reason of the terms.
+        """
+        if not all(
             not isinstance(command, Packed) and self.keys.deployment in command
             for command in commands
-        )
+        ):
+            self.errors["away"] += len(commands)
+            self.terms.require_writable(self.address.where)
 
     async def run(
         self,
