@@ -119,7 +119,8 @@ class StoreFacts(NamedTuple):
     @property
     def memory_limit(self) -> int:
         """The limit of the memory in bytes; 0 if it has none or does not report it."""
-        return 0 if self.maxmemory in (None, DISK_FULL_LIMIT) else self.maxmemory or 0
+        limit = self.maxmemory or 0
+        return 0 if limit == DISK_FULL_LIMIT else limit
 
     @property
     def is_replica(self) -> bool:

@@ -56,6 +56,7 @@ LOGOUT_HINT_BYTES_MAX: Final = 4_096
 
 _WELL_KNOWN: Final = "/.well-known/openid-configuration"
 _ERROR_CHARS_MAX: Final = 100
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _logger = logging.getLogger("streamer.console")
 
@@ -265,11 +266,11 @@ class OidcIssuer:
         if status == 200:
             try:
                 return _decode_token(body).id_token
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            except _UNREADABLE as exc:
                 raise self._away("gave no ID token", str(exc)) from exc
         try:
             error = _decode_error(body).error[:_ERROR_CHARS_MAX]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except _UNREADABLE:
             error = ""
         if status == 401 or error == "invalid_client":
             _logger.error(
@@ -333,7 +334,7 @@ class OidcIssuer:
             raise self._away("has no metadata", f"HTTP status {status}")
         try:
             metadata = _decode_metadata(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        except _UNREADABLE as exc:
             raise self._away("has no valid metadata", str(exc)) from exc
         if metadata.issuer != self.client.issuer:
             raise self._away(

@@ -61,6 +61,9 @@ SPREAD_MAX_MS: Final = 240 * 60_000
 
 RECIPIENTS_MAX: Final = 100_000
 
+_OPEN: Final = (ScheduleState.PENDING, ScheduleState.PAUSED)
+"""States in which a schedule can be moved and cancelled."""
+
 
 class CancelResult(NamedTuple):
     """
@@ -531,8 +534,7 @@ class Schedules:
             return result.done
 
         # Concurrently, so that they share packets.
-        open_states = ScheduleState.PENDING, ScheduleState.PAUSED
-        pending = [s for s in schedules if s.state in open_states]
+        pending = [s for s in schedules if s.state in _OPEN]
         await run_all(map(cancel, pending))
         if cancelled:
             await self._quotas.free_schedule_slots(pending[0].app, cancelled)
@@ -545,8 +547,7 @@ class Schedules:
         if due_ms is not None:
             await self._timetable.recipients.renew(schedule)
         fragment, expires_ms = b"", 0
-        open_states = ScheduleState.PENDING, ScheduleState.PAUSED
-        if due_ms is not None and schedule.state in open_states:
+        if due_ms is not None and schedule.state in _OPEN:
             fragment, expires_ms = rescheduled_fragment(schedule, due_ms)
         changed = await self._timetable.cancel(
             ScheduleRef.of(schedule),

@@ -126,8 +126,7 @@ class PositionCheck:
             raise unavailable
 
     def _is_in_sync(self, log: Log, peek: Peek) -> bool:
-        if peek.ends_at_ms:
-            self._expiries.note(log, peek.ends_at_ms)
+        self._expiries.note(log, peek.ends_at_ms)
         if peek.ended != self._ended.get(log, 0):
             # Whoever ended them may have been another node.
             self._ended[log] = peek.ended
