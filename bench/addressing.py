@@ -105,7 +105,7 @@ class Bench:
                     for log in logs[first : first + AT_ONCE]
                 )
             )
-        # What is left when channels are.
+        # Leaving the channels is a part of the cost.
         self.pubsub.on_watch(asyncio.get_running_loop().time() + 60)
         await self.redis.call("PING")
         node_s = time.thread_time() - node_s

@@ -257,7 +257,7 @@ class Erasing:
         listed = await self.erasures.missing(listed)
         records = await self._apps.list() if listed.erasures else []
         began_ms = {record.name: record.created_at_ms for record in records}
-        # What is of no app stays: an older store may get its app back from a backup.
+        # Erasures whose app is missing stay: a backup may bring the app back.
         concerning = [
             it for it in listed.erasures if it.at_ms >= began_ms.get(it.app, 0)
         ]

@@ -90,7 +90,7 @@ class ClusterAddress:
 
     async def slots(self) -> SlotMap:
         """
-        Return the map. Read it first if there is none yet.
+        Return the map, after reading it if there is none yet.
 
         Raises:
             StoreUnavailable: No node has one. It has the answer of each.

@@ -6,9 +6,10 @@ in one slot. Knows the scripts in ``lua/`` and their replies. Knows nothing of r
 `firing` takes schedules that are due; `recipients` serves those that have an audience.
 
 Scripts of one slot run one after another. If a schedule is cancelled and fired at the
-same time, exactly one of the two succeeds, and both callers get the same result. A
-paused schedule is in no list that firing looks at, but for the time at which it is
-cancelled because it was paused for too long.
+same time, exactly one of the two succeeds, and both callers get the same result.
+
+Firing does not find a paused schedule, except when it has been paused for too long:
+then it is cancelled.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ test("a player's page is live, and leaves focus, selection and what is typed alo
   const focused = () => page.evaluate(() => document.activeElement.dataset.key);
   await shown("first");
 
-  // Typing, while something arrives; back to the button that was drawn anew.
+  // A notification arrives while a dialog is open. Closing it focuses the redrawn button.
   await page.getByRole("button", { name: "Compensate" }).focus();
   await page.keyboard.press("Enter");
   await page.getByRole("dialog").getByLabel("Title").fill("being typed");
@@ -186,7 +186,7 @@ test("a player's page is live, and leaves focus, selection and what is typed alo
   await page.keyboard.press("Escape");
   assert.equal(await focused(), "Compensate");
 
-  // By keyboard: a button keeps the focus when it acts, and when its place is drawn anew.
+  // A button keeps the focus after it is pressed, and after the list is redrawn.
   const [id] = await publish(player, "third");
   await shown("third");
   await page.locator(`[data-key="mark ${id}"]`).focus();
@@ -197,7 +197,7 @@ test("a player's page is live, and leaves focus, selection and what is typed alo
   await shown("fourth");
   assert.equal(await focused(), `mark ${id}`);
 
-  // A dialog that a drawn-anew button has opened gives the focus back to its successor.
+  // If the button that opened a dialog is redrawn, the new button gets the focus back.
   await page.locator(`[data-key="receipt ${id}"]`).focus();
   await page.keyboard.press("Enter");
   await page.getByRole("dialog").waitFor(WAIT);
