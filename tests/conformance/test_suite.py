@@ -124,7 +124,7 @@ async def test_the_python_client_passes_what_matters_most() -> None:
 @pytest.mark.nightly
 @pytest.mark.timeout(600)
 async def test_the_python_client_passes_all_that_it_can_do() -> None:
-    found = await results(DRIVER, SCENARIOS, jobs=2)
+    found = await results(DRIVER, SCENARIOS, jobs=2, scale_min=0.2)
 
     assert failures(found) == []
     assert Counter(one.outcome for one in found)["passed"] > 240
@@ -137,7 +137,7 @@ async def test_a_fault_of_a_client_is_found(
 ) -> None:
     scenarios = named(FOUND_BY[fault])
 
-    assert not failures(await results(f"{WRONG} nothing", scenarios))
+    assert not failures(await results(f"{WRONG} nothing", scenarios, scale_min=0.2))
     # What a faulty client never does need not be waited for as long.
     monkeypatch.setattr(runner, "GUARD_S", 3.0)
     assert failures(await results(f"{WRONG} {fault}", scenarios))

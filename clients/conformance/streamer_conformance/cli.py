@@ -38,6 +38,13 @@ def _parser() -> argparse.ArgumentParser:
         "--transport", action="append", default=[], help="only this one; repeatable"
     )
     runs.add_argument("--jobs", type=int, default=2, help="drivers at once (2)")
+    runs.add_argument(
+        "--scale-min",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="let each second of the protocol take at least S seconds (0)",
+    )
     runs.add_argument("--json", type=Path, help="write the results to this file")
     runs.add_argument("--quiet", action="store_true", help="print what failed only")
     runs.set_defaults(do=_run)
@@ -71,6 +78,7 @@ def _run(options: argparse.Namespace) -> int:
                 scenarios,
                 transports=options.transport,
                 jobs=options.jobs,
+                scale_min=options.scale_min,
                 on_result=tell,
             )
         )

@@ -91,6 +91,7 @@ async def run(
     *,
     transports: Sequence[str] = (),
     jobs: int = 2,
+    scale_min: float = 0.0,
     on_result: Callable[[Result], None] = lambda _: None,
 ) -> tuple[dict[str, Any], list[Result]]:
     """
@@ -101,6 +102,7 @@ async def run(
         scenarios: What to play.
         transports: Only these; none means all.
         jobs: Drivers at the same time.
+        scale_min: Real seconds that each second of the protocol takes at least.
         on_result: Called as soon as a result is there.
 
     Returns the driver's `ready`, and the results in the order of the scenarios.
@@ -109,7 +111,7 @@ async def run(
         DriverFailed: A driver did not start.
     """
     plays = [
-        (scenario, transport)
+        (scenario._replace(scale=max(scenario.scale, scale_min)), transport)
         for scenario in scenarios
         for transport in scenario.transports
         if not transports or transport in transports
@@ -165,7 +167,7 @@ async def play(driver: Driver, scenario: Scenario, transport: str) -> Result:
 def _stood_still(seconds: float) -> str:
     return (
         f"\n     the tests themselves stood still for {seconds:.2f} s meanwhile; "
-        "on a busy machine use fewer --jobs"
+        "on a busy machine use fewer --jobs, or a --scale-min"
     )
 
 
