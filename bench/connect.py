@@ -12,7 +12,10 @@ __all__ = ["PEERS", "SCENARIO"]
 
 PEERS = ("streamer", "starlette", "nchan", "ws", "centrifugo")
 
-ABOUT = " The other servers verify no tokens and take no leases."
+ABOUT = (
+    " Centrifugo verifies a token as well, and notes who is present in its store. The "
+    "others do neither."
+)
 SCENARIO = dataclasses.replace(connect.SCENARIO, about=connect.SCENARIO.about + ABOUT)
 
 if __name__ == "__main__":

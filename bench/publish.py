@@ -10,11 +10,11 @@ from .run.comparison import compare
 
 __all__ = ["PEERS", "SCENARIO"]
 
-PEERS = ("streamer", "starlette")
+PEERS = ("streamer", "centrifugo", "starlette")
 
 ABOUT = (
-    " Starlette is an endpoint that parses the body and calls one script, "
-    "on a store that syncs as the embedded one does."
+    " Starlette is an endpoint that parses the body and calls one script. All are on "
+    "a store that syncs as the embedded one does."
 )
 SCENARIO = dataclasses.replace(publish.SCENARIO, about=publish.SCENARIO.about + ABOUT)
 

@@ -8,7 +8,7 @@ from .run.comparison import compare
 
 __all__ = ["PEERS", "SCENARIO"]
 
-PEERS = ("streamer",)
+PEERS = ("streamer", "centrifugo")
 
 SCENARIO = resume.SCENARIO
 

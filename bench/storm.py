@@ -20,7 +20,7 @@ from .run.comparison import compare
 
 __all__ = ["PEERS", "SCENARIO"]
 
-PEERS = ("streamer",)
+PEERS = ("streamer", "centrifugo")
 
 
 def requirements(options: Options) -> Requirements:

@@ -74,7 +74,7 @@ class Peer(Target):
                 process.kill()
                 process.wait()
         self._processes.clear()
-        self.roots = []
+        self.roots, self.publisher_roots = [], []
 
     def run(
         self,
@@ -82,9 +82,9 @@ class Peer(Target):
         folder: Path,
         env: dict[str, str] | None = None,
         *,
-        measured: bool = True,
+        publishes: bool = False,
     ) -> subprocess.Popen[bytes]:
-        """Start a process that `stop` ends; `usage` counts it if it is measured."""
+        """Start a process that `stop` ends, of the server or of one that publishes."""
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "out.log").open("ab") as log:
             process = subprocess.Popen(
@@ -96,8 +96,7 @@ class Peer(Target):
                 preexec_fn=_die_with_parent,
             )
         self._processes.append(process)
-        if measured:
-            self.roots.append(process.pid)
+        (self.publisher_roots if publishes else self.roots).append(process.pid)
         return process
 
     def _wait_until_open(

@@ -1,17 +1,27 @@
 """
-Centrifugo: the widely used real-time server in Go, with its unidirectional transports.
+Centrifugo: the widely used real-time server in Go, with what streamer guarantees.
 
-The bench uses it without tokens. With a store it runs on Redis, as several nodes do.
+It runs on Redis, on a Valkey that syncs each write as streamer's does. Channels keep a
+history, and a reader that comes back gets what it missed. Each connection has a JWT,
+which names the channel that it gets; each publish has the API key. It is built to use
+all cores; here it has one, as all servers have.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from joserfc import jwt
+from joserfc.jwk import OctKey
+
+from streamer.bench.load.resuming import Dialect
+from streamer.bench.load.senders import NOW, SEQUENCE
 from streamer.bench.requests import (
     PLAYER_NAME,
     RequestParts,
@@ -21,26 +31,43 @@ from streamer.bench.requests import (
     text,
     upgrade,
 )
-from streamer.bench.target import Requirements, Transport
+from streamer.bench.target import Requirements, Resuming, Transport
 
 from .base import CACHE, NotInstalled, Peer, free_port
-from .stores import start_store
+from .stores import start_store, used_bytes
 
 __all__ = ["Centrifugo"]
 
 PACKAGE = "github.com/centrifugal/centrifugo/v6@latest"
+NAMESPACE = "player"
+HISTORY = {"history_size": 100, "history_ttl": "24h", "force_recovery": True}
+TOKEN_TTL_S = 86_400
+
+_EPOCH, _OFFSET = b"@EPOCH@", b"@OFFSET@"
+_DIALECT = Dialect(
+    opened=b'{"connect"',
+    position={_EPOCH: rb'"epoch":"([^"]+)"', _OFFSET: rb'"offset":(\d+)'},
+    gap=b'"was_recovering":true,"recovered":false',
+)
 
 
 class Centrifugo(Peer):
-    """One node; it keeps no messages."""
+    """One node, or two where a scenario has a node that publishes."""
 
     name = "centrifugo"
     title = "Centrifugo"
-    does = "nothing kept, no tokens; unicast through Redis"
+    does = (
+        "verifies tokens, stores with fsync, resumes; presence where connects are "
+        "measured; no inbox, no read marks, no limits"
+    )
 
     def __init__(self) -> None:
         super().__init__()
         self._publisher: tuple[str, int] | None = None
+        self._store_url = ""
+        self._key, self._secret = secrets.token_hex(16), secrets.token_hex(32)
+        # Idempotency keys are for this measurement alone.
+        self._run = secrets.token_hex(4)
 
     @classmethod
     def require(cls) -> None:
@@ -49,27 +76,25 @@ class Centrifugo(Peer):
 
     def start(self, requirements: Requirements, folder: Path) -> None:
         self.address = ("127.0.0.1", free_port())
-        folder.mkdir(parents=True, exist_ok=True)
-        free = {
-            "allow_subscribe_for_client": True,
-            "allow_subscribe_for_anonymous": True,
-        }
+        self._store_url = start_store(self, folder / "store")
+        channels = {"name": NAMESPACE, **HISTORY, "presence": requirements.presence}
         config: dict[str, Any] = {
-            "http_api": {"insecure": True},
-            "client": {"insecure": True, "allowed_origins": ["*"]},
-            "channel": {"without_namespace": free},
+            "http_api": {"key": self._key},
+            "client": {
+                "allowed_origins": ["*"],
+                "token": {"hmac_secret_key": self._secret},
+            },
+            "channel": {"namespaces": [channels]},
             "uni_websocket": {"enabled": True},
             "uni_sse": {"enabled": True},
             "usage_stats": {"disabled": True},
             "log": {"level": "error"},
+            "engine": {"type": "redis", "redis": {"address": self._store_url}},
         }
-        if requirements.stored:
-            url = start_store(self, folder / "store")
-            config["engine"] = {"type": "redis", "redis": {"address": url}}
-        self._launch(config, folder, self.address)
-        if requirements.publisher and requirements.stored:
+        self._launch(config, folder / "node", self.address)
+        if requirements.publisher:
             self._publisher = ("127.0.0.1", free_port())
-            self._launch(config, folder / "p", self._publisher, measured=False)
+            self._launch(config, folder / "p", self._publisher, publishes=True)
 
     def _launch(
         self,
@@ -77,14 +102,14 @@ class Centrifugo(Peer):
         folder: Path,
         address: tuple[str, int],
         *,
-        measured: bool = True,
+        publishes: bool = False,
     ) -> None:
         server = {"address": address[0], "port": str(address[1])}
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "config.json"
         path.write_text(json.dumps({**config, "http_server": server}))
         program = [str(_program()), "--config", str(path)]
-        self.run(program, folder, measured=measured)
+        self.run(program, folder, {"GOMAXPROCS": "1"}, publishes=publishes)
         self._wait_until_open(folder=folder, address=address)
 
     @property
@@ -93,28 +118,87 @@ class Centrifugo(Peer):
 
     def readers(self, transport: Transport, players: int) -> list[bytes]:
         write = upgrade if transport == "ws" else get
-        path = f"/connection/uni_{'websocket' if transport == 'ws' else 'sse'}"
         return [
-            write(f"{path}?cf_connect={_connect(player_name(number))}")
+            write(_path(transport, {"token": self._token(number)}))
             for number in range(players)
         ]
+
+    def resuming_readers(self, players: int) -> Resuming:
+        firsts, resumes = [], []
+        for number in range(players):
+            connect: dict[str, Any] = {"token": self._token(number)}
+            firsts.append(upgrade(_path("ws", connect)))
+            position = {"recover": True, "epoch": _EPOCH.decode(), "offset": 0}
+            connect["subs"] = {_channel(number): position}
+            path = _path("ws", connect).replace(
+                quote('"offset":0'), quote('"offset":') + _OFFSET.decode()
+            )
+            path = path.replace(quote(_EPOCH.decode()), _EPOCH.decode())
+            resumes.append(upgrade(path))
+        return Resuming(_DIALECT, firsts, resumes)
+
+    def store_bytes(self) -> int:
+        return used_bytes(self._store_url)
 
     def ready(self, transport: Transport) -> bytes:
         return b'"connect"'
 
     def publish(self, size: int) -> list[RequestParts]:
-        body: RequestParts = [
-            b'{"channel":"',
-            *PLAYER_NAME,
-            b'","data":"',
-            *text(size),
-            b'"}',
-        ]
-        return [post([b"/api/publish"], body, [b"Content-Type: application/json\r\n"])]
+        to = [b'{"channel":"%b:' % NAMESPACE.encode(), *PLAYER_NAME]
+        return [self._post("publish", [*to, b'","data":"', *text(size), b'"}'])]
+
+    def publish_stored(self, size: int, players: int, batch: int) -> list[RequestParts]:
+        return (
+            self.publish_many(size, players, batch) if batch > 1 else self.publish(size)
+        )
+
+    def publish_many(
+        self, size: int, players: int, per_request: int, *, number: int | None = None
+    ) -> list[RequestParts]:
+        parts = text(size)
+        if number is not None:
+            parts[parts.index(SEQUENCE)] = b"%010d" % number
+            parts[parts.index(NOW)] = b"%019d" % time.monotonic_ns()
+        requests = []
+        for first in range(0, players, per_request):
+            last = min(first + per_request, players)
+            names = json.dumps([_channel(i) for i in range(first, last)]).encode()
+            key = b""
+            if number is not None:
+                name = f"{self._run}-{number}-{first}".encode()
+                key = b'"idempotency_key":"%b",' % name
+            body: RequestParts = [b'{"channels":%b,%b"data":"' % (names, key)]
+            requests.append(self._post("broadcast", [*body, *parts, b'"}']))
+        return requests
+
+    def publish_separately(
+        self, size: int, players: int, per_request: int
+    ) -> tuple[list[RequestParts], int]:
+        if per_request == 1:
+            return self.publish(size), 1
+        return self.publish_many(size, players, per_request), per_request
+
+    def _token(self, number: int) -> str:
+        claims = {
+            "sub": player_name(number),
+            "exp": int(time.time()) + TOKEN_TTL_S,
+            "channels": [_channel(number)],
+        }
+        return jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(self._secret))
+
+    def _post(self, method: str, body: RequestParts) -> RequestParts:
+        head = f"Content-Type: application/json\r\nX-API-Key: {self._key}\r\n"
+        return post([f"/api/{method}".encode()], body, [head.encode()])
 
 
-def _connect(channel: str) -> str:
-    return quote(json.dumps({"subs": {channel: {}}}, separators=(",", ":")))
+def _channel(number: int) -> str:
+    return f"{NAMESPACE}:{player_name(number)}"
+
+
+def _path(transport: Transport, connect: dict[str, Any]) -> str:
+    name = "websocket" if transport == "ws" else "sse"
+    text = json.dumps(connect, separators=(",", ":"))
+    return f"/connection/uni_{name}?cf_connect={quote(text)}"
 
 
 def _program() -> str | Path | None:

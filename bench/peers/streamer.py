@@ -25,6 +25,7 @@ from streamer.store.server.directory import socket_path, socket_url
 
 from ..run.turns import TurnMeter
 from .base import Peer, free_port
+from .stores import used_bytes
 
 __all__ = ["Streamer"]
 
@@ -90,7 +91,7 @@ class Streamer(Peer, StreamerTarget):
         return None if self._meter is None else self._meter.read()
 
     def store_bytes(self) -> int:
-        return asyncio.run(self._store_bytes())
+        return used_bytes(self.store_url)
 
     @property
     def _data_dir(self) -> Path:
@@ -121,7 +122,7 @@ class Streamer(Peer, StreamerTarget):
             self._publisher = ("127.0.0.1", free_port())
             store = ["--redis", self.store_url, "--no-background"]
             node = [*serve, str(self._publisher[1]), *store]
-            self.run(node, folder, env, measured=False)
+            self.run(node, folder, env, publishes=True)
             self._wait_until_open("/readyz", folder, self._publisher)
 
     def _printed_key(self, log: Path) -> str:
@@ -145,11 +146,3 @@ class Streamer(Peer, StreamerTarget):
             mint(record, Player(player_name(i)), ttl_s=TOKEN_TTL_S, now_s=now_s)
             for i in players
         ]
-
-    async def _store_bytes(self) -> int:
-        redis = RedisConnection(self.store_url, name="bench")
-        try:
-            info = bytes(await redis.call("INFO", "memory"))
-        finally:
-            await redis.close()
-        return int(info.partition(b"used_memory:")[2].split(b"\r\n")[0])

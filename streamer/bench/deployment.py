@@ -21,15 +21,21 @@ from urllib.parse import urlsplit
 
 from ..errors import Error, StoreUnavailable
 from ..store_url import NAMESPACE, NAMESPACE_CHARS, is_namespace, parse_store_url
-from .load.resuming import CURSOR
+from .load.resuming import Dialect
 from .load.senders import NOW, SEQUENCE
 from .own_app import OwnApp
 from .requests import PLAYER_NAME, RequestParts, get, player_name, post, text, upgrade
-from .target import Requirements, Target, Transport, Unsupported
+from .target import Requirements, Resuming, Target, Transport, Unsupported
 
 __all__ = ["Deployment", "StreamerTarget"]
 
 _EVERYONE = b'{"everyone":true}'
+_CURSOR = b"@CURSOR@"
+_DIALECT = Dialect(
+    opened=b'{"type":"hello"',
+    position={_CURSOR: rb'"cursor":"([^"]+)"'},
+    gap=b'{"type":"gap"',
+)
 _READY = {"ws": b'"type":"hello"', "sse": b"event: hello"}
 
 
@@ -87,11 +93,15 @@ class StreamerTarget(Target):
         path = f"/v1/stream?topics={self.topic}" if self.topic else "/v1/stream"
         return [write(path, self.authorization(number)) for number in range(players)]
 
-    def resuming_readers(self, players: int) -> list[bytes]:
-        """Return WebSocket handshakes in which the cursor is to be filled in."""
-        path = "/v1/stream?cursor=" + CURSOR.decode()
+    def resuming_readers(self, players: int) -> Resuming:
+        path = "/v1/stream"
         self.token(players - 1)
-        return [upgrade(path, self.authorization(number)) for number in range(players)]
+        tokens = [self.authorization(number) for number in range(players)]
+        return Resuming(
+            _DIALECT,
+            [upgrade(path, token) for token in tokens],
+            [upgrade(f"{path}?cursor={_CURSOR.decode()}", token) for token in tokens],
+        )
 
     def ready(self, transport: Transport) -> bytes:
         return _READY[transport]
@@ -114,17 +124,6 @@ class StreamerTarget(Target):
     def publish_many(
         self, size: int, players: int, per_request: int, *, number: int | None = None
     ) -> list[RequestParts]:
-        """
-        Return requests that publish one text to `per_request` players each.
-
-        Args:
-            size: Bytes of the text.
-            players: Number of players in all.
-            per_request: Number of players in a request.
-            number: Stands in the text and in the idempotency key, so that the request
-                can be repeated. None puts the number of the request into the text.
-
-        """
         parts = text(size)
         if number is not None:
             parts[parts.index(SEQUENCE)] = b"%010d" % number

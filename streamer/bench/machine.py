@@ -8,6 +8,7 @@ import re
 import resource
 import shlex
 import subprocess
+import sysconfig
 import time
 from importlib import metadata
 from pathlib import Path
@@ -29,7 +30,7 @@ def machine(command: list[str]) -> dict[str, str]:
         "processor": f"{os.cpu_count()} x {_processor()}",
         "memory": f"{_memory_gib():.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
+        "python": f"{platform.python_version()} ({_build()})",
         "load": "{:.2f} {:.2f} {:.2f}".format(*os.getloadavg()),
     }
 
@@ -72,6 +73,17 @@ def _git(*arguments: str) -> str:
     except OSError:
         return ""
     return done.stdout.strip()
+
+
+def _build() -> str:
+    """Return how the interpreter was compiled: its speed differs by a fifth."""
+    options = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    how = [
+        name
+        for option, name in (("--enable-optimizations", "PGO"), ("--with-lto", "LTO"))
+        if option in options
+    ]
+    return f"{platform.python_compiler()}, {' and '.join(how) or 'not optimized'}"
 
 
 def _processor() -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
+from .load.resuming import Dialect
 from .requests import RequestParts
 from .usage import Usage, measure
 
-__all__ = ["Requirements", "Target", "Transport", "Turns", "Unsupported"]
+__all__ = ["Requirements", "Resuming", "Target", "Transport", "Turns", "Unsupported"]
 
 Transport = Literal["ws", "sse"]
 
@@ -31,6 +32,8 @@ class Requirements(NamedTuple):
     """Whether the scenario needs a store, of servers that have none of their own."""
     publisher: bool = False
     """Whether a second node on the same store publishes, where there can be one."""
+    presence: bool = False
+    """Whether servers that can tell who is connected have to."""
     turns: bool = False
     """Whether the turns of its event loop are measured, where that is possible."""
 
@@ -63,6 +66,14 @@ class Turns(NamedTuple):
         return (longest[-1] + 1) / 10 if longest else 0.0
 
 
+class Resuming(NamedTuple):
+    """Requests of readers that resume: the first and the further ones of each."""
+
+    dialect: Dialect
+    firsts: list[bytes]
+    resumes: list[bytes]
+
+
 class Target:
     """A server. `start` it before anything else; `stop` it always."""
 
@@ -76,6 +87,8 @@ class Target:
         self.address = ("127.0.0.1", 0)
         self.roots: list[int] = []
         """Its processes, as far as they are on this machine."""
+        self.publisher_roots: list[int] = []
+        """Those of the node that only publishes."""
 
     @property
     def publisher(self) -> tuple[str, int]:
@@ -100,6 +113,10 @@ class Target:
     def usage(self) -> Usage:
         """Return what its processes have used so far; zero where it has none here."""
         return measure(self.roots)
+
+    def publisher_usage(self) -> Usage:
+        """Return what the processes of the node that only publishes have used."""
+        return measure(self.publisher_roots)
 
     def turns(self) -> Turns | None:
         """Return the turns of its event loop so far, None where they are unknown."""
@@ -135,6 +152,26 @@ class Target:
     ) -> tuple[list[RequestParts], int]:
         """Return requests that reach each player in turn, and how many each reaches."""
         return self.publish(size), 1
+
+    def resuming_readers(self, players: int) -> Resuming:
+        """Return the requests that open WebSocket streams and resume them."""
+        raise Unsupported(f"{self.title} resumes nothing")
+
+    def publish_many(
+        self, size: int, players: int, per_request: int, *, number: int | None = None
+    ) -> list[RequestParts]:
+        """
+        Return requests that publish one text to `per_request` players each.
+
+        Args:
+            size: Bytes of the text.
+            players: Number of players in all.
+            per_request: Number of players in a request.
+            number: Stands in the text and in the idempotency key, so that the request
+                can be repeated. None puts the number of the request into the text.
+
+        """
+        raise Unsupported(f"{self.title} publishes to one channel at a time")
 
     def page(self, number: int, *, etag: str = "") -> bytes:
         """Return a request for the first page of player `number`."""

@@ -18,7 +18,8 @@ if sys.platform != "linux":
 from streamer.bench.load.engine import Engine
 from streamer.bench.load.handle import LoadError, answers
 from streamer.bench.load.readers import OpenPlan, Readers
-from streamer.bench.load.senders import Sender, Template
+from streamer.bench.load.resuming import Dialect, ResumingPlan, ResumingReaders
+from streamer.bench.load.senders import Sender, Template, is_whole
 
 GUARD_S = 60
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -88,6 +89,73 @@ def test_nodes_get_requests_in_turn(nodes: tuple[Node, Node]) -> None:
         [b"/%010d" % number for number in numbers] for numbers in ((0, 2, 4), (1, 3, 5))
     ]
     assert sender.idle == 1
+
+
+CHUNKED = (
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"5\r\n0\r\n\r\n\r\n1a;name=value\r\n" + 26 * b"x" + b"\r\n0\r\n\r\n"
+)
+"""Its first chunk looks like the end of a response."""
+
+
+@pytest.mark.parametrize("answer", [CHUNKED, ANSWER, b"HTTP/1.1 204 No\r\n\r\n"])
+def test_a_response_is_whole_at_its_end(answer: bytes) -> None:
+    assert [is_whole(answer[:end]) for end in range(len(answer))] == [
+        False for _ in answer
+    ]
+    assert is_whole(answer)
+
+
+def frame(text: str) -> bytes:
+    return b"\x81" + bytes([len(text)]) + text.encode()
+
+
+def message(number: int, offset: int) -> str:
+    return f'{{"data":"#{0:019}.{number:010}x","offset":{offset}}}'
+
+
+DIALECT = Dialect(
+    opened=b'"connect"',
+    position={b"@EPOCH@": rb'"epoch":"([^"]+)"', b"@OFFSET@": rb'"offset":(\d+)'},
+    gap=b'"gap"',
+)
+
+
+def test_a_reader_resumes_from_the_last_position(nodes: tuple[Node, Node]) -> None:
+    node, _ = nodes
+    plan = ResumingPlan(
+        node.address,
+        DIALECT,
+        [b"GET /first HTTP/1.1\r\n\r\n"],
+        [b"GET /@EPOCH@/@OFFSET@ HTTP/1.1\r\n\r\n"],
+    )
+    readers = ResumingReaders(Engine(), plan)
+    opening = '{"connect":{"epoch":"e1","offset":7}}'
+    scripts = [
+        [opening, message(0, 8), message(1, 9)],
+        # What was missed comes in one message; one of it is known, and one is missing.
+        ['{"connect":{}}', f"[{message(1, 9)},{message(3, 11)}]", '{"gap":{}}'],
+        ['{"connect":{}}', message(4, 12)],
+    ]
+    requests: list[bytes] = []
+
+    def serve() -> None:
+        for connection in node.accept():
+            connection.setblocking(True)
+            requests.append(connection.recv(100).split()[1])
+            connection.sendall(UPGRADED)
+            connection.sendall(b"".join(map(frame, scripts[len(requests) - 1])))
+
+    for expected in (2, 4, 5):
+        assert readers.connect_all(
+            expected, spread_s=0, within_s=GUARD_S, on_turn=serve
+        )
+        readers.drop()
+
+    assert requests == [b"/first", b"/e1/9", b"/e1/11"]
+    facts = readers.facts()
+    counts = {name: facts[name] for name in ("messages", "doubled", "lost", "gaps")}
+    assert counts == {"messages": 5, "doubled": 1, "lost": 1, "gaps": 1}
 
 
 def open_all(nodes: tuple[Node, Node], **plan: float) -> float:

@@ -2,9 +2,9 @@
 Resuming readers: they read every message, keep every cursor and count losses.
 
 Decides, as the protocol requires of clients, when a disconnected reader reconnects and
-from which cursor. Knows the messages of a WebSocket stream by their first fields. The
-text of a message is ``#``, 19 digits of time, a dot and the number of the publication,
-which increases by one for each player.
+from which position. Knows WebSocket frames; where a message tells a position, and what
+tells a gap, the plan says. The text of a notification is ``#``, 19 digits of time, a
+dot and the number of the publication, which increases by one for each player.
 """
 
 from __future__ import annotations
@@ -22,13 +22,9 @@ from typing import NamedTuple
 from .engine import IN, OUT, Engine
 from .readers import reset
 
-__all__ = ["CURSOR", "UNLIMITED", "ResumingPlan", "ResumingReaders"]
-
-CURSOR = b"@CURSOR@"
-"""Placeholder in a request for the cursor to resume from."""
+__all__ = ["UNLIMITED", "Dialect", "ResumingPlan", "ResumingReaders"]
 
 _NUMBER = re.compile(rb"#\d{19}\.(\d{10})")
-_CURSOR = re.compile(rb'"cursor":"([^"]+)"')
 _RETRY_AFTER = re.compile(rb"\r\n[Rr]etry-[Aa]fter: *(\d+)")
 UNLIMITED = 1_000_000_000
 
@@ -38,29 +34,57 @@ OPEN_S = 10.0
 _BACK_OFF_S = (0.5, 20.0)
 
 
+class Dialect(NamedTuple):
+    """
+    How a server tells the position that a reader resumes from.
+
+    Args:
+        opened: What the first message of a stream contains.
+        position: Placeholders in a request, and for each the pattern of its value in
+            messages. The last value that a message has counts.
+        gap: What a message contains that says that some are missing.
+
+    """
+
+    opened: bytes
+    position: dict[bytes, bytes]
+    gap: bytes
+
+
 class ResumingPlan(NamedTuple):
-    """One request per reader, each with `CURSOR` as the value of its last parameter."""
+    """
+    The connections of resuming readers.
+
+    Args:
+        address: The server.
+        dialect: The positions in what it sends.
+        firsts: The first request of each reader.
+        resumes: Each one's further requests, with placeholders for the position.
+        in_flight: Handshakes in flight at a time; the default makes a storm.
+
+    """
 
     address: tuple[str, int]
-    requests: Sequence[bytes]
+    dialect: Dialect
+    firsts: Sequence[bytes]
+    resumes: Sequence[bytes]
     in_flight: int = UNLIMITED
-    """Handshakes in flight at a time; the default makes a storm."""
 
 
 class _Reader:
     __slots__ = (
         "attempts",
-        "cursor",
         "data",
         "incomplete",
         "last",
         "open",
+        "position",
         "sock",
         "started_ns",
     )
 
     def __init__(self) -> None:
-        self.cursor = b""
+        self.position: dict[bytes, bytes] = {}
         self.last = -1
         self.attempts = 0
         self.started_ns = 0
@@ -78,7 +102,11 @@ class ResumingReaders:
         self._plan = plan
         self.in_flight = plan.in_flight
         """Handshakes that may be in flight at a time."""
-        self._readers = [_Reader() for _ in plan.requests]
+        self._patterns = [
+            (name, re.compile(pattern))
+            for name, pattern in plan.dialect.position.items()
+        ]
+        self._readers = [_Reader() for _ in plan.firsts]
         self._due: list[tuple[int, int]] = []
         self._pending = 0
         self._opening: deque[tuple[int, int]] = deque()
@@ -200,11 +228,10 @@ class ResumingReaders:
     def _on_connected(self, number: int) -> None:
         reader = self._readers[number]
         assert reader.sock is not None
-        request = self._plan.requests[number]
-        if reader.cursor:
-            request = request.replace(CURSOR, reader.cursor)
-        else:
-            request = request.replace(b"?cursor=" + CURSOR, b"")
+        plan = self._plan
+        request = plan.resumes[number] if reader.position else plan.firsts[number]
+        for name, value in reader.position.items():
+            request = request.replace(name, value)
         try:
             reader.sock.send(request)
         except OSError as exc:
@@ -282,16 +309,18 @@ class ResumingReaders:
         reader.data = data[at:]
 
     def _read_message(self, reader: _Reader, message: bytes) -> None:
-        cursor = _CURSOR.search(message, 0, 400)
-        number = _NUMBER.search(message)
-        if number is not None:
-            self._count(reader, int(number[1]))
-        elif message.startswith(b'{"type":"gap"'):
+        dialect = self._plan.dialect
+        # What is replayed may be in one message.
+        numbers = _NUMBER.findall(message)
+        for number in numbers:
+            self._count(reader, int(number))
+        if dialect.gap in message:
             self.gaps += 1
-        elif not message.startswith(b'{"type":"hello"'):
+        elif not numbers and dialect.opened not in message:
             return
-        if cursor is not None:
-            reader.cursor = cursor[1]
+        for name, pattern in self._patterns:
+            if values := pattern.findall(message):
+                reader.position[name] = values[-1]
         if reader.incomplete and reader.last >= self._expected:
             reader.incomplete = False
             self.incomplete -= 1

@@ -2,7 +2,7 @@
 Senders: requests over persistent HTTP connections, by timetable or in a window.
 
 The latency of a request is the time from its due time to the end of its response. Knows
-as much HTTP/1.1 as the responses need: a status line and a length.
+as much HTTP/1.1 as the responses need: a status line, and a length or chunks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 
 from .engine import IN, Engine
 
-__all__ = ["NOW", "PLAYER", "SEQUENCE", "Sender", "Template"]
+__all__ = ["NOW", "PLAYER", "SEQUENCE", "Sender", "Template", "is_whole"]
 
 NOW: Final = "now"
 """Template part: the nanosecond at which the message is due, 19 digits."""
@@ -27,6 +27,7 @@ SEQUENCE: Final = "seq"
 """Template part: the sequence number of the request, 10 digits."""
 
 _LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: *(\d+)")
+_CHUNKED = re.compile(rb"\r\n[Tt]ransfer-[Ee]ncoding: *chunked")
 REFUSAL_BYTES = 600
 
 _BODILESS = (b"304", b"204")
@@ -180,17 +181,34 @@ class _Connection:
                 self._sender.on_lost("the server closed a connection")
             return
         self._data = data = self._data + chunk if self._data else chunk
-        head = data.find(b"\r\n\r\n")
-        if head < 0:
-            return
         status = data[9:12]
-        length_header = None if status in _BODILESS else _LENGTH.search(data, 0, head)
-        if len(data) >= head + 4 + (int(length_header[1]) if length_header else 0):
+        if is_whole(data):
             self._data = b""
             self._waiting = False
             if status[:1] not in b"23" and not self._sender.refusal:
                 self._sender.refusal = data[:REFUSAL_BYTES]
             self._sender.on_answer(self, status, self._due_ns)
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether `data` is a whole response, by its length or its last chunk."""
+    head = data.find(b"\r\n\r\n")
+    if head < 0:
+        return False
+    body = head + 4
+    if data[9:12] in _BODILESS:
+        return True
+    if length := _LENGTH.search(data, 0, head):
+        return len(data) >= body + int(length[1])
+    if not _CHUNKED.search(data, 0, head):
+        return True
+    at = body
+    while (line_end := data.find(b"\r\n", at)) >= 0:
+        size = int(data[at:line_end].partition(b";")[0], 16)
+        at = line_end + 2 + size + 2
+        if not size:
+            return len(data) >= at
+    return False
 
 
 def send_by_timetable(

@@ -25,7 +25,8 @@ WARM_UP = 20
 
 
 def requirements(options: Options) -> Requirements:
-    return Requirements(connections=options.connections, players=options.connections)
+    count = options.connections
+    return Requirements(connections=count, players=count, presence=True)
 
 
 def measure(trial: Trial) -> Measurements:

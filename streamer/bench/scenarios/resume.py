@@ -15,7 +15,8 @@ __all__ = ["SCENARIO"]
 
 
 def requirements(options: Options) -> Requirements:
-    return Requirements(connections=options.connections, players=options.connections)
+    count = options.connections
+    return Requirements(connections=count, players=count, stored=True)
 
 
 def measure(trial: Trial) -> Measurements:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..deployment import StreamerTarget
 from ..load.handle import Load, LoadError
 from ..requests import RequestParts
 from ..scenario import (
@@ -45,7 +44,6 @@ class ReaderFleet:
     """
 
     def __init__(self, trial: Trial) -> None:
-        assert isinstance(trial.target, StreamerTarget), "only its protocol is known"
         self.target = trial.target
         self.trial = trial
         self.count = trial.options.connections
@@ -57,7 +55,7 @@ class ReaderFleet:
         self.trial.say(f"opening {self.count:,} readers")
         plan = {
             "address": self.target.address,
-            "requests": self.target.resuming_readers(self.count),
+            **self.target.resuming_readers(self.count)._asdict(),
             "in_flight": 64,
         }
         facts = self.trial.load.run("settle", plan=plan, expected=0, within_s=WITHIN_S)
@@ -101,7 +99,8 @@ class ReaderFleet:
 
 
 def requirements(options: Options) -> Requirements:
-    return Requirements(connections=options.connections, players=options.connections)
+    count = options.connections
+    return Requirements(connections=count, players=count, stored=True, presence=True)
 
 
 def measure(
