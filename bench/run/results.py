@@ -42,6 +42,9 @@ _BY_HAND: Final = ("## Where the time goes", "## The largest run")
 """Sections that people write; they stay unchanged when the rest is generated."""
 
 
+_PEER: Final = "centrifugo"
+
+
 class Goal(NamedTuple):
     """A bound for a figure, or for its ratio to that of a peer."""
 
@@ -57,23 +60,46 @@ GOALS = [
     *[
         Goal(f"fan-out, WebSocket, {n:,}", f"fanout-ws-{n}", "cpu_us", bound, peer)
         for n in (1_000, 10_000)
-        for peer, bound in (("nchan", 1.0), ("floor", 1.5))
+        for peer, bound in (("nchan", 1.0), ("floor", 1.35))
     ],
     *[
         Goal(f"fan-out, SSE, {n:,}", f"fanout-sse-{n}", "cpu_us", 0.8, "nchan")
         for n in (1_000, 10_000)
     ],
+    Goal("unicast, CPU of the node that delivers", "unicast", "cpu_us", 0.8, _PEER),
+    Goal("unicast, p50", "unicast", "p50_us", 1.0, _PEER),
+    Goal("unicast, p99", "unicast", "p99_us", 1.5, _PEER),
+    Goal("publish, CPU", "publish-1", "cpu_us", 2.0, _PEER),
+    Goal("publish, CPU", "publish-1", "cpu_us", 0.8, "starlette"),
+    Goal("publish, 100 per request, CPU of each", "publish-100", "cpu_us", 1.0, _PEER),
+    Goal("bytes of store per notification", "publish-100", "bytes", 300),
+    Goal("connect, CPU, with lease and token", "connect-ws", "cpu_us", 1.3, _PEER),
     Goal("KiB of an idle connection, WebSocket", "connect-ws", "rss_kib", 4),
     Goal("KiB of an idle connection, SSE", "connect-sse", "rss_kib", 4),
-    Goal("CPU per connect", "connect-ws", "cpu_us", 1.2, "starlette"),
-    Goal("unicast, µs of CPU per message", "unicast", "cpu_us", 12),
-    Goal("unicast, CPU per message", "unicast", "cpu_us", 1.0, "centrifugo"),
-    Goal("publish, requests per second", "publish-1", "per_s", 0.7, "starlette", True),
-    Goal("publish, 100 per request, µs of CPU each", "publish-100", "cpu_us", 33.3),
-    Goal("bytes of store per notification", "publish-100", "bytes", 300),
+    Goal("% of a core, 10,000 idle readers", "connect-ws", "idle", 1.5),
     Goal("a page, CPU", "page", "cpu_us", 1.3, "starlette"),
     Goal("304, CPU", "page-304", "cpu_us", 1.1, "starlette"),
-    Goal("storm, seconds until all are complete", "storm", "all_s", 10),
+    *[
+        Goal(f"{what}, {of}: x a plain page", case, f"{figure}_ratio", bound)
+        for what, case, bound in (
+            ("a page with 16 topics", "lists-16", 2.0),
+            ("its 304", "lists-16-304", 1.2),
+            ("`unread=true`, nothing unread", "lists-16-unread", 1.2),
+            ("`limit=100`", "lists-100", 2.0),
+            ("a filter without a match", "lists-filter", 4.0),
+        )
+        for of, figure in (("CPU", "cpu"), ("CPU of the store", "store"))
+    ],
+    Goal("a page beside broadcasts, p99: x its p99 alone", "tail", "beside_ratio", 3.0),
+    *[
+        Goal(f"longest turn {when}, ms", "tail", figure, 10)
+        for when, figure in (
+            ("while connecting", "open_turn_ms"),
+            ("at rest", "idle_turn_ms"),
+            ("beside broadcasts", "turn_ms"),
+            ("while disconnecting", "close_turn_ms"),
+        )
+    ],
     Goal("storm, lost", "storm", "lost", 0),
     Goal("storm, duplicates", "storm", "doubled", 0),
 ]

@@ -103,6 +103,7 @@ def _measure(trial: Trial, pages: Load, count: int, seconds: float) -> Measureme
             f"{sent['received']:,} deliveries"
         )
     figures |= _percentiles(trial, "beside", beside)
+    figures["beside_ratio"] = figures["beside_p99_us"] / figures["alone_p99_us"]
     receipt = trial.note_latency("receipt", latency_us(sent))
     figures["receipt_p99_us"] = receipt["p99_us"]
     figures["share"] = used.server_cpu_s / used.wall_s * 100
@@ -139,6 +140,7 @@ SCENARIO = Scenario(
         Figure("beside_p50_us", "p50", "µs", 0),
         Figure("alone_p99_us", "page alone p99", "µs", 0),
         Figure("alone_p50_us", "p50", "µs", 0),
+        Figure("beside_ratio", "p99, beside : alone", "", 2),
         Figure("turn_ms", "longest turn", "ms CPU", 1),
         Figure("open_turn_ms", "longest while connecting", "ms CPU", 1),
         Figure("idle_turn_ms", "longest at rest", "ms CPU", 1),
