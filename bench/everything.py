@@ -28,7 +28,7 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     "fanout-sse-1000": ("fanout", {"connections": 1_000, "transport": "sse"}),
     "fanout-sse-10000": ("fanout", {"connections": 10_000, "transport": "sse"}),
     "fanout-player": ("fanout", {"connections": 1_000, "to": "player"}),
-    "unicast": ("unicast", {"connections": 10_000, "rate": 2_000}),
+    "unicast": ("unicast", {"connections": 10_000}),
     "publish-1": ("publish", {}),
     "publish-100": ("publish", {"batch": 100, "players": 500}),
     "page": ("page", {}),

@@ -8,6 +8,7 @@ import re
 import resource
 import shlex
 import subprocess
+import sys
 import sysconfig
 import time
 from importlib import metadata
@@ -78,12 +79,14 @@ def _git(*arguments: str) -> str:
 def _build() -> str:
     """Return how the interpreter was compiled: its speed differs by a fifth."""
     options = sysconfig.get_config_var("CONFIG_ARGS") or ""
-    how = [
-        name
-        for option, name in (("--enable-optimizations", "PGO"), ("--with-lto", "LTO"))
-        if option in options
-    ]
-    return f"{platform.python_compiler()}, {' and '.join(how) or 'not optimized'}"
+    if "--enable-optimizations" in options:
+        how = "PGO"
+    elif sys.base_prefix == "/usr":
+        # Debian's is compiled with PGO, and its settings do not tell.
+        how = "the distribution's"
+    else:
+        how = "without PGO"
+    return f"{platform.python_compiler()}, {how}"
 
 
 def _processor() -> str:
