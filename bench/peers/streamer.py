@@ -30,7 +30,6 @@ from .stores import used_bytes
 __all__ = ["Streamer"]
 
 TOKEN_TTL_S = 86_400
-PRINT_S = 5.0
 
 _KEY = re.compile(r"^ +(sk_\S+)$", re.MULTILINE)
 
@@ -126,11 +125,13 @@ class Streamer(Peer, StreamerTarget):
             self._wait_until_open("/readyz", folder, self._publisher)
 
     def _printed_key(self, log: Path) -> str:
-        # The server is ready a moment before it prints so.
-        until_s = time.monotonic() + PRINT_S
+        # It is printed when all workers are ready. A request is answered by the first.
+        until_s = time.monotonic() + self.start_s
         while time.monotonic() < until_s:
             if match := _KEY.search(log.read_text()):
                 return match[1]
+            if any(process.poll() is not None for process in self._processes):
+                break
             time.sleep(0.01)
         raise RuntimeError(f"no key was printed: {log.read_text()}")
 
