@@ -1,5 +1,5 @@
 """
-streamer as so many nodes on a Redis Cluster of so many primaries, started here.
+streamer as several processes, started here: so many nodes on so many shards.
 
 All processes are on this machine, so together they are no faster than one. What they
 show is the CPU time of each, per operation.
@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -27,15 +28,16 @@ from .base import Peer, free_port
 
 __all__ = ["TOPOLOGIES", "Topology"]
 
+IN_FLIGHT = 32
+"""Connections that carry requests to a node."""
+
 START_S = 30.0
 """A cluster takes two seconds before it serves, and longer on a busy machine."""
 
 
-class Topology(StreamerTarget, Peer):
-    """So many nodes on so many shards, each a process of its own."""
+class Topology(Peer, StreamerTarget):
+    """A deployment whose processes are known by name."""
 
-    shards: ClassVar[int] = 1
-    nodes: ClassVar[int] = 1
     does = "verifies tokens, takes leases, stores with fsync, resumes"
 
     def __init__(self) -> None:
@@ -43,8 +45,37 @@ class Topology(StreamerTarget, Peer):
         self.addresses: list[tuple[str, int]] = []
         """The nodes."""
         self.processes: dict[str, int] = {}
-        """Process ids, by name: node 1, node 2, …, shard 1, shard 2, …"""
+        """Process ids, by part and number: node 1, node 2, …, shard 1, shard 2, …"""
+
+    @property
+    @abstractmethod
+    def pieces(self) -> Mapping[str, int]:
+        """The number of processes, by part."""
+
+    def publishers(self, load: int) -> tuple[list[tuple[str, int]], int]:
+        """
+        Return which addresses get requests in turn, and by how many connections each.
+
+        Args:
+            load: The load, as a multiple of that for one piece.
+
+        """
+        return self.addresses, IN_FLIGHT
+
+
+class _Cluster(Topology):
+    """So many nodes on a Redis Cluster of so many primaries."""
+
+    shards: ClassVar[int] = 1
+    nodes: ClassVar[int] = 1
+
+    def __init__(self) -> None:
+        super().__init__()
         self._own: OwnApp | None = None
+
+    @property
+    def pieces(self) -> Mapping[str, int]:
+        return {"node": self.nodes, "shard": self.shards}
 
     def start(self, requirements: Requirements, folder: Path) -> None:
         ports = [self._start_shard(number, folder) for number in range(self.shards)]
@@ -132,8 +163,8 @@ async def _serves(server: RedisConnection, count: int) -> bool:
     )
 
 
-def _topology(called: str, titled: str, *, of_shards: int, of_nodes: int) -> type[Peer]:
-    class One(Topology):
+def _cluster(called: str, titled: str, *, of_shards: int, of_nodes: int) -> type[Peer]:
+    class One(_Cluster):
         name = called
         title = titled
         shards = of_shards
@@ -143,11 +174,11 @@ def _topology(called: str, titled: str, *, of_shards: int, of_nodes: int) -> typ
 
 
 TOPOLOGIES = [
-    _topology("shards-1", "1 shard", of_shards=1, of_nodes=1),
-    _topology("shards-1-again", "1 shard again", of_shards=1, of_nodes=1),
-    _topology("shards-2", "2 shards", of_shards=2, of_nodes=1),
-    _topology("shards-3", "3 shards", of_shards=3, of_nodes=1),
-    _topology("nodes-1", "1 node", of_shards=1, of_nodes=1),
-    _topology("nodes-1-again", "1 node again", of_shards=1, of_nodes=1),
-    _topology("nodes-2", "2 nodes", of_shards=1, of_nodes=2),
+    _cluster("shards-1", "1 shard", of_shards=1, of_nodes=1),
+    _cluster("shards-1-again", "1 shard again", of_shards=1, of_nodes=1),
+    _cluster("shards-2", "2 shards", of_shards=2, of_nodes=1),
+    _cluster("shards-3", "3 shards", of_shards=3, of_nodes=1),
+    _cluster("nodes-1", "1 node", of_shards=1, of_nodes=1),
+    _cluster("nodes-1-again", "1 node again", of_shards=1, of_nodes=1),
+    _cluster("nodes-2", "2 nodes", of_shards=1, of_nodes=2),
 ]

@@ -1,5 +1,5 @@
 """
-What an operation costs on more shards, or by more nodes, against one.
+What an operation costs with more processes of a part of a deployment, against one.
 
 All topologies run at once, under load at the same time. What else the machine does then
 meets all of them alike, and so do caches and clocks that are better where more is done.
@@ -35,13 +35,12 @@ from streamer.bench.usage import cpu_s
 
 from ..peers.topology import Topology
 
-__all__ = ["BOUND", "Verdict", "growth", "judge"]
+__all__ = ["BOUND", "CLUSTER", "Parts", "Verdict", "growth", "judge", "measured"]
 
 BOUND: Final = 0.10
 """The share by which a cost may rise and is still that of linear growth."""
 
 SIZE: Final = 200
-IN_FLIGHT: Final = 32
 WARM_UP_S: Final = 1.0
 BROADCASTS_PER_S: Final = 4.0
 SETTLE_S: Final = 0.3
@@ -52,18 +51,33 @@ OPERATIONS: Final = {
     "delivery": "publish and deliver to one",
     "broadcast": "deliver to all",
 }
-PARTS: Final = ("node", "shard")
-MEASURED: Final = [
-    ("publish", "node"),
-    ("publish", "shard"),
-    ("connect", "node"),
-    ("connect", "shard"),
-    ("delivery", "node"),
-    ("broadcast", "node"),
-    ("delivery", "shard"),
-]
-"""In this order. A broadcast is one entry in one shard, however many readers it has."""
 WITH_READERS: Final = ("delivery", "broadcast")
+
+
+class Parts(NamedTuple):
+    """The parts of a deployment, which the names of its processes begin with."""
+
+    server: str
+    store: str
+
+
+CLUSTER: Final = Parts("node", "shard")
+
+
+def measured(parts: Parts) -> list[tuple[str, str]]:
+    """Return the operations that are measured and the part of each, in order."""
+    server, store = parts
+    return [
+        ("publish", server),
+        ("publish", store),
+        ("connect", server),
+        ("connect", store),
+        ("delivery", server),
+        # One entry in one store, however many readers it has.
+        ("broadcast", server),
+        ("delivery", store),
+    ]
+
 
 Costs = dict[str, float]
 """CPU seconds by the name of a process."""
@@ -93,18 +107,19 @@ class Verdict(NamedTuple):
         return self.ratio <= self.bound
 
 
-def judge(runs: Mapping[str, Sequence[Measurements]]) -> list[Verdict]:
+def judge(runs: Mapping[str, Sequence[Measurements]], parts: Parts) -> list[Verdict]:
     """
     Return the verdicts.
 
     Args:
         runs: Rounds by topology: the first, the first again, the others. All have the
             same rounds. What is not measured has no verdict.
+        parts: The parts of these topologies.
 
     """
     _, again, *others = runs
     verdicts = []
-    for operation, part in MEASURED:
+    for operation, part in measured(parts):
         key = f"{operation}_{part}_us"
         if not all(run.get(key) for rounds in runs.values() for run in rounds):
             continue
@@ -123,11 +138,11 @@ def _ratios(
         yield after[key] / before[key]
 
 
-def conclude(runs: Mapping[str, Sequence[Measurements]]) -> Conclusion:
+def conclude(runs: Mapping[str, Sequence[Measurements]], parts: Parts) -> Conclusion:
     """Return the verdicts as a table, with the costs and what they allow."""
     first, *_ = runs
     rows = []
-    for verdict in judge(runs):
+    for verdict in judge(runs, parts):
         key = f"{verdict.operation}_{verdict.part}_us"
         before, after = (
             statistics.median(run[key] for run in runs[name])
@@ -163,20 +178,23 @@ def _each(runs: Sequence[Measurements], operation: str, part: str) -> list[float
     return [statistics.median(run[key] for run in runs) for key in keys]
 
 
-def growth(name: str, what: str, grows: str, about: str) -> Scenario:
+def growth(
+    name: str, what: str, grows: str, about: str, *, parts: Parts = CLUSTER
+) -> Scenario:
     """
     Return the scenario.
 
     Args:
         name: The name of its module.
         what: What there is more of, in words.
-        grows: The part that there is more of, ``node`` or ``shard``.
+        grows: The part that there is more of.
         about: What to know about its figures.
+        parts: The parts of the topologies that it compares.
 
     """
 
     def measure_together(trials: Sequence[Trial]) -> list[Measurements]:
-        return _measure(trials, grows)
+        return _measure(trials, grows, parts)
 
     def measure(trial: Trial) -> Measurements:
         raise Unsupported(f"bench.{name} starts the deployments that it compares")
@@ -192,20 +210,20 @@ def growth(name: str, what: str, grows: str, about: str) -> Scenario:
                 "µs",
                 1,
                 of_process=True,
-                of_store=part == "shard",
+                of_store=part == parts.store,
             )
-            for operation, part in MEASURED
+            for operation, part in measured(parts)
         ]
         + [
             Figure(f"idle_{part}", f"idle, {part}s", "%", 2, of_process=True)
-            for part in PARTS
+            for part in parts
         ],
         requirements=lambda options: Requirements(
             connections=options.readers * 4, stored=True
         ),
         measure=measure,
         measure_together=measure_together,
-        conclude=conclude,
+        conclude=partial(conclude, parts=parts),
         options=[
             option("--rate", 60.0, "Publishes per second for each piece."),
             option("--connects", 30.0, "Connects per second for each piece."),
@@ -219,12 +237,13 @@ def growth(name: str, what: str, grows: str, about: str) -> Scenario:
 class _Loaded:
     """One topology, and what its load costs."""
 
-    def __init__(self, trial: Trial, grows: str, most: int) -> None:
+    def __init__(self, trial: Trial, grows: str, most: int, parts: Parts) -> None:
         assert isinstance(trial.target, Topology)
         self.trial = trial
         self.target = target = trial.target
-        pieces = target.shards if grows == "shard" else target.nodes
-        self.loads = {part: pieces if part == grows else most for part in PARTS}
+        self._parts = parts
+        pieces = target.pieces[grows]
+        self.loads = {part: pieces if part == grows else most for part in parts}
         """The load under which a part is measured, as a multiple of `options.rate`."""
         self._readers = 0
         self._idle: Costs = {}
@@ -236,7 +255,7 @@ class _Loaded:
         self.trial.load.rest(SETTLE_S)
         _, used = self._watched(lambda: self.trial.load.rest(seconds))
         self._idle = {name: used_s / seconds for name, used_s in used.items()}
-        for part in PARTS:
+        for part in self._parts:
             shares = [s for name, s in self._idle.items() if name.startswith(part)]
             self.measurements[f"idle_{part}"] = sum(shares) * 100
 
@@ -260,7 +279,8 @@ class _Loaded:
         self.trial.load.close()
         self._readers = count
         requests = self.target.readers("ws", count)
-        nodes, each = self.target.nodes, count // self.target.nodes
+        nodes = len(self.target.addresses)
+        each = count // nodes
         # Requests to publish go to the nodes in turn, as connections do. So half of
         # what one of two nodes stores is for readers of the other.
         self._open([requests[n % nodes * each + n // nodes] for n in range(count)])
@@ -271,7 +291,9 @@ class _Loaded:
         rate = self.trial.options.rate * load
         if operation == "publish":
             players = self.trial.options.players
-            facts, used = self._send(self.target.publish(SIZE), rate, seconds, players)
+            facts, used = self._send(
+                self.target.publish(SIZE), load, rate, seconds, players
+            )
             return facts["answered"], used
         if operation == "connect":
             return self._connect(load, seconds)
@@ -281,7 +303,7 @@ class _Loaded:
         else:
             templates, _ = self.target.broadcast(SIZE, self._readers)
             rate, reached = BROADCASTS_PER_S, self._readers
-        facts, used = self._send(templates, rate, seconds, per_message=reached)
+        facts, used = self._send(templates, load, rate, seconds, per_message=reached)
         if facts["received"] != facts["sent"] * reached:
             raise LoadError(
                 f"{facts['sent']:,} messages to {reached:,} readers each, but "
@@ -292,18 +314,21 @@ class _Loaded:
     def _send(
         self,
         templates: Any,
+        load: int,
         rate: float,
         seconds: float,
         players: int = 1,
         per_message: int = 0,
     ) -> tuple[Any, Costs]:
         self.trial.say("publishing")
+        (address, *others), connections = self.target.publishers(load)
         facts, used = self._watched(
             lambda: self.trial.load.publish(
-                **self._nodes,
+                address=address,
+                others=others,
                 templates=templates,
                 players=players,
-                connections=IN_FLIGHT,
+                connections=connections,
                 per_message=per_message,
                 rate=rate,
                 seconds=seconds,
@@ -323,8 +348,10 @@ class _Loaded:
         return opened["open"], used
 
     def _open(self, requests: list[bytes], per_s: float = 0) -> Any:
+        address, *others = self.target.addresses
         opened = self.trial.load.open(
-            **self._nodes,
+            address=address,
+            others=others,
             requests=requests,
             connections=len(requests),
             ready=self.target.ready("ws"),
@@ -337,11 +364,6 @@ class _Loaded:
                 f"refused: {opened['refused']}"
             )
         return opened
-
-    @property
-    def _nodes(self) -> dict[str, Any]:
-        address, *others = self.target.addresses
-        return {"address": address, "others": others}
 
     def _watched(self, work: Callable[[], Any]) -> tuple[Any, Costs]:
         """Return what `work` does, and what it has cost beyond idling."""
@@ -357,15 +379,15 @@ class _Loaded:
         return {name: cpu_s(pid) for name, pid in self.target.processes.items()}
 
 
-def _measure(trials: Sequence[Trial], grows: str) -> list[Measurements]:
+def _measure(trials: Sequence[Trial], grows: str, parts: Parts) -> list[Measurements]:
     pieces = [
-        trial.target.shards if grows == "shard" else trial.target.nodes
+        trial.target.pieces[grows]
         for trial in trials
         if isinstance(trial.target, Topology)
     ]
     if len(pieces) < len(trials):
         raise Unsupported("only deployments that the bench has started are compared")
-    loaded = [_Loaded(trial, grows, max(pieces)) for trial in trials]
+    loaded = [_Loaded(trial, grows, max(pieces), parts) for trial in trials]
     seconds: float = trials[0].options.seconds
     with ThreadPoolExecutor(len(loaded)) as pool:
 
@@ -373,7 +395,7 @@ def _measure(trials: Sequence[Trial], grows: str) -> list[Measurements]:
             list(pool.map(work, loaded))
 
         all_at_once(partial(_Loaded.idle, seconds=seconds))
-        for operation, part in MEASURED:
+        for operation, part in measured(parts):
             if operation in WITH_READERS:
                 all_at_once(partial(_Loaded.open_readers, part=part))
             all_at_once(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.run.growth import MEASURED, conclude, judge
+from bench.run.growth import CLUSTER, conclude, judge, measured
 from streamer.bench.scenario import Measurements
 
 KEY = "publish_node_us"
@@ -39,7 +39,7 @@ def test_a_cost_may_rise_by_10_percent_or_what_the_control_differs_by(
     ratio: float,
     is_linear: bool,
 ) -> None:
-    (verdict,) = judge(runs(first, again, more))
+    (verdict,) = judge(runs(first, again, more), CLUSTER)
 
     assert verdict.topology == "two"
     assert verdict.ratio == pytest.approx(ratio)
@@ -47,19 +47,19 @@ def test_a_cost_may_rise_by_10_percent_or_what_the_control_differs_by(
 
 
 def test_what_was_not_measured_has_no_verdict() -> None:
-    assert judge({"one": [{}], "one again": [{}], "two": [{}]}) == []
+    assert judge({"one": [{}], "one again": [{}], "two": [{}]}, CLUSTER) == []
     some = runs([100], [100], [100])
     del some["two"][0][KEY]
-    assert judge(some) == []
+    assert judge(some, CLUSTER) == []
 
 
 def test_each_topology_and_operation_has_a_verdict() -> None:
-    full: Measurements = {f"{what}_{part}_us": 1.0 for what, part in MEASURED}
+    full: Measurements = {f"{what}_{part}_us": 1.0 for what, part in measured(CLUSTER)}
     names = ("one", "one again", "two", "three")
 
-    verdicts = judge({name: [dict(full)] for name in names})
+    verdicts = judge({name: [dict(full)] for name in names}, CLUSTER)
 
-    assert len(verdicts) == 2 * len(MEASURED)
+    assert len(verdicts) == 2 * len(measured(CLUSTER))
     assert {verdict.topology for verdict in verdicts} == {"two", "three"}
 
 
@@ -68,7 +68,7 @@ def test_the_table_has_every_process_and_says_what_was_missed() -> None:
     rounds["two"][0] |= {"publish_node_1": 150.0, "publish_node_2": 50.0}
     rounds["one"][0] |= {"publish_node_1": 100.0}
 
-    heading, (row,) = conclude(rounds)
+    heading, (row,) = conclude(rounds, CLUSTER)
 
     cells = dict(zip(heading, row, strict=True))
     assert cells["by process"] == "150.0 + 50.0"
