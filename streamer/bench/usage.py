@@ -1,5 +1,5 @@
 """
-Usage of processes as the kernel reports it: CPU time, resident memory.
+Usage of processes as the kernel reports it: CPU time, memory, connections.
 
 Knows /proc, and which programs are stores. A server is the process that was started and
 all of its descendants; its store is recognized by its name. Also assigns cores.
@@ -12,11 +12,22 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Usage", "cores", "cpu_s", "family", "measure", "pin"]
+__all__ = [
+    "Usage",
+    "connections",
+    "cores",
+    "cpu_s",
+    "family",
+    "measure",
+    "pin",
+    "private_bytes",
+    "rss_bytes",
+]
 
 STORES = {"valkey-server", "redis-server"}
 _NS = 1e9
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_ESTABLISHED = "01"
 
 
 class Usage(NamedTuple):
@@ -63,8 +74,8 @@ def measure(roots: list[int]) -> Usage:
     return Usage(
         sum(map(cpu_s, server)),
         sum(map(cpu_s, store)),
-        sum(map(_rss, server)),
-        sum(map(_rss, store)),
+        sum(map(rss_bytes, server)),
+        sum(map(rss_bytes, store)),
         len(server),
         len(store),
     )
@@ -78,6 +89,49 @@ def cpu_s(pid: int) -> float:
         with contextlib.suppress(OSError):
             total_ns += int((task / "schedstat").read_text().split()[0])
     return total_ns / _NS
+
+
+def rss_bytes(pid: int) -> int:
+    """Return the resident memory of a process; 0 if it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+    except OSError:
+        return 0
+
+
+def private_bytes(pid: int) -> int:
+    """
+    Return the part of the resident memory that no other process shares.
+
+    The rest is mostly code, which exists once however many processes run it. 0 if the
+    process has ended.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    private = [line for line in lines if line.startswith("Private_")]
+    return sum(int(line.split()[1]) for line in private) * 1_024
+
+
+def connections(pid: int, port: int) -> int:
+    """Return how many open connections to a local port a process holds."""
+    established = set()
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            local, state, inode = fields[1], fields[3], fields[9]
+            if state == _ESTABLISHED and int(local.rpartition(":")[2], 16) == port:
+                established.add(f"socket:[{inode}]")
+    held = 0
+    for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+        with contextlib.suppress(OSError):
+            held += os.readlink(descriptor) in established
+    return held
 
 
 def cores() -> tuple[set[int], set[int]]:
@@ -105,10 +159,3 @@ def _parent(pid: int) -> int | None:
     except OSError:
         return None
     return int(stat.rpartition(")")[2].split()[1])
-
-
-def _rss(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
-    except OSError:
-        return 0
