@@ -7,8 +7,9 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import Pipe
+from typing import Any, cast
 
 import pytest
 
@@ -16,7 +17,7 @@ if sys.platform != "linux":
     pytest.skip("the load uses epoll", allow_module_level=True)
 
 from streamer.bench.load.engine import Engine
-from streamer.bench.load.handle import LoadError, answers
+from streamer.bench.load.handle import Load, LoadError, answers
 from streamer.bench.load.readers import OpenPlan, Readers
 from streamer.bench.load.resuming import Dialect, ResumingPlan, ResumingReaders
 from streamer.bench.load.senders import Sender, Template, is_whole
@@ -214,6 +215,42 @@ def test_no_process_waits_until_another_has_finished() -> None:
     working.join(GUARD_S)
     assert [facts["who"] for facts in found] == ["first", "second"]
     assert progress == list(range(20_000))
+
+
+class FakeProcess:
+    """Keeps its orders; each has the result of a load process without readers."""
+
+    def __init__(self) -> None:
+        self.pipe, self._theirs = Pipe()
+        self.orders: list[tuple[str, dict[str, Any]]] = []
+
+    def order(self, name: str, **order: Any) -> None:
+        self.orders.append((name, order))
+        self._theirs.send(("done", {"sent": 0}))
+
+    def answer(self, on_progress: Callable[[int], None]) -> dict[str, Any]:
+        (facts,) = answers([self.pipe], on_progress)
+        return facts
+
+    def stop(self) -> None:
+        self.pipe.close()
+        self._theirs.close()
+
+
+def test_readers_that_were_dropped_are_not_waited_for() -> None:
+    load, process = Load(0, set()), FakeProcess()
+    load._processes = [cast(Any, process)]
+
+    load.open(connections=3, requests=[b""])
+    load.publish(seconds=1)
+    load.close()
+    load.publish(seconds=1)
+    load.stop()
+
+    waited = [
+        order["per_message"] for name, order in process.orders if name == "publish"
+    ]
+    assert waited == [3, 0]
 
 
 @pytest.mark.parametrize(

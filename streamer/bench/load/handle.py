@@ -158,7 +158,8 @@ class Load:
         return self._all("rest", seconds=seconds)
 
     def close(self) -> Facts:
-        """Drop all readers."""
+        """Drop all readers; messages are waited for by none then."""
+        self._share = []
         return self._all("close")
 
     def stop(self) -> None:
