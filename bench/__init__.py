@@ -13,7 +13,8 @@ compares servers::
       comparison  options, which servers are installed, profiles
       peers/      how a server is started, and which requests it takes
       results     RESULTS.md from the JSON files of a run
-      growth      several deployments under load at once: `shards`, `nodes`
+      growth      several deployments under load at once: `shards`, `nodes`,
+                  `workers`
     capacity      what a deployment needs, and whether that is true
       capacity_model  the arithmetic
       fleet       a node with several workers, and many connections

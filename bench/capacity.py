@@ -11,8 +11,8 @@ workers use. ``--hold N`` opens N idle connections, and predicts their memory an
 Both print the prediction beside the measurement.
 
 The model is arithmetic: costs per operation times rates. It holds as long as the cost
-of an operation stays the same with more shards and nodes, which `bench.shards` and
-`bench.nodes` measure.
+of an operation stays the same with more shards, nodes and workers, which
+`bench.shards`, `bench.nodes` and `bench.workers` measure.
 """
 
 from __future__ import annotations

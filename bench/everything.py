@@ -51,6 +51,7 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     "tail": ("tail", {"connections": 10_000}),
     "shards": ("shards", {}),
     "nodes": ("nodes", {}),
+    "workers": ("workers", {}),
 }
 
 

@@ -1,5 +1,5 @@
 """
-streamer as several processes, started here: so many nodes on so many shards.
+streamer as several processes, started here: nodes on shards, or workers of a node.
 
 All processes are on this machine, so together they are no faster than one. What they
 show is the CPU time of each, per operation.
@@ -14,22 +14,29 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 from streamer.bench.deployment import StreamerTarget
 from streamer.bench.own_app import OwnApp
 from streamer.bench.target import Requirements
+from streamer.bench.usage import family
 from streamer.store.client.cluster import redis_at
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.slots import SLOTS
 from streamer.store.server.server_binary import find_server
 
 from .base import Peer, free_port
+from .streamer import Streamer
 
-__all__ = ["TOPOLOGIES", "Topology"]
+__all__ = ["TOPOLOGIES", "Publishers", "Topology"]
 
 IN_FLIGHT = 32
 """Connections that carry requests to a node."""
+PER_WORKER = 16
+"""Connections that carry requests to a node, for each of its workers."""
+
+Publishers: TypeAlias = tuple[list[tuple[str, int]], int]
+"""Addresses that get requests in turn, and by how many connections each."""
 
 START_S = 30.0
 """A cluster takes two seconds before it serves, and longer on a busy machine."""
@@ -45,16 +52,16 @@ class Topology(Peer, StreamerTarget):
         self.addresses: list[tuple[str, int]] = []
         """The nodes."""
         self.processes: dict[str, int] = {}
-        """Process ids, by part and number: node 1, node 2, …, shard 1, shard 2, …"""
+        """Process ids, by part and number: node 1, node 2, …, shard 1, …"""
 
     @property
     @abstractmethod
     def pieces(self) -> Mapping[str, int]:
         """The number of processes, by part."""
 
-    def publishers(self, load: int) -> tuple[list[tuple[str, int]], int]:
+    def publishers(self, load: int) -> Publishers:
         """
-        Return which addresses get requests in turn, and by how many connections each.
+        Return where requests go to.
 
         Args:
             load: The load, as a multiple of that for one piece.
@@ -131,6 +138,40 @@ class _Cluster(Topology):
         self.processes[f"node {number + 1}"] = process.pid
 
 
+class _Workers(Streamer, Topology):
+    """One node of so many workers, on its embedded store."""
+
+    workers: ClassVar[int] = 1
+
+    def __init__(self) -> None:
+        super().__init__(self.workers)
+
+    @property
+    def pieces(self) -> Mapping[str, int]:
+        return {"worker": self.workers, "store": 1}
+
+    def start(self, requirements: Requirements, folder: Path) -> None:
+        super().start(requirements, folder)
+        self.addresses = [self.address]
+        (root,) = self.roots
+        workers, stores = family([root])
+        if self.workers > 1:
+            workers.remove(root)
+            self.processes["supervisor 1"] = root
+        for part, pids in (("worker", workers), ("store", stores)):
+            if len(pids) != self.pieces[part]:
+                raise RuntimeError(
+                    f"{self.title}: {len(pids)} processes are its {part}s"
+                )
+            for number, pid in enumerate(sorted(pids), 1):
+                self.processes[f"{part} {number}"] = pid
+
+    def publishers(self, load: int) -> Publishers:
+        # The kernel decides by the connection which worker gets its requests. Those to
+        # one address use as few connections as they can; so it is there many times.
+        return self.addresses * (PER_WORKER * load), 1
+
+
 async def _join(ports: list[tuple[int, int]]) -> None:
     """Make servers a cluster, with slots in equal parts; wait until it serves."""
     count = len(ports)
@@ -173,6 +214,15 @@ def _cluster(called: str, titled: str, *, of_shards: int, of_nodes: int) -> type
     return One
 
 
+def _workers(called: str, titled: str, *, of_workers: int) -> type[Peer]:
+    class One(_Workers):
+        name = called
+        title = titled
+        workers = of_workers
+
+    return One
+
+
 TOPOLOGIES = [
     _cluster("shards-1", "1 shard", of_shards=1, of_nodes=1),
     _cluster("shards-1-again", "1 shard again", of_shards=1, of_nodes=1),
@@ -181,4 +231,8 @@ TOPOLOGIES = [
     _cluster("nodes-1", "1 node", of_shards=1, of_nodes=1),
     _cluster("nodes-1-again", "1 node again", of_shards=1, of_nodes=1),
     _cluster("nodes-2", "2 nodes", of_shards=1, of_nodes=2),
+    _workers("workers-1", "1 worker", of_workers=1),
+    _workers("workers-1-again", "1 worker again", of_workers=1),
+    _workers("workers-2", "2 workers", of_workers=2),
+    _workers("workers-4", "4 workers", of_workers=4),
 ]

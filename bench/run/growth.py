@@ -8,8 +8,8 @@ be seen.
 
 Two loads. The part that there is more of is measured with as much load for each piece,
 as it would be in a deployment that has grown. The other part is measured with the same
-load in all. What a process uses when there is nothing to do is measured first, and is
-no part of the cost of an operation.
+load in all. What a process uses when there is nothing to do is measured first, after
+some load that makes it ready, and is no part of the cost of an operation.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from streamer.bench.scenario import (
     option,
 )
 from streamer.bench.target import Requirements, Unsupported
-from streamer.bench.usage import cpu_s
+from streamer.bench.usage import connections, cpu_s, private_bytes, rss_bytes
 
-from ..peers.topology import Topology
+from ..peers.topology import Publishers, Topology
 
 __all__ = ["BOUND", "CLUSTER", "Parts", "Verdict", "growth", "judge", "measured"]
 
@@ -44,6 +44,7 @@ SIZE: Final = 200
 WARM_UP_S: Final = 1.0
 BROADCASTS_PER_S: Final = 4.0
 SETTLE_S: Final = 0.3
+MIB: Final = 2**20
 
 OPERATIONS: Final = {
     "publish": "publish",
@@ -59,6 +60,14 @@ class Parts(NamedTuple):
 
     server: str
     store: str
+    supervisor: str = ""
+    """
+    What starts the servers, which share a port then. Does no part of an operation.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(filter(None, self))
 
 
 CLUSTER: Final = Parts("node", "shard")
@@ -66,7 +75,7 @@ CLUSTER: Final = Parts("node", "shard")
 
 def measured(parts: Parts) -> list[tuple[str, str]]:
     """Return the operations that are measured and the part of each, in order."""
-    server, store = parts
+    server, store = parts.server, parts.store
     return [
         ("publish", server),
         ("publish", store),
@@ -214,10 +223,7 @@ def growth(
             )
             for operation, part in measured(parts)
         ]
-        + [
-            Figure(f"idle_{part}", f"idle, {part}s", "%", 2, of_process=True)
-            for part in parts
-        ],
+        + _figures_at_rest(parts),
         requirements=lambda options: Requirements(
             connections=options.readers * 4, stored=True
         ),
@@ -234,6 +240,23 @@ def growth(
     )
 
 
+def _figures_at_rest(parts: Parts) -> list[Figure]:
+    figures = [
+        Figure(f"idle_{part}", f"idle, {part}s", "%", 2, of_process=True)
+        for part in parts.names
+    ]
+    for part in parts.names:
+        if part != parts.store:
+            figures += [
+                Figure(f"rss_{part}", f"RSS, {part}s", "MiB", 1, of_process=True),
+                Figure(f"private_{part}", "of it private", "MiB", 1, of_process=True),
+            ]
+    if parts.supervisor:
+        label = f"readers of the fullest {parts.server}"
+        figures.append(Figure("fullest", label, "%", 1, of_process=True))
+    return figures
+
+
 class _Loaded:
     """One topology, and what its load costs."""
 
@@ -243,21 +266,34 @@ class _Loaded:
         self.target = target = trial.target
         self._parts = parts
         pieces = target.pieces[grows]
-        self.loads = {part: pieces if part == grows else most for part in parts}
+        self.loads = {
+            part: pieces if part == grows else most
+            for part in (parts.server, parts.store)
+        }
         """The load under which a part is measured, as a multiple of `options.rate`."""
         self._readers = 0
         self._idle: Costs = {}
         """What each process uses in a second without load."""
         self.measurements: Measurements = {}
 
+    def warm_up(self) -> None:
+        """Let all processes do what they do for the first time, such as imports."""
+        for operation in ("publish", "connect"):
+            self._do(operation, self.loads[self._parts.server], WARM_UP_S)
+
     def idle(self, seconds: float) -> None:
         """Measure what each part uses when there is nothing to do."""
         self.trial.load.rest(SETTLE_S)
         _, used = self._watched(lambda: self.trial.load.rest(seconds))
         self._idle = {name: used_s / seconds for name, used_s in used.items()}
-        for part in self._parts:
+        for part in self._parts.names:
+            # Nothing is not 0: one worker has no supervisor.
+            if not (pids := self._pids(part)):
+                continue
             shares = [s for name, s in self._idle.items() if name.startswith(part)]
             self.measurements[f"idle_{part}"] = sum(shares) * 100
+            self.measurements[f"rss_{part}"] = sum(map(rss_bytes, pids)) / MIB
+            self.measurements[f"private_{part}"] = sum(map(private_bytes, pids)) / MIB
 
     def measure(self, operation: str, part: str, seconds: float) -> None:
         """Measure what an operation costs a part: in all, and each of its processes."""
@@ -285,14 +321,19 @@ class _Loaded:
         # what one of two nodes stores is for readers of the other.
         self._open([requests[n % nodes * each + n // nodes] for n in range(count)])
         self.trial.load.rest(SETTLE_S)
+        if self._parts.supervisor and part == self._parts.server:
+            port = self.target.address[1]
+            held = [connections(pid, port) for pid in self._pids(part)]
+            self.measurements["fullest"] = max(held) / count * 100
 
     def _do(self, operation: str, load: int, seconds: float) -> tuple[int, Costs]:
         """Return how often an operation was done, and what that has cost."""
         rate = self.trial.options.rate * load
+        publishers = self.target.publishers(load)
         if operation == "publish":
             players = self.trial.options.players
             facts, used = self._send(
-                self.target.publish(SIZE), load, rate, seconds, players
+                self.target.publish(SIZE), publishers, rate, seconds, players
             )
             return facts["answered"], used
         if operation == "connect":
@@ -303,7 +344,11 @@ class _Loaded:
         else:
             templates, _ = self.target.broadcast(SIZE, self._readers)
             rate, reached = BROADCASTS_PER_S, self._readers
-        facts, used = self._send(templates, load, rate, seconds, per_message=reached)
+            # To open many connections for few requests would cost more than these.
+            publishers = self.target.addresses, 1
+        facts, used = self._send(
+            templates, publishers, rate, seconds, per_message=reached
+        )
         if facts["received"] != facts["sent"] * reached:
             raise LoadError(
                 f"{facts['sent']:,} messages to {reached:,} readers each, but "
@@ -314,21 +359,21 @@ class _Loaded:
     def _send(
         self,
         templates: Any,
-        load: int,
+        publishers: Publishers,
         rate: float,
         seconds: float,
         players: int = 1,
         per_message: int = 0,
     ) -> tuple[Any, Costs]:
         self.trial.say("publishing")
-        (address, *others), connections = self.target.publishers(load)
+        (address, *others), connections_each = publishers
         facts, used = self._watched(
             lambda: self.trial.load.publish(
                 address=address,
                 others=others,
                 templates=templates,
                 players=players,
-                connections=connections,
+                connections=connections_each,
                 per_message=per_message,
                 rate=rate,
                 seconds=seconds,
@@ -375,6 +420,10 @@ class _Loaded:
             for name in after
         }
 
+    def _pids(self, part: str) -> list[int]:
+        processes = self.target.processes.items()
+        return [pid for name, pid in processes if name.startswith(part)]
+
     def _used(self) -> Costs:
         return {name: cpu_s(pid) for name, pid in self.target.processes.items()}
 
@@ -394,6 +443,7 @@ def _measure(trials: Sequence[Trial], grows: str, parts: Parts) -> list[Measurem
         def all_at_once(work: Callable[[_Loaded], None]) -> None:
             list(pool.map(work, loaded))
 
+        all_at_once(_Loaded.warm_up)
         all_at_once(partial(_Loaded.idle, seconds=seconds))
         for operation, part in measured(parts):
             if operation in WITH_READERS:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bench.run.growth import CLUSTER, conclude, judge, measured
-from streamer.bench.scenario import Measurements
+from bench import nodes, workers
+from bench.run.growth import CLUSTER, Parts, conclude, judge, measured
+from streamer.bench.scenario import Measurements, Scenario
 
 KEY = "publish_node_us"
 
@@ -61,6 +62,29 @@ def test_each_topology_and_operation_has_a_verdict() -> None:
 
     assert len(verdicts) == 2 * len(measured(CLUSTER))
     assert {verdict.topology for verdict in verdicts} == {"two", "three"}
+
+
+def test_a_part_is_judged_by_its_own_name() -> None:
+    parts = Parts("worker", "store", "supervisor")
+    run: Measurements = {f"{what}_{part}_us": 1.0 for what, part in measured(parts)}
+    rounds = {name: [dict(run)] for name in ("one", "one again", "two")}
+
+    assert {verdict.part for verdict in judge(rounds, parts)} == {"worker", "store"}
+    assert judge(rounds, CLUSTER) == []
+
+
+def test_what_servers_use_at_rest_is_a_figure() -> None:
+    def keys(scenario: Scenario) -> set[str]:
+        return {figure.key for figure in scenario.figures}
+
+    assert {"idle_node", "idle_shard", "rss_node", "private_node"} < keys(
+        nodes.SCENARIO
+    )
+    assert not keys(nodes.SCENARIO) & {"rss_shard", "fullest"}
+    assert {
+        *("idle_worker", "idle_store", "idle_supervisor"),
+        *("rss_worker", "rss_supervisor", "fullest"),
+    } < keys(workers.SCENARIO)
 
 
 def test_the_table_has_every_process_and_says_what_was_missed() -> None:

@@ -32,7 +32,9 @@ def run(*arguments: str) -> str:
 
 
 @pytest.mark.timeout(GUARD_S + 60)
-@pytest.mark.parametrize(("question", "verdicts"), [("shards", 14), ("nodes", 7)])
+@pytest.mark.parametrize(
+    ("question", "verdicts"), [("shards", 14), ("nodes", 7), ("workers", 14)]
+)
 def test_growth_has_a_verdict_for_every_operation(
     question: str, verdicts: int, tmp_path: Path
 ) -> None:
@@ -53,6 +55,29 @@ def test_growth_has_a_verdict_for_every_operation(
     for row in rows:
         if row[0].endswith(part):
             assert row[4].count("+") == pieces[row[1]] - 1, row
+
+
+@pytest.mark.timeout(GUARD_S + 60)
+def test_workers_are_told_from_their_supervisor(tmp_path: Path) -> None:
+    pytest.importorskip("rich")
+    path = tmp_path / "result.json"
+
+    run(
+        *("bench.workers", "--rounds", "1", "--seconds", "0.5", "--no-pin"),
+        *("--peers", "workers-1,workers-2", "--readers", "50", "--json", str(path)),
+    )
+
+    rows = json.loads(path.read_text())["rows"]
+    one, two = ({"peer": row["peer"], **row["medians"]} for row in rows)
+    assert (one["peer"], two["peer"]) == ("workers-1", "workers-2")
+    assert "rss_supervisor" not in one
+    assert 0 < two["rss_supervisor"] < two["rss_worker"]
+    # A worker is a process of its own, as large as the node that has only one.
+    assert 1.5 < two["rss_worker"] / one["rss_worker"] < 2.5
+    assert one["private_worker"] < one["rss_worker"]
+    # The kernel gives one of two at least a half, and hardly ever all of 100.
+    assert one["fullest"] == 100
+    assert 50 <= two["fullest"] < 100
 
 
 @pytest.mark.timeout(GUARD_S + 60)
