@@ -100,3 +100,15 @@ def test_the_table_has_every_process_and_says_what_was_missed() -> None:
     assert cells["a second, by CPU of the busiest"] == "6,667"
     assert cells["ratio"] == "2.00 x"
     assert cells["linear"] == "MISS"
+
+
+def test_the_busiest_process_is_that_of_each_round() -> None:
+    rounds = runs([100, 100, 100], [100, 100, 100], [100, 100, 100])
+    for run, busy in zip(rounds["two"], (1, 2, 3), strict=True):
+        run |= {f"publish_node_{n}": 80.0 if n == busy else 10.0 for n in (1, 2, 3)}
+
+    heading, (row,) = conclude(rounds, CLUSTER)
+
+    cells = dict(zip(heading, row, strict=True))
+    assert cells["by process"] == "80.0 + 10.0 + 10.0"
+    assert cells["a second, by CPU of the busiest"] == "12,500"
