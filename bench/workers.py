@@ -17,7 +17,8 @@ ABOUT = (
     "others. CPU of the workers is that of all together, under a load that grows with "
     "them, without that of their supervisor, which one worker does not have; CPU of "
     "the store is under the same load for all. What is used at rest, in CPU and in "
-    "memory, is that of all workers together."
+    "memory, is that of all workers together. A broadcast is published once for all "
+    "readers, so the more there are, the less of that is in a delivery."
 )
 SCENARIO = growth(
     "workers", "workers", "worker", ABOUT, parts=Parts("worker", "store", "supervisor")
