@@ -11,6 +11,10 @@ so a bit of its bitmap means that the entry has ended. What only a script may do
 end entries whose time has come, and to remove those that are older than the retention.
 If either is due, the script reads this log.
 
+Of a log that was read a moment ago, three fields tell whether it is still the same. All
+else is remembered, its length too, which nothing changes in silence but a removal by
+hand: that shows within `LENGTH_S`.
+
 Every command is for one log, so a packet can be split by slot.
 """
 
@@ -18,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
@@ -36,12 +41,23 @@ __all__ = ["Damaged", "EntryRange", "SharedLog", "SharedLogs"]
 KNOWN_MAX: Final = 10_000
 """Logs whose bounds are remembered; at more, all are forgotten."""
 
+LENGTH_S: Final = 1.0
+"""
+How long the length of a log is remembered, in seconds, while its state is the same.
+
+Entries that `streamer trim` removes are counted for as long.
+"""
+
 Damaged = ResponseError
 """What takes the place of a log that cannot be read."""
 
 _STATE: Final = KeyedCommand(
     "HMGET", "epoch", "at_us", "head", "tag", "base", "ended", "ends_at"
 )
+_COMPARED: Final = KeyedCommand("HMGET", "head", "tag", "ended")
+"""
+What changes whenever a log does. A new epoch has a new entry, and so another tag.
+"""
 _EPOCH_AND_BASE: Final = KeyedCommand("HMGET", "epoch", "base")
 _LENGTH: Final = KeyedCommand("XLEN")
 _OLDEST: Final = KeyedCommand("XRANGE", "-", "+", "COUNT", "1")
@@ -75,7 +91,9 @@ class _Known(NamedTuple):
     What is known of a log since it was last looked at in full.
 
     As long as `epoch` and `floor` are the same, no entry is older than `oldest_us`.
-    `shared` is the state that the replies `fields` gave; it ends at `ends_at_us`.
+    `shared` is the state that the replies `fields` gave; it ends at `ends_at_us`. The
+    length was read at `read_at_s`. `is_settled` is whether the log has not changed
+    between the last two reads of it: one that has is likely to change again.
     """
 
     epoch: int
@@ -84,6 +102,13 @@ class _Known(NamedTuple):
     fields: list[bytes | None]
     shared: SharedLog
     ends_at_us: int
+    read_at_s: float
+    is_settled: bool = True
+
+    def is_same(self, compared: list[bytes | None]) -> bool:
+        """Whether the log has not changed, by the reply to `_COMPARED`."""
+        _, _, head, tag, _, ended, _ = self.fields
+        return compared == [head, tag, ended]
 
 
 _NONE: Final = SharedLog(Audience(ZERO, 1, 0, b""), "0.0.0.1.0")
@@ -112,17 +137,22 @@ class SharedLogs:
         self._absent: set[Log] = set()
         self._commands = lru_cache(maxsize=4_096)(self._commands_for)
 
-    def _commands_for(self, log: Log) -> tuple[Packed, Packed, Packed]:
+    def _commands_for(self, log: Log) -> tuple[Packed, Packed, Packed, Packed]:
         state, entries, _ = self._keys.audience(log)
-        return _STATE.on(state), _LENGTH.on(entries), _OLDEST.on(entries)
+        return (
+            *(_COMPARED.on(state), _STATE.on(state)),
+            *(_LENGTH.on(entries), _OLDEST.on(entries)),
+        )
 
     def state_commands(self, log: Log) -> list[Packed]:
         """Return the commands, one to four, whose replies `parse_state` parses."""
-        state, length, oldest = self._commands(log)
+        compared, state, length, oldest = self._commands(log)
         if log in self._absent:
-            return [state]
-        if log in self._known:
-            return [state, length]
+            return [compared]
+        known = self._known.get(log)
+        if known is not None:
+            is_recent = monotonic() < known.read_at_s + LENGTH_S
+            return [compared] if known.is_settled and is_recent else [state, length]
         # Twice: an append in between would make the lowest offset wrong. Later it is
         # compared with the one that is known.
         return [length, state, length, oldest]
@@ -154,11 +184,18 @@ class SharedLogs:
     def _state(self, log: Log, replies: Sequence[Any], now_us: int) -> SharedLog | None:
         known = self._known.get(log)
         if len(replies) == 1:
-            if replies[0][0] is None:
+            (compared,) = replies
+            if compared[0] is None:
+                self._known.pop(log, None)
                 return _NONE
             self._absent.discard(log)
-            return None
-        if len(replies) == 4:
+            if known is None:
+                return None
+            if not known.is_same(compared):
+                self._known[log] = known._replace(is_settled=False)
+                return None
+            shared, ends_at_us = known.shared, known.ends_at_us
+        elif len(replies) == 4:
             before, fields, length, oldest = replies
             if before != length:
                 return None
@@ -172,7 +209,8 @@ class SharedLogs:
             if oldest:
                 at_us = int(oldest[0][0].partition(b"-")[0])
                 head, floor = shared.audience.head, shared.audience.floor
-                known = _Known(head.epoch, floor, at_us, fields, shared, ends_at_us)
+                of_oldest = head.epoch, floor, at_us
+                known = _Known(*of_oldest, fields, shared, ends_at_us, monotonic())
                 self._note(log, known)
         elif known is None:
             return None  # Forgotten since the commands were made.
@@ -181,12 +219,14 @@ class SharedLogs:
             if fields[0] is None:
                 self._known.pop(log, None)
                 return _NONE
-            if fields != known.fields:
+            is_settled = fields == known.fields
+            known = known._replace(read_at_s=monotonic(), is_settled=is_settled)
+            if not is_settled:
                 shared, ends_at_us = _parse_state(fields, length)
                 known = known._replace(
                     fields=fields, shared=shared, ends_at_us=ends_at_us
                 )
-                self._known[log] = known
+            self._known[log] = known
             shared, ends_at_us = known.shared, known.ends_at_us
             head = shared.audience.head
             if head.epoch != known.epoch or head.offset - length + 1 != known.floor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import pytest
@@ -14,6 +15,7 @@ from streamer.model import Log, Position, Topic, topic_log
 from streamer.service.inboxes.search import InboxSearch
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import keys_of
+from streamer.store.logs import shared_logs
 from streamer.store.logs.inbox import Draft, PageEntry
 from streamer.store.logs.settings import DAY_MS
 from streamer.store.logs.shared_logs import SharedLog, SharedLogs
@@ -41,6 +43,12 @@ STEPS = st.lists(
     min_size=5,
     max_size=40,
 )
+
+
+@pytest.fixture(params=[0, math.inf], ids=["asked", "remembered"])
+def length(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the lengths of logs are asked for in each read, or never again."""
+    monkeypatch.setattr(shared_logs, "LENGTH_S", request.param)
 
 
 class Inbox:
@@ -226,6 +234,7 @@ def meaning(audience: Audience) -> Any:
     return audience.head, audience.floor, [audience.has_ended(it) for it in kept]
 
 
+@pytest.mark.usefixtures("length")
 @settings(
     max_examples=25,
     deadline=None,
