@@ -200,6 +200,7 @@ PLAIN = [
     request("GET", ME, credential=PLAYER),
     request("GET", f"{ALICE}?limit=1"),
     request("GET", ME, "If-None-Match: @ETAG@", credential=PLAYER),
+    request("GET", f"{ME}?unread=true&limit=1", credential=PLAYER),
     request("POST", f"{ME}/read", body={"ids": ["@ID@"]}, credential=PLAYER),
     request("POST", f"{ALICE}/unread", body={"ids": ["@ID@"]}),
     request("POST", f"{ME}/read", body={"all": True}, credential=PLAYER),
@@ -208,7 +209,7 @@ PLAIN = [
 
 UNUSUAL = [
     request("HEAD", ME, credential=PLAYER),
-    request("GET", f"{ME}?unread=true", credential=PLAYER),
+    request("GET", f"{ME}?order=oldest", credential=PLAYER),
     request("GET", f"{ME}?wait_s=0", credential=PLAYER),
     request("GET", f"{ME}?limit=%31", credential=PLAYER),
     request("GET", f"{ME}?limt=1", credential=PLAYER),
@@ -319,7 +320,17 @@ QUERIES = [
         "?limit=1;a=b",
     ),
     *("?limit=%31", "?limit=+1", "?a=b", "?before=@ID@", "?after=nonsense", "?%ff"),
-    *("?unread=true", "?order=oldest", "?type=t", "?wait_s=0", "?token=eyJ.a.b", "??"),
+    *(
+        "?unread=true",
+        "?unread=true&limit=1",
+        "?unread=false",
+        "?unread",
+        "?order=oldest",
+        "?type=t",
+        "?wait_s=0",
+        "?token=eyJ.a.b",
+        "??",
+    ),
     "?limit=1#fragment",
 ]
 CREDENTIALS = [

@@ -148,7 +148,7 @@ PAGE: Final = Operation(
         *STORE,
     ),
     security=(BEARER, COOKIE),
-    direct=("limit",),
+    direct=("limit", "unread"),
 )
 ONE: Final = Operation(
     method="GET",
