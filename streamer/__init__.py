@@ -101,9 +101,9 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      primary), cluster_subscriber (the same for subscriptions)
       server/        embedded (the private Valkey), directory, memory, disk,
                      password, running, backup, server_binary
-      logs/          inbox, appending, entries, page_reads, shared_logs (of audiences,
-                     read without scripts), numbered, receipts, views, mutes, trimming,
-                     settings
+      logs/          inbox, appending, entries, page_reads, own_logs and shared_logs (of
+                     players and of audiences, read without scripts), numbered,
+                     receipts, views, mutes, trimming, settings
       scheduling/    timetable, notices, firing, recipients, schedule_records,
                      inspection (for doctor), campaigns, registered_texts
       access/        apps, removal (of an app), tickets, short_lived, quotas, rates,
@@ -227,6 +227,11 @@ in this code is implemented twice. ``docs/decisions/0030`` has the rule.
     State of an audience's log by plain commands
         path   store.logs.shared_logs
         twin   lua/logs/audience.lua
+        test   tests/service/inboxes/test_page_reads_twin.py
+        bench  bench/lists.py
+    State of a player's own log by plain commands
+        path   store.logs.own_logs
+        twin   lua/logs/page.lua
         test   tests/service/inboxes/test_page_reads_twin.py
         bench  bench/lists.py
     Views of topics by plain commands

@@ -8,9 +8,10 @@ of the topics and their states, all at once. If the topics are those that the pl
 before, as is usual, both are one packet. Entries of audiences are read afterwards, by
 the caller of `read_shared`, which then knows in which logs to look for them.
 
-Only the player's own log needs a script. Its entries are read by commands beside the
-script, and belong to the same moment if they fit its reply. Knows the scripts of inbox
-and views. Knows nothing of merging.
+Only the player's own log needs a script, and not even that if the caller's version of
+it is current, or nothing in it is unread (`own_logs`). Its entries are read by commands
+beside the script, and belong to the same moment if they fit its reply. Knows the
+scripts of inbox and views. Knows nothing of merging.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ..client.connection import RedisConnection
 from ..client.replies import ok
 from .entries import Page, bound
 from .inbox import PAGE_BYTES, Inbox, needs_items
+from .own_logs import OwnLogs
 from .shared_logs import Damaged, SharedLog, SharedLogs
 from .views import PlayerViews, Views
 
@@ -52,6 +54,17 @@ class PlayerPage(NamedTuple):
     own: Page
     views: PlayerViews
     shared: dict[Log, SharedLog | Damaged]
+
+
+class _Asked(NamedTuple):
+    """What is asked of the player's own log; `bounds` are those of stream ids."""
+
+    log: Log
+    bounds: tuple[str, str]
+    limit: int
+    newest: Position | None
+    oldest: Position | None
+    only_unread: bool
 
 
 class _Peek(NamedTuple):
@@ -97,6 +110,7 @@ class PageReads:
         self._shared_logs = SharedLogs(redis, inbox, inbox.settings)
         self.read_shared = self._shared_logs.read
         """Reads entries of audiences' logs; see `SharedLogs.read`."""
+        self._own_logs = OwnLogs(redis.keys, inbox.settings)
         self._topics: dict[Log, list[Log]] = {}
 
     async def read(
@@ -116,22 +130,27 @@ class PageReads:
         the rest see `store.logs.inbox.Inbox.page`.
         """
         bounds = bound(newest, True, "+"), bound(oldest, True, "-")
-        call = self._inbox.page_beside_call(
-            log, bounds, count, version, only_unread=only_unread
-        )
-        is_early = not version and not only_unread
-        after: list[Command | Packed] = []
-        if is_early:
-            after.append(self._items(log, bounds, min(count + 1, EARLY_ITEMS)))
+        asked = _Asked(log, bounds, count, newest, oldest, only_unread)
+        own = self._own_logs.commands(log, version, only_unread=only_unread)
         # What the player's topics were is mostly what they are.
-        peek = self._peek(log, self._topics.get(log, []))
-        after += peek.commands
-        replies = await self._redis.run_many([call], write=False, after=after)
-        reply, peeked = ok(replies[0]), replies[len(replies) - len(peek.commands) :]
-        items = ok(replies[1]) if is_early else []
-        page = await self._own(
-            log, reply, items, bounds, count, newest, oldest, is_early=is_early
-        )
+        peek = self._peek(log, self._topics.get(log, []), has_time=bool(own))
+        if own:
+            replies = await self._redis.call_many([*own, *peek.commands])
+            peeked = replies[len(own) :]
+            now_us = self._now_us(peek, peeked)
+            known = None
+            if now_us is not None:
+                known = self._own_logs.parse(log, replies[: len(own)], now_us)
+            if known is not None and known.version == version:
+                page = Page(version, known.head, 0, None)
+            elif known is not None and only_unread and known.unread == 0:
+                page = Page(known.version, known.head, 0, [])
+            else:
+                # The caller's version is not current if another is.
+                asked_version = version if known is None else ""
+                page, _ = await self._by_script(asked, asked_version, [])
+        else:
+            page, peeked = await self._by_script(asked, version, peek.commands)
         topics = self._views.topics_in(log, ok(peeked[0]))
         if topics != peek.topics:
             self._note_topics(log, topics)
@@ -139,37 +158,55 @@ class PageReads:
             peeked = await self._redis.call_many(peek.commands)
         return await self._completed(log, page, self._parse_peek(log, peek, peeked))
 
+    async def _by_script(
+        self, asked: _Asked, version: str, after: Sequence[Command | Packed]
+    ) -> tuple[Page, list[Any]]:
+        """Read the page of the player's log; return it, and the replies to `after`."""
+        log, bounds, count = asked.log, asked.bounds, asked.limit
+        call = self._inbox.page_beside_call(
+            log, bounds, count, version, only_unread=asked.only_unread
+        )
+        is_early = not version and not asked.only_unread
+        beside: list[Command | Packed] = []
+        if is_early:
+            beside.append(self._items(log, bounds, min(count + 1, EARLY_ITEMS)))
+        learning: list[Packed] = []
+        if version or asked.only_unread:
+            # Callers who ask so ask again.
+            learning = self._own_logs.learning(log)
+        replies = await self._redis.run_many(
+            [call], write=False, after=[*beside, *learning, *after]
+        )
+        reply = ok(replies[0])
+        items = ok(replies[1]) if is_early else []
+        page = await self._own(asked, reply, items, is_early=is_early)
+        if learning:
+            self._own_logs.learn(log, page, replies[1 : 1 + len(learning)])
+        return page, replies[len(replies) - len(after) :]
+
     def _items(self, log: Log, bounds: tuple[str, str], count: int) -> Command:
         return ("XREVRANGE", self._keys.inbox(log).log, *bounds, "COUNT", count)
 
     async def _own(
-        self,
-        log: Log,
-        reply: list[Any],
-        items: list[Any],
-        bounds: tuple[str, str],
-        count: int,
-        newest: Position | None,
-        oldest: Position | None,
-        *,
-        is_early: bool,
+        self, asked: _Asked, reply: list[Any], items: list[Any], *, is_early: bool
     ) -> Page:
         """Return the page of the player's log; read what is missing of its items."""
+        log, bounds, count, newest, oldest, _ = asked
         if needs_items(reply):
-            asked = min(count + 1, EARLY_ITEMS) if is_early else 0
+            read = min(count + 1, EARLY_ITEMS) if is_early else 0
             size = 0
-            if asked < count + 1:
+            if read < count + 1:
                 size = sum(len(fields[3]) for _, fields in items)
-            while asked < count + 1 and len(items) == asked and size <= PAGE_BYTES:
-                part = count + 1 - asked
-                if not asked or size > HEAVY_BYTES * asked:
+            while read < count + 1 and len(items) == read and size <= PAGE_BYTES:
+                part = count + 1 - read
+                if not read or size > HEAVY_BYTES * read:
                     part = min(part, EARLY_ITEMS)
                 begin = f"({items[-1][0].decode()}" if items else bounds[0]
                 command = self._items(log, (begin, bounds[1]), part)
                 more = await self._redis.call(*command)
                 size += sum(len(fields[3]) for _, fields in more)
                 items = [*items, *more]
-                asked += part
+                read += part
             is_bounded = bounds[1] != "-" or size > PAGE_BYTES
             parsed_page = self._inbox.parse_page_beside(
                 reply, items, count, is_bounded=is_bounded
@@ -183,11 +220,11 @@ class PageReads:
             log, newest=newest, oldest=oldest, oldest_included=True, count=count
         )
 
-    def _peek(self, log: Log, topics: list[Log]) -> _Peek:
+    def _peek(self, log: Log, topics: list[Log], *, has_time: bool = False) -> _Peek:
         commands: list[Command | Packed] = [*self._views.peek(log)]
-        has_time = bool(topics) or not self._shared_logs.is_absent(
-            everyone_log(log.app)
-        )
+        everyone = everyone_log(log.app)
+        if topics or not self._shared_logs.is_absent(everyone):
+            has_time = True
         if has_time:
             commands.append(_TIME)
         of_topics = None
@@ -195,19 +232,24 @@ class PageReads:
             of_topics = len(commands)
             commands.append(self._views.topics_command(log, topics))
         states = []
-        for audience in (everyone_log(log.app), *topics):
+        for audience in (everyone, *topics):
             asked = self._shared_logs.state_commands(audience)
             states.append((audience, slice(len(commands), len(commands) + len(asked))))
             commands += asked
         return _Peek(topics, commands, has_time, of_topics, states)
 
-    def _parse_peek(self, log: Log, peek: _Peek, replies: Sequence[Any]) -> _Shared:
+    def _now_us(self, peek: _Peek, replies: Sequence[Any]) -> int | None:
+        """Return the time of the store, 0 if it was not asked for, None if away."""
         now_us = self._inbox.settings.clock_us()
-        knows_time = True
-        if peek.has_time and not now_us:
-            if knows_time := not isinstance(replies[2], Unavailable):
-                seconds, micros = ok(replies[2])
-                now_us = int(seconds) * 1_000_000 + int(micros)
+        if now_us or not peek.has_time:
+            return now_us
+        if isinstance(replies[2], Unavailable):
+            return None
+        seconds, micros = ok(replies[2])
+        return int(seconds) * 1_000_000 + int(micros)
+
+    def _parse_peek(self, log: Log, peek: _Peek, replies: Sequence[Any]) -> _Shared:
+        now_us = self._now_us(peek, replies)
         of_topics = [] if peek.of_topics is None else ok(replies[peek.of_topics])
         of_player = [ok(reply) for reply in replies[:2]]
         views = self._views.parse_with_topics(log, of_player, peek.topics, of_topics)
@@ -216,7 +258,7 @@ class PageReads:
             for audience, part in peek.states
             # The primary that tells the time is away, and those of the logs may not be.
             # Their scripts know the time.
-            if knows_time
+            if now_us is not None
         }
         return _Shared(views, states)
 

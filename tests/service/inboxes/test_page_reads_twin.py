@@ -17,6 +17,7 @@ from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import keys_of
 from streamer.store.logs import shared_logs
 from streamer.store.logs.inbox import Draft, PageEntry
+from streamer.store.logs.page_reads import PageReads
 from streamer.store.logs.settings import DAY_MS
 from streamer.store.logs.shared_logs import SharedLog, SharedLogs
 from streamer.store.logs.views import parse
@@ -254,6 +255,63 @@ async def test_the_state_of_a_log_is_what_the_script_says(
         assert isinstance(by_script, SharedLog)
         assert meaning(state.audience) == meaning(by_script.audience)
         assert state.version == by_script.version
+
+
+OWN_KINDS = [
+    *("append", "append", "expiring", "pass", "withdraw", "read", "read all", "trim"),
+    *("age", "cut own", "lose own", "join", "mute"),
+]
+OWN_STEPS = st.lists(
+    # Of three logs the player's own is the first.
+    st.builds(
+        Step, st.sampled_from(OWN_KINDS), st.integers(0, 333).map(lambda n: 3 * n)
+    ),
+    min_size=5,
+    max_size=40,
+)
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(steps=OWN_STEPS)
+async def test_the_state_of_a_players_own_log_is_what_the_script_says(
+    redis: RedisConnection, steps: list[Step]
+) -> None:
+    world = World(redis)
+    inbox, log = Inbox(world, 1), world.log
+    page_reads = PageReads(redis, world.inbox, world.views)
+    options: dict[str, Any] = {"newest": None, "oldest": None, "count": 5}
+    keys = keys_of().inbox(log)
+    versions = ["0.0.0.1.0.0"] * 2
+    for step in steps:
+        if step.kind == "cut own":
+            await redis.call("XTRIM", keys.log, "MAXLEN", 1, write=True)
+        elif step.kind == "lose own":
+            await redis.call("DEL", *keys, write=True)
+        else:
+            await inbox.apply(step)
+        of_version = [
+            (await page_reads.read(log, **options, version=version)).own
+            for version in versions
+        ]
+        of_unread = (await page_reads.read(log, **options, only_unread=True)).own
+
+        whole = await world.inbox.page(log, count=5)
+        for version, page in zip(versions, of_version, strict=True):
+            assert page.version == whole.version
+            if version == whole.version:
+                assert page.entries is None
+            else:
+                assert page == whole
+        if whole.unread:
+            assert of_unread == whole
+        else:
+            assert of_unread == whole._replace(entries=[], following=None)
+        if versions[-1] != whole.version:
+            versions = [versions[-1], whole.version]
 
 
 async def test_a_bitmap_that_moves_between_two_packets_is_read_by_the_script(
