@@ -194,13 +194,16 @@ class PageMerge:
         audience = shared.audience
         if audience.head.is_zero:
             return
-        source = _Source(view.at(audience), shared)
+        view = view.at(audience)
         # At most, as long as it is not known what has ended.
-        source.unread = source.view.unread(audience)
-        if source.unread:
+        unread = view.unread(audience)
+        if self._only_unread and not unread:
+            return
+        source = _Source(view, shared)
+        source.unread = unread
+        if unread:
             self._counted.append(source)
-        if source.unread or not self._only_unread:
-            self._add_source(source)
+        self._add_source(source)
 
     def _add_source(self, source: _Source) -> None:
         audience, joined = source.shared.audience, source.view.joined
