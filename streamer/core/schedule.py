@@ -58,7 +58,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME: Final = re.compile(
     r"""(?P<day> \d{4}-\d\d-\d\d ) [Tt ]
         (?P<clock> \d\d:\d\d ) ((?P<seconds> :\d\d ) ([.,] (?P<fraction> \d{1,9} ))? )?
-        \ ? ([Zz] | UTC | (?P<offset> [+-]\d\d ) (:? (?P<minutes> \d\d ))? )?""",
+        \ ? ([Zz] | UTC | (?P<offset> [+-]\d\d ) (:? (?P<minutes> [0-5]\d ))? )?""",
     re.ASCII | re.VERBOSE,
 )
 
@@ -186,14 +186,12 @@ def parse_time(text: str) -> int | None:
     match = _TIME.fullmatch(text)
     if match is None:
         return None
-    zone = f"{match['offset'] or '+00'}{match['minutes'] or '00'}"
-    # The formats that fromisoformat() accepts differ between versions of Python.
+    zone = f"{match['offset'] or '+00'}:{match['minutes'] or '00'}"
     clock = f"{match['clock']}{match['seconds'] or ':00'}"
     fraction = f"{match['fraction'] or '':0<6.6}"
     try:
-        when = datetime.strptime(
-            f"{match['day']} {clock}.{fraction} {zone}", "%Y-%m-%d %H:%M:%S.%f %z"
-        )
+        # Other formats than this one are accepted by some versions of Python only.
+        when = datetime.fromisoformat(f"{match['day']}T{clock}.{fraction}{zone}")
     except ValueError:
         return None
     return to_ms(when)
