@@ -84,10 +84,11 @@ In a log that is full each entry displaces another. The streams of a larger audi
 counted again by their reads alone: hardly any reader has the oldest of 10,000 unread.
 """
 
-TURN: Final = 400
+TURN: Final = 100
 """
-Writes per turn of the event loop: about 5 ms, so that a request which arrives beside a
-broadcast waits no longer. Those of grouped readers are the unit (`core.portions`).
+Writes per turn of the event loop: one to two ms. A page takes several turns, and each of
+them waits for one of a broadcast (bench.tail). Those of grouped readers are the unit
+(`core.portions`).
 """
 
 ANNOUNCEMENT_COST: Final = 5
