@@ -31,8 +31,8 @@ from .subscription import follows_directly
 
 __all__ = ["GROUP_MAX", "BroadcastGroup"]
 
-GROUP_MAX: Final = 100
-"""Readers in a group: they are written to without a pause, in one to two ms."""
+GROUP_MAX: Final = 200
+"""Readers in a group: they are written to without a pause, in two to three ms."""
 
 
 class BroadcastGroup:
