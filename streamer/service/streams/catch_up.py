@@ -86,8 +86,8 @@ counted again by their reads alone: hardly any reader has the oldest of 10,000 u
 
 TURN: Final = 200
 """
-Writes per turn of the event loop: two to three ms. A page takes several turns, and each of
-them waits for one of a broadcast (bench.tail). Those of grouped readers are the unit
+Writes per turn of the event loop: two to three ms. A page takes several turns, and each
+of them waits for one of a broadcast (bench.tail). Those of grouped readers are the unit
 (`core.portions`).
 """
 
