@@ -392,14 +392,14 @@ _OF_RESULTS: Final = {
     "connection_bytes": ("Opening 10,000 connections over ws", "RSS when idle, KiB"),
     "connect_us": ("Opening 10,000 connections over ws", "CPU per connect, µs"),
     "connect_store_us": ("Opening 10,000 connections over ws", "CPU of the store, µs"),
-    "idle_us": ("Opening 10,000 connections over ws", "CPU when idle, %"),
+    "idle_us": ("Pages beside 1 broadcasts per second to 10,000", "core at rest, %"),
     "storm_us": ("10,000 readers cut off at once", "CPU per reader, µs"),
     "publish_us": ("Storing notifications of 200 bytes, 1 per", "CPU each, µs"),
     "publish_store_us": (
         "Storing notifications of 200 bytes, 1 per",
         "CPU of the store, µs",
     ),
-    "delivery_us": ("2,000 messages per second, each", "CPU per message, µs"),
+    "delivery_us": ("1,000 messages per second, each", "CPU per message, µs"),
     "broadcast_us": (
         "One message of 200 bytes to everyone: 10,000 readers over ws",
         "CPU per delivery, µs",

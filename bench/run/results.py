@@ -76,7 +76,7 @@ GOALS = [
     Goal("connect, CPU, with lease and token", "connect-ws", "cpu_us", 1.3, _PEER),
     Goal("KiB of an idle connection, WebSocket", "connect-ws", "rss_kib", 4),
     Goal("KiB of an idle connection, SSE", "connect-sse", "rss_kib", 4),
-    Goal("% of a core, 10,000 idle readers", "connect-ws", "idle", 1.5),
+    Goal("% of a core, 10,000 idle readers", "tail", "idle", 1.5),
     Goal("a page, CPU", "page", "cpu_us", 1.3, "starlette"),
     Goal("304, CPU", "page-304", "cpu_us", 1.1, "starlette"),
     *[
