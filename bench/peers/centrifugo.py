@@ -21,11 +21,12 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 
 from streamer.bench.load.resuming import Dialect
-from streamer.bench.load.senders import NOW, SEQUENCE
 from streamer.bench.requests import (
     PLAYER_NAME,
     RequestParts,
     get,
+    groups,
+    numbered_text,
     player_name,
     post,
     text,
@@ -155,17 +156,13 @@ class Centrifugo(Peer):
     def publish_many(
         self, size: int, players: int, per_request: int, *, number: int | None = None
     ) -> list[RequestParts]:
-        parts = text(size)
-        if number is not None:
-            parts[parts.index(SEQUENCE)] = b"%010d" % number
-            parts[parts.index(NOW)] = b"%019d" % time.monotonic_ns()
+        parts = numbered_text(size, number)
         requests = []
-        for first in range(0, players, per_request):
-            last = min(first + per_request, players)
-            names = json.dumps([_channel(i) for i in range(first, last)]).encode()
+        for group in groups(players, per_request):
+            names = json.dumps([_channel(i) for i in group]).encode()
             key = b""
             if number is not None:
-                name = f"{self._run}-{number}-{first}".encode()
+                name = f"{self._run}-{number}-{group.start}".encode()
                 key = b'"idempotency_key":"%b",' % name
             body: RequestParts = [b'{"channels":%b,%b"data":"' % (names, key)]
             requests.append(self._post("broadcast", [*body, *parts, b'"}']))

@@ -12,7 +12,6 @@ import secrets
 import shlex
 import signal
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -22,9 +21,18 @@ from urllib.parse import urlsplit
 from ..errors import Error, StoreUnavailable
 from ..store_url import NAMESPACE, NAMESPACE_CHARS, is_namespace, parse_store_url
 from .load.resuming import Dialect
-from .load.senders import NOW, SEQUENCE
 from .own_app import OwnApp
-from .requests import PLAYER_NAME, RequestParts, get, player_name, post, text, upgrade
+from .requests import (
+    PLAYER_NAME,
+    RequestParts,
+    get,
+    groups,
+    numbered_text,
+    player_name,
+    post,
+    text,
+    upgrade,
+)
 from .target import Requirements, Resuming, Target, Transport, Unsupported
 
 __all__ = ["Deployment", "StreamerTarget"]
@@ -124,19 +132,15 @@ class StreamerTarget(Target):
     def publish_many(
         self, size: int, players: int, per_request: int, *, number: int | None = None
     ) -> list[RequestParts]:
-        parts = text(size)
-        if number is not None:
-            parts[parts.index(SEQUENCE)] = b"%010d" % number
-            parts[parts.index(NOW)] = b"%019d" % time.monotonic_ns()
+        parts = numbered_text(size, number)
         requests = []
-        for first in range(0, players, per_request):
-            last = min(first + per_request, players)
-            names = json.dumps([self.player(i) for i in range(first, last)]).encode()
+        for group in groups(players, per_request):
+            names = json.dumps([self.player(i) for i in group]).encode()
             body: RequestParts = [b'{"to":{"players":%b},%b' % (names, self._ttl)]
             body.append(b'"body":"')
             key = ""
             if number is not None:
-                key = f"Idempotency-Key: {self._run}-{number}-{first}\r\n"
+                key = f"Idempotency-Key: {self._run}-{number}-{group.start}\r\n"
             requests.append(self._post([*body, *parts, b'"}'], key))
         return requests
 

@@ -6,12 +6,16 @@ Knows HTTP/1.1 and the WebSocket handshake. Knows nothing of any server's paths.
 
 from __future__ import annotations
 
+import time
+
 from .load.senders import NOW, PLAYER, SEQUENCE
 
 __all__ = [
     "PLAYER_NAME",
     "RequestParts",
     "get",
+    "groups",
+    "numbered_text",
     "player_name",
     "post",
     "text",
@@ -36,6 +40,23 @@ def text(size: int) -> RequestParts:
     padding = size - 1 - _WIDTHS[NOW] - 1 - _WIDTHS[SEQUENCE]
     assert padding >= 0, "a text has at least 31 bytes"
     return [b"#", NOW, b".", SEQUENCE, b"x" * padding]
+
+
+def numbered_text(size: int, number: int | None) -> RequestParts:
+    """Return a text with this number, due now; without one, as `text` does."""
+    parts = text(size)
+    if number is not None:
+        parts[parts.index(SEQUENCE)] = b"%010d" % number
+        parts[parts.index(NOW)] = b"%019d" % time.monotonic_ns()
+    return parts
+
+
+def groups(players: int, per_request: int) -> list[range]:
+    """Return the numbers of players by request."""
+    return [
+        range(first, min(first + per_request, players))
+        for first in range(0, players, per_request)
+    ]
 
 
 def post(
