@@ -372,9 +372,10 @@ BODIES: list[Any] = [
     {"to": {"players": ["alice"]}},
     {"to": {"players": ["alice"]}, "titel": "t", "priority": "urgent", "ttl_s": 0},
     {"to": {"players": ["alice"]}, "title": "t", "persist": False},
-    {"to": {"players": ["alice"]}, "title": "t", "ttl_s": 60},
+    {"to": {"players": ["alice"]}, "title": "t", "ttl_s": 86_400},
     {"to": {"players": ["alice"]}, "title": "t", "expires_at": "2001-01-01T00:00:00Z"},
-    {"to": {"players": ["alice"]}, "title": "t", "spread_s": 60},
+    # To somebody whose inbox is not read: it arrives at a random time.
+    {"to": {"players": ["zoe"]}, "title": "t", "spread_s": 60},
     {"to": {"players": ["alice"]}, "title": "t", "collapse_key": "c"},
     {"to": {"players": ["alice"]}, "title": "t", "device": "latest"},
     {"to": {"players": ["alice"]}, "data": 2**64},
