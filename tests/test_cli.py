@@ -37,6 +37,7 @@ from streamer.config import Config
 from streamer.core.deployment import LEVEL
 from streamer.store.client.connection import RedisConnection
 from streamer.store.server.server_binary import find_server
+from tests.e2e.disks import mounted
 from tests.e2e.processes import free_port
 
 ROOT = Path(__file__).parent.parent
@@ -1249,17 +1250,8 @@ def test_of_several_running_servers_none_is_chosen(
 
 @pytest.mark.privileged
 def test_doctor_notices_a_file_system_that_is_read_only(tmp_path: Path) -> None:
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("needs root")
-    folder = tmp_path / "readonly"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(folder)]
-    if subprocess.run(mount, check=False).returncode:
-        pytest.skip("a file system cannot be mounted here")
-    try:
+    with mounted(tmp_path / "readonly", "ro,size=1m") as folder:
         result = streamer("doctor", "--data-dir", folder / "data")
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
     assert result.exit_code == 1
     assert f"cannot write to {folder}" in result.output

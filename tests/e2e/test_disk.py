@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import httpx2
 import pytest
 
 from ..faults.test_durability import slowed_disk
+from .disks import mounted
 from .processes import ServerProcess, eventually
 from .readers import Api, following
 
@@ -49,15 +48,8 @@ class SmallDisk:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("needs root")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(folder)]
-    if subprocess.run(mount, check=False).returncode:
-        pytest.skip("a disk cannot be mounted here")
-    yield SmallDisk(folder)
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with mounted(tmp_path / "disk", "size=48m") as folder:
+        yield SmallDisk(folder)
 
 
 @contextlib.asynccontextmanager

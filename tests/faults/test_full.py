@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import os
 import secrets
-import shutil
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
+from ..e2e.disks import mounted
 from ..e2e.processes import DURABLE, ServerProcess, StoreProcess
 from ..e2e.readers import TRANSPORTS, Api, following
 
@@ -82,15 +81,8 @@ async def test_a_full_store_refuses_publishes_and_serves_the_rest(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("needs root")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
-    if subprocess.run(mount, check=False).returncode:
-        pytest.skip("a disk cannot be mounted here")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with mounted(tmp_path / "disk", "size=8m") as folder:
+        yield folder
 
 
 @pytest.mark.row("A6")
