@@ -108,11 +108,12 @@ def main() -> None:
 def _run(case: str, options: argparse.Namespace) -> bool:
     scenario, sizes = CASES[case]
     sizes = dict(sizes)
-    if options.quick and "connections" in sizes:
-        sizes["connections"] = max(100, int(str(sizes["connections"])) // QUICK)
+    rounds, seconds = options.rounds, options.seconds
     if options.quick:
+        rounds, seconds = 1, 1.0
         sizes.pop("rounds", None)
-    rounds, seconds = (1, 1.0) if options.quick else (options.rounds, options.seconds)
+        if "connections" in sizes:
+            sizes["connections"] = max(100, int(str(sizes["connections"])) // QUICK)
     file = options.out / f"{case}.json"
     command = [sys.executable, "-m", f"bench.{scenario}"]
     command += [f"--rounds={rounds}", f"--seconds={seconds:g}", f"--json={file}"]

@@ -61,12 +61,14 @@ class Centrifugo(Peer):
         "verifies tokens, stores with fsync, resumes; presence where connects are "
         "measured; no inbox, no read marks, no limits"
     )
+    stores = True
 
     def __init__(self) -> None:
         super().__init__()
         self._publisher: tuple[str, int] | None = None
         self._store_url = ""
         self._key, self._secret = secrets.token_hex(16), secrets.token_hex(32)
+        self._signing_key = OctKey.import_key(self._secret)
         # Idempotency keys are for this measurement alone.
         self._run = secrets.token_hex(4)
 
@@ -129,12 +131,11 @@ class Centrifugo(Peer):
         for number in range(players):
             connect: dict[str, Any] = {"token": self._token(number)}
             firsts.append(upgrade(_path("ws", connect)))
-            position = {"recover": True, "epoch": _EPOCH.decode(), "offset": 0}
+            epoch, offset = _EPOCH.decode(), _OFFSET.decode()
+            position = {"recover": True, "epoch": epoch, "offset": offset}
             connect["subs"] = {_channel(number): position}
-            path = _path("ws", connect).replace(
-                quote('"offset":0'), quote('"offset":') + _OFFSET.decode()
-            )
-            path = path.replace(quote(_EPOCH.decode()), _EPOCH.decode())
+            # The offset is a number, which has no quotation marks.
+            path = _path("ws", connect).replace(f"%22{offset}%22", offset)
             resumes.append(upgrade(path))
         return Resuming(_DIALECT, firsts, resumes)
 
@@ -147,11 +148,6 @@ class Centrifugo(Peer):
     def publish(self, size: int) -> list[RequestParts]:
         to = [b'{"channel":"%b:' % NAMESPACE.encode(), *PLAYER_NAME]
         return [self._post("publish", [*to, b'","data":"', *text(size), b'"}'])]
-
-    def publish_stored(self, size: int, players: int, batch: int) -> list[RequestParts]:
-        return (
-            self.publish_many(size, players, batch) if batch > 1 else self.publish(size)
-        )
 
     def publish_many(
         self, size: int, players: int, per_request: int, *, number: int | None = None
@@ -181,7 +177,7 @@ class Centrifugo(Peer):
             "exp": int(time.time()) + TOKEN_TTL_S,
             "channels": [_channel(number)],
         }
-        return jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(self._secret))
+        return jwt.encode({"alg": "HS256"}, claims, self._signing_key)
 
     def _post(self, method: str, body: RequestParts) -> RequestParts:
         head = f"Content-Type: application/json\r\nX-API-Key: {self._key}\r\n"
@@ -195,7 +191,8 @@ def _channel(number: int) -> str:
 def _path(transport: Transport, connect: dict[str, Any]) -> str:
     name = "websocket" if transport == "ws" else "sse"
     text = json.dumps(connect, separators=(",", ":"))
-    return f"/connection/uni_{name}?cf_connect={quote(text)}"
+    # Placeholders stay as they are.
+    return f"/connection/uni_{name}?cf_connect={quote(text, safe='@')}"
 
 
 def _program() -> str | Path | None:

@@ -55,6 +55,8 @@ class StreamerTarget(Target):
     key belongs to.
     """
 
+    stores = True
+
     def __init__(self) -> None:
         super().__init__()
         self.key = ""
@@ -123,11 +125,6 @@ class StreamerTarget(Target):
         to = b'{"topic":"%b"}' % self.topic.encode() if self.topic else _EVERYONE
         body = [b'{"to":%b,%b"body":"' % (to, self._ttl), *text(size), b'"}']
         return [self._post(body)], readers
-
-    def publish_stored(self, size: int, players: int, batch: int) -> list[RequestParts]:
-        return (
-            self.publish_many(size, players, batch) if batch > 1 else self.publish(size)
-        )
 
     def publish_many(
         self, size: int, players: int, per_request: int, *, number: int | None = None

@@ -82,6 +82,8 @@ class Target:
     does: ClassVar[str]
     """What a reader of the figures has to know about it."""
     transports: ClassVar[frozenset[str]] = frozenset({"ws", "sse"})
+    stores: ClassVar[bool] = False
+    """Whether it stores what is published."""
 
     def __init__(self) -> None:
         self.address = ("127.0.0.1", 0)
@@ -145,7 +147,11 @@ class Target:
 
     def publish_stored(self, size: int, players: int, batch: int) -> list[RequestParts]:
         """Return requests that store a text, for `batch` players each."""
-        raise Unsupported(f"{self.title} stores nothing")
+        if not self.stores:
+            raise Unsupported(f"{self.title} stores nothing")
+        if batch > 1:
+            return self.publish_many(size, players, batch)
+        return self.publish(size)
 
     def publish_separately(
         self, size: int, players: int, per_request: int
