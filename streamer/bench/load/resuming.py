@@ -1,5 +1,5 @@
 """
-Resuming readers: they read every message, keep every cursor and count losses.
+Resuming readers: they read every message, keep their position and count losses.
 
 Decides, as the protocol requires of clients, when a disconnected reader reconnects and
 from which position. Knows WebSocket frames; where a message tells a position, and what
@@ -310,7 +310,7 @@ class ResumingReaders:
 
     def _read_message(self, reader: _Reader, message: bytes) -> None:
         dialect = self._plan.dialect
-        # What is replayed may be in one message.
+        # One message may hold all replayed notifications.
         numbers = _NUMBER.findall(message)
         for number in numbers:
             self._count(reader, int(number))

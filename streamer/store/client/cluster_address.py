@@ -90,7 +90,7 @@ class ClusterAddress:
 
     async def slots(self) -> SlotMap:
         """
-        Return the map, after reading it if there is none yet.
+        Return the map. If none has been read yet, read it first.
 
         Raises:
             StoreUnavailable: No node has one. It has the answer of each.

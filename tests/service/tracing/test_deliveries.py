@@ -17,7 +17,7 @@ TRACE = TraceContext("00-1-2-01")
 
 
 class Recorder:
-    """Keeps the attributes of the spans that it is told of."""
+    """Records the attributes of each span."""
 
     def __init__(self) -> None:
         self.done_: list[dict[str, Any]] = []

@@ -48,7 +48,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     monkeypatch.setattr(otel, "CLOSE_S", PATIENCE_S)
     collector = Collector()
     yield collector
-    # No thread of this test waits for ever.
+    # Threads of this test must not wait forever.
     collector.is_answering.set()
 
 

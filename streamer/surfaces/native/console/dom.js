@@ -148,7 +148,7 @@ export function confirmed(title, content, verb, { dangerous = true, cancel = tru
     const opener = document.activeElement;
     dialog.addEventListener("close", () => {
       dialog.remove();
-      // What opened it may have been drawn anew meanwhile.
+      // The element that opened the dialog may have been rendered again since.
       if (opener instanceof HTMLElement && !opener.isConnected) focus(document.getElementById("content"), opener.dataset.key);
       resolve(data);
     });
@@ -177,7 +177,7 @@ export async function acting(button, action) {
     tell(error.message, "bad");
   } finally {
     button.disabled = false;
-    // A button that is disabled loses the focus, and one that was drawn anew never had it.
+    // A disabled button loses focus, and a button that was rendered again never had it.
     if (hadFocus && document.activeElement === document.body) {
       if (button.isConnected) button.focus();
       else focus(document.getElementById("content"), button.dataset.key);

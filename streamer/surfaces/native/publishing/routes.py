@@ -152,8 +152,8 @@ class NativePublishing:
         schedule_id = request.path_params["id"]
         reason = read_reason(request.query_params)
         changed = await self._schedules.resume(caller, schedule_id, reason=reason)
-        # What is being sent, or was sent, is not paused: nothing to do, as for a second
-        # call.
+        # A schedule that is being sent, or has been sent, is not paused, so there is
+        # nothing to resume. The same holds for a second call.
         if changed.state is ScheduleState.CANCELLED:
             raise TooLate(changed.state.value)
         return await self.schedule(request, caller)
