@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -206,8 +206,24 @@ class Cluster:
             yield
         finally:
             others = (*self.primaries, *self.spares)
-            for node in dict.fromkeys((target, source, *others)):
+            nodes = dict.fromkeys((target, source, *others))
+            for node in nodes:
                 await node.ask("CLUSTER", "SETSLOT", slot, "NODE", target.id)
+            await self._know_epoch(target, nodes)
+
+    async def _know_epoch(
+        self, target: ClusterNode, nodes: Iterable[ClusterNode]
+    ) -> None:
+        """
+        Wait until nodes know the configuration epoch that a move gave to its target.
+
+        A node that moves the slot on before would choose the same epoch, and the two
+        would never agree on the slot.
+        """
+        deadline = time.monotonic() + START_S
+        while len({await _epoch_of(target, node) for node in nodes}) > 1:
+            assert time.monotonic() < deadline, f"{target.id} is not known everywhere"
+            await asyncio.sleep(0.01)
 
     def discard(self) -> None:
         for node in self.nodes:
@@ -254,3 +270,10 @@ class Cluster:
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+async def _epoch_of(node: ClusterNode, asked: ClusterNode) -> int:
+    """Return the configuration epoch of a node, as another one knows it."""
+    lines = bytes(await asked.ask("CLUSTER", "NODES")).decode().splitlines()
+    (line,) = [it for it in lines if it.startswith(node.id)]
+    return int(line.split()[6])
