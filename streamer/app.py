@@ -174,6 +174,8 @@ class App:
         try:
             yield
         finally:
+            for fetcher in self._components.fetchers:
+                await fetcher.close()
             if self._components.tracing is not None:
                 await self._components.tracing.close()
             await self._components.redis.close()
@@ -416,9 +418,9 @@ def _console_access(
         config.console_oidc_scope,
     )
     key = components.audit.pseudonyms.key
-    logins = ConsoleLogins(
-        *(OidcIssuer(client), redis, key, sessions), claim=people.claim
-    )
+    oidc_issuer = OidcIssuer(client)
+    components.fetchers.append(oidc_issuer)
+    logins = ConsoleLogins(*(oidc_issuer, redis, key, sessions), claim=people.claim)
     return sessions, logins
 
 

@@ -19,6 +19,7 @@ from .service.access.authenticator import Authenticator
 from .service.access.failures import FailedAuthentications
 from .service.access.key_sets import KeySets
 from .service.access.key_uses import KeyUses
+from .service.access.oidc_issuer import OidcIssuer
 from .service.access.revocation import RevocationCheck
 from .service.access.tickets import Tickets
 from .service.inboxes.audiences import PlayerAudiences
@@ -128,6 +129,7 @@ class Components:
 
         # Access.
         key_sets = KeySets()
+        self.fetchers: list[KeySets | OidcIssuer] = [key_sets]
         self.key_uses = KeyUses(self.apps, faults=faults)
         self.authenticator = Authenticator(
             self.apps, key_sets=key_sets, key_uses=self.key_uses

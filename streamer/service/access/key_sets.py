@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 from ...core.access.apps import AppRecord
 from ...core.access.signatures import Algorithm, KeySet, parse_key_set
 from ...errors import IssuerUnavailable
-from .outgoing import ExchangeFailed, exchange
+from .outgoing import ExchangeFailed, exchange, give_up
 
 __all__ = [
     "DOCUMENT_BYTES_MAX",
@@ -118,6 +118,11 @@ class KeySets:
             keys = self._parsed[record.public_keys] = record.own_keys(now_s)
         return keys
 
+    async def close(self) -> None:
+        """Give up what is being fetched; callers that wait are cancelled."""
+        for source in self._sources.values():
+            await source.close()
+
 
 class KeySetSource:
     """
@@ -162,6 +167,10 @@ class KeySetSource:
         if self._keys is None:
             raise IssuerUnavailable
         return self._keys
+
+    async def close(self) -> None:
+        """Give up the fetch in progress; callers that wait are cancelled."""
+        await give_up(self._fetching)
 
     async def _refresh(self) -> None:
         """

@@ -29,7 +29,7 @@ from ...core.access.apps import is_loopback
 from ...core.access.id_tokens import algorithm_of, parse_id_token, verify_id_token
 from ...errors import IssuerUnavailable, Rejected
 from .key_sets import KeySetSource, fetch_key_set
-from .outgoing import ExchangeFailed, exchange
+from .outgoing import ExchangeFailed, exchange, give_up
 
 __all__ = [
     "EXCHANGES_MAX",
@@ -144,6 +144,12 @@ class OidcIssuer:
         self._fetching: asyncio.Task[None] | None = None
         self._keys: tuple[str, KeySetSource] | None = None
         self._exchanges = 0
+
+    async def close(self) -> None:
+        """Give up what is being fetched; callers that wait are cancelled."""
+        await give_up(self._fetching)
+        if self._keys is not None:
+            await self._keys[1].close()
 
     @property
     def host(self) -> str:

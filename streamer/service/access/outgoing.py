@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from ...core.access.apps import is_loopback
 
-__all__ = ["ExchangeFailed", "exchange"]
+__all__ = ["ExchangeFailed", "exchange", "give_up"]
 
 _MODULE: Final = "httpx2"
 
@@ -83,6 +83,18 @@ async def _exchange(
             return response.status_code, bytes(body)
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as exc:
         raise ExchangeFailed(f"{type(exc).__name__} {exc}".strip()) from exc
+
+
+async def give_up(fetching: asyncio.Task[None] | None) -> None:
+    """
+    Cancel a task that is in `exchange`, if there is one, and wait for its end.
+
+    Left to the end of the event loop, the library's own tasks would be cancelled before
+    their first step, and Python would warn of coroutines that were never awaited.
+    """
+    if fetching is not None:
+        fetching.cancel()
+        await asyncio.wait([fetching])
 
 
 def _client(url: str, timeout_s: float) -> tuple[Any, Any]:

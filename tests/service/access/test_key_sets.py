@@ -98,8 +98,10 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+async def world() -> AsyncIterator[World]:
+    world = World()
+    yield world
+    await world.key_sets.close()
 
 
 async def test_a_set_is_fetched_once_for_concurrent_callers(
@@ -215,6 +217,22 @@ async def test_callers_do_not_wait_for_an_issuer_that_failed_before(
 
     # The response never comes.
     assert await world.kids(issuer.url, "a") == ["a"]
+
+
+async def test_closing_cancels_a_fetch_and_whoever_waits_for_it(
+    world: World, issuer: Issuer
+) -> None:
+    issuer.flowing.clear()
+    waiting = asyncio.create_task(world.kids(issuer.url, "a"))
+    async with asyncio.timeout(GUARD_S):
+        while not issuer.request_count:  # noqa: ASYNC110  # It happens in another task.
+            await asyncio.sleep(0.001)
+
+    await world.key_sets.close()
+
+    await asyncio.wait([waiting], timeout=GUARD_S)
+    assert waiting.cancelled()
+    assert [task for task in asyncio.all_tasks() if task.get_name() == "key set"] == []
 
 
 async def test_without_any_set_the_issuer_is_unavailable_and_retried(

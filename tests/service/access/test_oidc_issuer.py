@@ -56,9 +56,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def issuer(running: RunningIssuer, clock: Clock) -> OidcIssuer:
+async def issuer(running: RunningIssuer, clock: Clock) -> AsyncIterator[OidcIssuer]:
     client = Client(running.url, CLIENT_ID, CLIENT_SECRET, f"{URL}/api/callback")
-    return OidcIssuer(client, monotonic=clock)
+    issuer = OidcIssuer(client, monotonic=clock)
+    yield issuer
+    await issuer.close()
 
 
 async def begun(issuer: OidcIssuer, challenge: str = "c") -> str:
