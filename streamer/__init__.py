@@ -142,7 +142,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
     transports/      CARRY
       server/        http_protocol, handshake_protocol and websocket_protocol (under
                      uvicorn), direct (requests answered beneath ASGI),
-                     idle_connections, websocket_input, handle, refusal, sockets, hangup
+                     idle_connections, read_first (before a client's time is over),
+                     websocket_input, handle, refusal, sockets, hangup
       streams/       opening, sse, websocket, longpoll; detached and detached_websocket
                      (streams that have left ASGI), framing, inbound, commands
       web/           requests, callers, routing, access_log, forwarded (by

@@ -387,7 +387,11 @@ class Admission:
             is_more = self._timer_wheel.advance(
                 time.monotonic(), time.time(), ticked_max=TICKED_MAX
             )
-            await asyncio.sleep(0 if is_more else TICK_S)
+            if not is_more:
+                await asyncio.sleep(TICK_S)
+            # What has been read and written meanwhile counts, also after this process
+            # stood still: uvloop runs timers first.
+            await asyncio.sleep(0)
 
 
 class Connection:

@@ -61,6 +61,7 @@ from .idle_connections import (
     Waiting,
     WaitingFor,
 )
+from .read_first import call_after_reading
 from .refusal import LINGER_S, encode_refusal, log_refusal
 
 __all__ = ["UNLIMITED_FDS", "HttpProtocol", "http_protocol"]
@@ -445,7 +446,7 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
         self._deadline_for = state
         seconds = self._deadline_s()
         if seconds is not None:
-            self._deadline = self.loop.call_later(seconds, self._expire)
+            self._deadline = self.loop.call_later(seconds, self._on_deadline)
 
     def _clear_deadline(self) -> None:
         self._deadline_for = None
@@ -464,8 +465,13 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
             return self.limits.first_request_s
         return self.timeout_keep_alive
 
-    def _expire(self) -> None:
+    def _on_deadline(self) -> None:
         self._deadline = None
+        call_after_reading(self.loop, self._expire, self._deadline_for)
+
+    def _expire(self, deadline_for: tuple[int, _Stage, bool] | None) -> None:
+        if deadline_for is not self._deadline_for:
+            return  # It has arrived, or the connection is lost.
         if self._stage is _Stage.BODY and self.flow.read_paused:
             # Reading is paused: the app has not requested more of the body yet.
             self._deadline_for = None

@@ -24,6 +24,8 @@ from collections.abc import Collection, Iterator
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
+from .read_first import call_after_reading
+
 __all__ = [
     "FDS_BESIDE_CONNECTIONS",
     "IdleConnections",
@@ -124,7 +126,10 @@ class IdleConnections:
                 self.closed,
             )
         # Closed ones leave a moment later. Others may have waited for too short a time.
-        self._again = loop.call_later(AGAIN_S, self._make_room, connections)
+        # Then what has arrived is read first.
+        self._again = loop.call_later(
+            AGAIN_S, call_after_reading, loop, self._make_room, connections
+        )
 
 
 def _idle(

@@ -5,6 +5,7 @@ import gc
 import inspect
 import os
 import re
+import socket
 import sys
 import weakref
 from collections.abc import Iterator
@@ -484,10 +485,61 @@ async def test_a_body_that_the_app_does_not_read_has_no_deadline(
 
     (protocol,) = protocols(served)
     await until(lambda: protocol.flow.read_paused)
-    protocol._expire()  # The deadline passes.
+    protocol._on_deadline()
     app.release.set()
 
     assert_status(await client.read_to_end(), 200)
+
+
+CLOSING_POST = (
+    b"POST / HTTP/1.1\r\nHost: here\r\nConnection: close\r\nContent-Length: 9\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("sooner", "later", "state"),
+    [
+        (b"", get(), (0, "NOTHING", False)),
+        (get()[:20], get()[20:], (1, "HEAD", False)),
+        (GET, get(), (1, "NOTHING", False)),
+        (CLOSING_POST + b"half", b"whole", (1, "BODY", True)),
+    ],
+    ids=["first request", "head", "next request", "body"],
+)
+async def test_what_came_while_the_process_stood_still_came_in_time(
+    serve: Serve,
+    app: RecordingApp,
+    sooner: bytes,
+    later: bytes,
+    state: tuple[int, str, bool],
+) -> None:
+    served = await serve(app)
+    with socket.create_connection(("127.0.0.1", served.port)) as client:
+        client.sendall(sooner)
+        await until(lambda: protocols(served))
+        (protocol,) = protocols(served)
+        await until(lambda: has_deadline_for(protocol, state))
+
+        # No turn of the loop is between these.
+        client.sendall(later)
+        protocol._on_deadline()
+
+        client.setblocking(False)
+        received = b""
+        async with asyncio.timeout(GUARD_S):
+            while data := await asyncio.get_running_loop().sock_recv(client, 65_536):
+                received += data
+
+    requests = (sooner + later).count(b" / HTTP/1.1")
+    assert received.count(b"HTTP/1.1 ") == requests
+    assert received.count(b"HTTP/1.1 200 ") == requests
+
+
+def has_deadline_for(protocol: HttpProtocol, state: tuple[int, str, bool]) -> bool:
+    if protocol._deadline_for is None or protocol._deadline is None:
+        return False
+    count, stage, responding = protocol._deadline_for
+    return (count, stage.name, responding) == state
 
 
 async def test_a_complete_request_has_no_deadline(
