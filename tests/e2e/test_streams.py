@@ -142,7 +142,7 @@ async def test_an_expired_token_ends_its_streams(
 async def test_a_fresh_token_keeps_a_websocket_open(
     server: ServerProcess, backend: Api, player: str
 ) -> None:
-    short = await server.token(player, ttl_s=2)
+    short = await server.token(player, ttl_s=5)
     stream = await WsStream.open(server.port, short)
     other = await WsStream.open(server.port, short)
     await stream.send(type="auth", token=await server.token(player))

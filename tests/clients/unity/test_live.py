@@ -170,10 +170,10 @@ async def test_a_token_that_ends_is_renewed_on_the_open_stream(
     server = await serve_streams()
     driver.connect(server.url, None, token_source=True)
     await driver.event(event="token_wanted")
-    driver.tell("token", token=server.token("alice", ttl_s=2))
+    driver.tell("token", token=server.token("alice", ttl_s=5))
     await driver.event(event="status", status="open")
     await driver.event(event="token_wanted")
-    driver.tell("token", token=server.token("alice", ttl_s=4))
+    driver.tell("token", token=server.token("alice", ttl_s=10))
     # It is asked for the third one when the first one has ended.
     await driver.event(event="token_wanted")
     driver.tell("token", token=server.token("alice"))
