@@ -222,7 +222,7 @@ class Position(NamedTuple):
     @property
     def id(self) -> str:
         """Id of the entry at this position."""
-        return encode_id(*self.order)
+        return encode_id(self.at_us, self.offset, self.tag)
 
 
 ZERO: Final = Position(0, 0, 0, 0)
@@ -372,18 +372,35 @@ def decode_fragment(fragment: bytes) -> Notification:
 
 def new_epoch() -> int:
     """Return a random epoch, never 0."""
-    return int.from_bytes(os.urandom(8)) % EPOCH_MAX + 1
+    return _random_word() % EPOCH_MAX + 1
 
 
 def new_tag() -> int:
     """Return 30 random bits."""
-    return new_tags(1)[0]
+    return _random_word() >> 2
 
 
 def new_tags(count: int) -> list[int]:
-    """Return `count` times 30 random bits, with one call of the kernel."""
+    """Return `count` times 30 random bits."""
+    if count == 1:
+        return [new_tag()]
     words = struct.unpack(f"={count}I", os.urandom(4 * count))
     return [word >> 2 for word in words]
+
+
+_WORDS: Final = struct.Struct("=256I")
+_random_words: Final[list[int]] = []
+# A child process would otherwise assign the tags of its parent.
+os.register_at_fork(after_in_child=_random_words.clear)
+
+
+def _random_word() -> int:
+    """Return 32 random bits of the kernel, which is asked for many at once."""
+    while True:
+        try:
+            return _random_words.pop()
+        except IndexError:
+            _random_words.extend(_WORDS.unpack(os.urandom(_WORDS.size)))
 
 
 def new_name() -> str:
@@ -393,7 +410,9 @@ def new_name() -> str:
 
 def encode_id(at_us: int, offset: int, tag: int) -> str:
     """Return the id of an entry as a dashed lower-case UUID."""
-    return _dashed(f"{_pack(at_us, offset, tag):032x}")
+    high, low = _checked_words(at_us, offset, tag)
+    digits = f"{high:016x}{low:016x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def decode_id(text: str) -> Position | None:
@@ -412,8 +431,8 @@ def encode_position(position: Position) -> str:
     if position.is_zero:
         raw = bytes(20)
     else:
-        packed = _pack(position.at_us, position.offset, position.tag)
-        raw = position.epoch.to_bytes(4) + packed.to_bytes(16)
+        _, at_us, offset, tag = position
+        raw = _CURSOR_BYTES.pack(position.epoch, *_checked_words(at_us, offset, tag))
     return _cursor(raw).decode()
 
 
@@ -463,16 +482,11 @@ def _cursor(raw: bytes) -> bytes:
     return binascii.b2a_base64(raw, newline=False).translate(_URL_SAFE)[:27]
 
 
-def _dashed(digits: str) -> str:
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-
-
-def _pack(at_us: int, offset: int, tag: int) -> int:
+def _checked_words(at_us: int, offset: int, tag: int) -> tuple[int, int]:
     assert 0 < offset <= OFFSET_MAX
     assert 0 <= tag <= TAG_MAX
     assert 0 <= at_us <= AT_US_MAX
-    high, low = _words(at_us, offset, tag)
-    return high << 64 | low
+    return _words(at_us, offset, tag)
 
 
 def _words(at_us: int, offset: int, tag: int) -> tuple[int, int]:

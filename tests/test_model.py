@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import re
+import subprocess
+import sys
 import uuid
 
 import pytest
@@ -39,6 +41,7 @@ from streamer.model import (
     new_epoch,
     new_name,
     new_tag,
+    new_tags,
     notification_json,
     topic_log,
 )
@@ -195,7 +198,24 @@ def test_times_are_rfc_3339(at_ms: int, text: str) -> None:
 
 def test_random_numbers_stay_within_their_bits() -> None:
     assert all(1 <= new_epoch() <= EPOCH_MAX for _ in range(100))
-    assert all(0 <= new_tag() <= TAG_MAX for _ in range(100))
+    assert all(0 <= new_tag() <= TAG_MAX for _ in range(1_000))
+    assert len(set(new_tags(3))) == 3
+    assert len({new_tag() for _ in range(1_000)}) > 990
+
+
+def test_a_child_process_does_not_repeat_the_tags_of_its_parent() -> None:
+    script = """if True:
+        import os
+        from streamer.model import new_tag
+        new_tag()
+        child = os.fork()
+        print(*(new_tag() for _ in range(4)), flush=True)
+        if child:
+            os.waitpid(child, 0)
+    """
+    printed = subprocess.check_output([sys.executable, "-c", script], text=True)
+    parent, child = printed.splitlines()
+    assert not {*parent.split()} & {*child.split()}
 
 
 def test_names_are_unique_even_if_the_random_module_is_seeded() -> None:
