@@ -156,15 +156,18 @@ _REFUSED_IN_SCRIPT: Final = ("ERR The user executing the script", "ERR ACL failu
 _NO_MEMORY: Final = "OOM"
 _NO_SCRIPT: Final = "NOSCRIPT"
 _INCOMPLETE: Final = object()
+_PLAIN: Final = {bytes}
+"""The type of replies that are neither failures nor lists with a refusal in them."""
 
 
 class _Packet:
     """Commands that were sent together, and the replies that have arrived."""
 
-    __slots__ = ("_count", "completed", "has_failures", "replies")
+    __slots__ = ("completed", "has_failures", "missing", "replies")
 
     def __init__(self, count: int, completed: asyncio.Future[None]) -> None:
-        self._count = count
+        self.missing = count
+        """Number of replies that have not arrived."""
         self.completed = completed
         self.replies: list[Reply] = []
         self.has_failures = False
@@ -172,22 +175,18 @@ class _Packet:
 
     def add(self, replies: list[Reply], first: int) -> int:
         """Add missing replies, beginning with `replies[first]`; return how many."""
-        missing = self._count - len(self.replies)
-        added = replies[first : first + missing]
+        added = replies[first : first + self.missing]
         self.replies += added
+        self.missing -= len(added)
         if hiredis.ReplyError in map(type, added):
             self.has_failures = True
-        if len(added) == missing:
+        if not self.missing:
             self._wake()
         return len(added)
 
-    @property
-    def is_complete(self) -> bool:
-        return len(self.replies) == self._count
-
     def fail(self) -> int:
         """Complete the packet without its missing replies; return how many."""
-        missing = self._count - len(self.replies)
+        missing, self.missing = self.missing, 0
         self.replies += [_INCOMPLETE] * missing
         self.has_failures = True
         self._wake()
@@ -626,7 +625,9 @@ class RedisConnection:
         if write and self.terms.refusal:
             self._require_record(commands)
         count = len(commands)
-        connection = await self._ready()
+        connection = self._connection
+        if connection is None or self._is_leaving:
+            connection = await self._ready()
         is_full = self._outstanding + count > PENDING_MAX
         if connection is None or connection.closing or is_full:
             if is_full:
@@ -701,6 +702,8 @@ class RedisConnection:
         """
         digests = [call.by_digest() for call in calls]
         replies = await self._call_scripts(digests, after, write=write)
+        if set(map(type, replies)) == _PLAIN:
+            return replies
         unknown = [
             i
             for i, reply in enumerate(replies)
@@ -880,7 +883,7 @@ class RedisConnection:
         while used < len(replies):
             packet = self._pending[0]
             used += packet.add(replies, used)
-            if packet.is_complete:
+            if not packet.missing:
                 self._pending.popleft()
         if self._is_leaving:
             self._close_if_left()

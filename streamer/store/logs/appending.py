@@ -8,18 +8,18 @@ node's time per batch. Knows nothing of when to append, nor of replies.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ...core.trace_context import TraceContext
-from ...model import Log, new_epoch, new_tags
+from ...model import Log, new_epoch, new_tag
 from ..client.commands import PackedCall, Script, pack_args
 from ..keys import InboxKeys, Keys
 from .entries import Draft, Once
 from .settings import LogSettings
 
-__all__ = ["INLINE_MAX", "ONCE_MS", "append_calls", "distinct_drafts"]
+__all__ = ["INLINE_MAX", "ONCE_MS", "append_calls", "are_plain", "distinct_drafts"]
 
 INLINE_MAX: Final = 16_384
 """Largest fragment that is announced, in bytes. Readers get a larger one from the log,
@@ -45,11 +45,14 @@ Batch = tuple[Log, Sequence[Draft | bytes]]
 
 def distinct_drafts(batches: Sequence[Batch]) -> dict[int, Draft]:
     """Return the distinct drafts of batches, by the `id` of the object."""
-    by_id = {id(draft): draft for _, batch in batches for draft in batch}
-    return {
-        i: Draft(draft) if isinstance(draft, bytes) else draft
-        for i, draft in by_id.items()
-    }
+    distinct: dict[int, Draft] = {}
+    for _, batch in batches:
+        for draft in batch:
+            if id(draft) not in distinct:
+                distinct[id(draft)] = (
+                    Draft(draft) if isinstance(draft, bytes) else draft
+                )
+    return distinct
 
 
 def append_calls(
@@ -59,6 +62,7 @@ def append_calls(
     keys: Keys,
     settings: LogSettings,
     once: Once | None = None,
+    plain: bool = False,
     nodes: Sequence[bytes] = (),
     when_full: bool = False,
     trace: TraceContext | None = None,
@@ -72,13 +76,13 @@ def append_calls(
         keys: The names of keys.
         settings: The settings of all logs.
         once: The idempotency key of the request.
+        plain: Whether all drafts are plain; see `are_plain`.
         nodes: The live nodes, if a draft is for the device used last.
         when_full: Whether a full store appends, too.
         trace: The trace of the request, which is announced with every entry.
 
     """
     script = _APPEND_WHEN_FULL if when_full else _APPEND
-    plain = all(map(_is_plain, drafts.values()))
     encoded = {i: _encode(draft, plain=plain) for i, draft in drafts.items()}
     form = _PLAIN
     if not plain:
@@ -86,16 +90,13 @@ def append_calls(
     elif trace is not None:
         form = _form(3, trace=trace)
     # All new logs get the same epoch: those of different logs are never compared.
-    epoch, digest = new_epoch(), once.digest if once else ""
-    head = pack_args(
-        *settings.script_args(),
-        settings.entries_max,
+    epoch = b"%d" % new_epoch()
+    head = b"%b$%d\r\n%b\r\n%b" % (
+        _settings(*settings.script_args(), settings.entries_max),
+        len(epoch),
         epoch,
-        INLINE_MAX,
-        digest,
-        ONCE_MS,
+        pack_args(INLINE_MAX, once.digest, ONCE_MS) if once else _NO_ONCE,
     )
-    tags = iter(new_tags(sum([len(batch) for _, batch in batches])))
     calls = []
     for log, batch in batches:
         assert batch
@@ -106,11 +107,19 @@ def append_calls(
         )
         parts = [names.keys, head, names.channel, form.packed]
         for draft in batch:
-            tag = b"%d" % next(tags)
+            tag = b"%d" % new_tag()
             parts.append(b"$%d\r\n%b\r\n%b" % (len(tag), tag, encoded[id(draft)]))
         length = names.length + HEAD_LENGTH + form.length + form.each * len(batch)
         calls.append(PackedCall(script, length, b"".join(parts)))
     return calls
+
+
+@lru_cache(maxsize=16)
+def _settings(*args: int) -> bytes:
+    return pack_args(*args)
+
+
+_NO_ONCE: Final = pack_args(INLINE_MAX, "", ONCE_MS)
 
 
 class _Form(NamedTuple):
@@ -129,15 +138,24 @@ def _form(each: int, *more: int | bytes, trace: TraceContext | None = None) -> _
 _PLAIN: Final = _form(3)
 
 
-def _is_plain(draft: Draft) -> bool:
-    ends = draft.expires_ms or draft.collapse_key
-    return not ends and draft.device == "all"
+def are_plain(drafts: Iterable[Draft]) -> bool:
+    """Whether none of the drafts can end, replace, or is for one device."""
+    for _, _, expires_ms, collapse_key, device in drafts:
+        if expires_ms or collapse_key or device != "all":
+            return False
+    return True
 
 
 def _encode(draft: Draft, *, plain: bool) -> bytes:
     """Return the arguments of an entry after its tag, encoded."""
     if plain:
-        return pack_args(draft.fragment, draft.type)
+        fragment, kind = draft.fragment, draft.type.encode()
+        return b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+            len(fragment),
+            fragment,
+            len(kind),
+            kind,
+        )
     return pack_args(*draft[:4], int(draft.device == "latest"))
 
 

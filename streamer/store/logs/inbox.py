@@ -37,7 +37,7 @@ from ..client.damage import parsed
 from ..client.replicated import Replicated
 from ..client.replies import ok
 from ..presence.leases import alive_nodes
-from .appending import INLINE_MAX, ONCE_MS, append_calls, distinct_drafts
+from .appending import INLINE_MAX, ONCE_MS, append_calls, are_plain, distinct_drafts
 from .entries import (
     PEEK_FIELDS,
     AppendResult,
@@ -204,8 +204,9 @@ class Inbox:
 
         """
         drafts = distinct_drafts(batches)
+        plain = are_plain(drafts.values())
         nodes: Sequence[bytes] = ()
-        if any(draft.device == "latest" for draft in drafts.values()):
+        if not plain and any(draft.device == "latest" for draft in drafts.values()):
             nodes = await alive_nodes(self._redis)
         calls = append_calls(
             batches,
@@ -213,6 +214,7 @@ class Inbox:
             keys=self._keys,
             settings=self._settings,
             once=once,
+            plain=plain,
             nodes=nodes,
             when_full=self._when_full,
             trace=trace,
