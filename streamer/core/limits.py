@@ -58,22 +58,23 @@ class SlotsPerKey:
         self, capacity: int, limit: Limit, *, refusals: Counter[str] | None = None
     ) -> None:
         self.capacity = capacity
-        self._in_use: Counter[Hashable] = Counter()
+        self._in_use: dict[Hashable, int] = {}
         self._limit = limit
         self._refusals = Counter() if refusals is None else refusals
 
     def acquire(self, key: Hashable) -> None:
         """Take a slot of `key`; see `Slots.acquire`."""
-        if self._in_use[key] >= self.capacity:
+        in_use = self._in_use.get(key, 0)
+        if in_use >= self.capacity:
             self._refusals[self._limit.name.lower()] += 1
             raise LimitReached(self._limit)
-        self._in_use[key] += 1
+        self._in_use[key] = in_use + 1
 
     def release(self, key: Hashable) -> None:
         """Release an acquired slot."""
-        self._in_use[key] -= 1
-        if not self._in_use[key]:
-            del self._in_use[key]
+        in_use = self._in_use.pop(key) - 1
+        if in_use:
+            self._in_use[key] = in_use
 
 
 class RateLimiter:

@@ -187,7 +187,7 @@ class DemoSessions:
             log = Log(DEMO_APP, _player(to, session))
         message = Message([log], notification, ttl_ms=_LIFETIME_MS)
         sent = await self._publisher.send(self._backend, [message])
-        ((_, position),) = sent.positions[0]
+        ((position,),) = sent.positions
         return None if position is None else position.id
 
     async def _is_open(self, session: str) -> bool:

@@ -35,7 +35,7 @@ from ...store.access.quotas import RETRY_WHEN_FULL_MS, QuotaUsage
 from ...store.client.connection import RedisConnection
 from ...store.client.faults import STORE_FAILURES
 
-__all__ = ["APPS_MAX", "Charge", "ChargedBlock", "Quotas"]
+__all__ = ["APPS_MAX", "Charge", "Quotas"]
 
 APPS_MAX: Final = 10_000
 """Apps whose permits are cached; the oldest is evicted, and its permits are lost."""
@@ -56,13 +56,52 @@ FindApp = Callable[[App], Awaitable[AppRecord | None]]
 
 
 class Charge:
-    """The permits and schedule slots that were charged for a request."""
+    """
+    The permits and schedule slots that are charged for a request.
 
-    def __init__(self, quotas: Quotas, app: App) -> None:
+    It is the context manager of `Quotas.charged`, which has the arguments, and is what
+    entering it returns. Not a `contextlib.asynccontextmanager`, which was a twentieth
+    of a publish.
+    """
+
+    __slots__ = (
+        *("_payments", "_quotas", "_slots"),
+        *("app", "deliveries", "players", "size", "slots"),
+    )
+
+    def __init__(
+        self,
+        quotas: Quotas,
+        app: App,
+        deliveries: int,
+        size: int,
+        players: Iterable[Player],
+        slots: dict[str, int],
+    ) -> None:
+        self.app = app
+        self.deliveries = deliveries
+        self.size = size
+        self.players = players
+        self.slots = slots
         self._quotas = quotas
-        self._app = app
         self._payments: list[tuple[Permits, int]] = []
         self._slots: set[str] = set()
+
+    async def __aenter__(self) -> Charge:
+        try:
+            await self._quotas.charge(self)
+        except (Rejected, StoreUnavailable):
+            await self._refund_all()
+            raise
+        return self
+
+    async def __aexit__(
+        self, error_type: type[BaseException] | None, *_: object
+    ) -> None:
+        if error_type is not None and issubclass(
+            error_type, Rejected | StoreUnavailable
+        ):
+            await self._refund_all()
 
     def add_payment(self, permits: Permits, paid: int) -> None:
         """Note permits that were spent."""
@@ -82,58 +121,14 @@ class Charge:
         """Release the slots of these schedules, if this request took them."""
         if slots := self._slots.intersection(ids):
             self._slots -= slots
-            await self._quotas.free_schedule_slots(self._app, slots)
-
-    async def refund_all(self) -> None:
-        """Refund all permits and release all slots."""
-        self.refund()
-        await self.release_slots(tuple(self._slots))
-
-
-class _Cost(NamedTuple):
-    """The arguments of `Quotas.charged`."""
-
-    app: App
-    deliveries: int
-    size: int
-    players: Iterable[Player]
-    slots: dict[str, int]
-
-
-class ChargedBlock:
-    """
-    The context manager of `Quotas.charged`; entering it returns a `Charge`.
-
-    Not a `contextlib.asynccontextmanager`, which was a twentieth of a publish.
-    """
-
-    __slots__ = ("_charge", "_cost", "_quotas")
-
-    def __init__(self, quotas: Quotas, cost: _Cost) -> None:
-        self._quotas = quotas
-        self._cost = cost
-        self._charge = Charge(quotas, cost.app)
-
-    async def __aenter__(self) -> Charge:
-        try:
-            await self._quotas.charge(self._charge, self._cost)
-        except (Rejected, StoreUnavailable):
-            await self._refund_all()
-            raise
-        return self._charge
-
-    async def __aexit__(
-        self, error_type: type[BaseException] | None, *_: object
-    ) -> None:
-        if error_type is not None and issubclass(
-            error_type, Rejected | StoreUnavailable
-        ):
-            await self._refund_all()
+            await self._quotas.free_schedule_slots(self.app, slots)
 
     async def _refund_all(self) -> None:
+        """Refund all permits and release all slots."""
         with contextlib.suppress(*STORE_FAILURES):
             # Slots that are not released become free when their schedules would be due.
-            await self._charge.refund_all()
+            self.refund()
+            await self.release_slots(tuple(self._slots))
 
 
 class _PlayerCount(NamedTuple):
@@ -198,7 +193,7 @@ class Quotas:
         size: int,
         players: Iterable[Player] = (),
         slots: dict[str, int] | None = None,
-    ) -> ChargedBlock:
+    ) -> Charge:
         """
         Return a context manager that charges an app for its block.
 
@@ -218,24 +213,23 @@ class Quotas:
             StoreUnavailable: The quotas cannot be checked; nothing was charged.
 
         """
-        cost = _Cost(app, deliveries, size, players, slots or {})
-        return ChargedBlock(self, cost)
+        return Charge(self, app, deliveries, size, players, slots or {})
 
-    async def charge(self, charge: Charge, cost: _Cost) -> None:
-        """Charge a cost; see `charged`. `charge` notes what was charged."""
-        app = cost.app
+    async def charge(self, charge: Charge) -> None:
+        """Charge what `charge` asks for, and note in it what was charged."""
+        app = charge.app
         limits = await self.limits(app)
         if not any(limits):
             return
         if limits.publishes_per_s:
-            await self._charge_bucket(charge, app, _per_s(limits), cost.deliveries)
+            await self._charge_bucket(charge, app, _per_s(limits), charge.deliveries)
         if limits.bytes_per_day:
-            await self._charge_bucket(charge, app, _per_day(limits), cost.size)
-        if limits.players and (players := list(cost.players)):
+            await self._charge_bucket(charge, app, _per_day(limits), charge.size)
+        if limits.players and (players := list(charge.players)):
             await self._charge_players(app, limits.players, players)
-        if limits.pending_schedules and cost.slots:
+        if limits.pending_schedules and charge.slots:
             limit = limits.pending_schedules
-            await self._take_schedule_slots(charge, app, limit, cost.slots)
+            await self._take_schedule_slots(charge, app, limit, charge.slots)
 
     async def free_schedule_slots(self, app: App, ids: Collection[str]) -> None:
         """

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from redis.exceptions import ResponseError
@@ -80,12 +81,12 @@ class SendResult(NamedTuple):
     """
     The result of `Publisher.send`.
 
-    `positions` has a list per message, with its logs in the order of the request and
-    its position in each. A position is None if the player has muted the type.
-    `replayed` is as in `PublishResult`.
+    `positions` has a list per message, with its position in each of its logs, in their
+    order. A position is None if the player has muted the type. `replayed` is as in
+    `PublishResult`.
     """
 
-    positions: list[list[tuple[Log, Position | None]]]
+    positions: list[list[Position | None]]
     replayed: bool
 
 
@@ -173,39 +174,50 @@ class Publisher:
         positions = zip(*sent.positions, strict=True)
         return PublishResult(
             [
-                (player, [position for _, position in of_player])
+                (player, list(of_player))
                 for player, of_player in zip(players, positions, strict=True)
             ],
             sent.replayed,
         )
 
-    async def send(
+    def send(
         self,
         caller: Caller,
         messages: Sequence[Message],
         *,
         idempotency_key: str | None = None,
-    ) -> SendResult:
+    ) -> Awaitable[SendResult]:
         """
         Store messages in their logs, in their order.
 
         All messages for one log are stored in one step. Raises as `publish`.
         """
         everyone = everyone_log(caller.app)
-        if any(everyone in message.logs for message in messages):
-            async with recording(
-                self._audit, caller, "publish.everyone", target=target_of(everyone)
-            ) as details:
-                sent = await self._send(caller, messages, idempotency_key)
-                details["ids"] = [
-                    position.id
-                    for of_message in sent.positions
-                    for log, position in of_message
-                    if log == everyone and position is not None
-                ]
-                details["replayed"] = sent.replayed
-                return sent
-        return await self._send(caller, messages, idempotency_key)
+        for message in messages:
+            if everyone in message.logs:
+                return self._send_to(everyone, caller, messages, idempotency_key)
+        return self._send(caller, messages, idempotency_key)
+
+    async def _send_to(
+        self,
+        everyone: Log,
+        caller: Caller,
+        messages: Sequence[Message],
+        idempotency_key: str | None,
+    ) -> SendResult:
+        """Send messages of which some are to everyone, which is audited."""
+        async with recording(
+            self._audit, caller, "publish.everyone", target=target_of(everyone)
+        ) as details:
+            sent = await self._send(caller, messages, idempotency_key)
+            details["ids"] = [
+                position.id
+                for message, of_message in zip(messages, sent.positions, strict=True)
+                for log, position in zip(message.logs, of_message, strict=True)
+                if log == everyone and position is not None
+            ]
+            details["replayed"] = sent.replayed
+            return sent
 
     async def _send(
         self, caller: Caller, messages: Sequence[Message], idempotency_key: str | None
@@ -215,17 +227,33 @@ class Publisher:
         request = IdempotentRequest.of(
             caller.app, idempotency_key, _parts(messages, drafts)
         )
-        has_ttl = any(message.ttl_ms for message in messages)
-        if has_ttl or any(message.notification.expires_at for message in messages):
+        has_ttl = has_expiry = False
+        for message in messages:
+            if message.ttl_ms:
+                has_ttl = True
+            elif message.notification.expires_at:
+                has_expiry = True
+        if has_ttl or has_expiry:
             now_ms = await self._redis.now_ms()
             await self._require_future_expiry(request, messages, drafts, now_ms)
             if has_ttl:
                 drafts = drafts_of(messages, now_ms=now_ms)
         recipients = indexes_by_log(messages)
         batches = [
-            (log, [drafts[i] for i in indexes]) for log, indexes in recipients.items()
+            (
+                log,
+                drafts if len(indexes) == len(drafts) else [drafts[i] for i in indexes],
+            )
+            for log, indexes in recipients.items()
         ]
-        appended = await self._charge_and_append(request, batches)
+        try:
+            appended = await self._append_charged(request, batches)
+        except StoreFull:
+            # A full store may not even charge. It still knows what a repetition has
+            # stored.
+            if not await request.is_claimed(self._redis):
+                raise
+            appended = await self._append(batches, request.once)
         return _send_result(messages, recipients, appended)
 
     async def send_ephemeral(self, caller: Caller, message: Message) -> str:
@@ -335,29 +363,19 @@ class Publisher:
             *(FieldError(("body", i, "expires_at"), problem) for i in expired)
         )
 
-    async def _charge_and_append(
-        self, request: IdempotentRequest, batches: Batches
-    ) -> list[AppendResult]:
-        """
-        Charge the app and append the batches; see `send`.
-
-        A full store may not even charge. It still knows what a repetition has stored.
-        """
-        try:
-            return await self._append_charged(request, batches)
-        except StoreFull:
-            if not await request.is_claimed(self._redis):
-                raise
-            return await self._append(batches, request.once)
-
     async def _append_charged(
         self, request: IdempotentRequest, batches: Batches
     ) -> list[AppendResult]:
-        sizes = [len(draft.fragment) for _, batch in batches for draft in batch]
+        """Charge the app and append the batches; see `send`."""
+        deliveries = size = 0
+        for _, batch in batches:
+            for draft in batch:
+                deliveries += 1
+                size += len(draft.fragment)
         async with self._quotas.charged(
             request.app,
-            deliveries=len(sizes),
-            size=sum(sizes),
+            deliveries=deliveries,
+            size=size,
             players=(log.player for log, _ in batches if not log.is_audience),
         ) as charge:
             if request.key:
@@ -365,13 +383,15 @@ class Publisher:
                 # of the key with another list of players.
                 await request.claim(self._redis)
             appended = await self._append(batches, request.once)
-            appended_now = [reply for reply in appended if not reply.replayed]
-            if len(appended_now) < len(appended):
+            appended_now = stored_count = 0
+            for reply in appended:
+                if not reply.replayed:
+                    appended_now += 1
+                    stored_count += reply.stored_count
+            if appended_now < len(appended):
                 # The earlier request was charged for what it stored.
-                charge.refund(1 - len(appended_now) / len(appended))
-        self._counters.count_publish(
-            sum([reply.stored_count for reply in appended_now])
-        )
+                charge.refund(1 - appended_now / len(appended))
+        self._counters.count_publish(stored_count)
         return appended
 
     async def _append(self, batches: Batches, once: Once | None) -> list[AppendResult]:
@@ -390,22 +410,27 @@ class Publisher:
         return appended
 
 
+_replayed: Final = attrgetter("replayed")
+
+
 def _send_result(
     messages: Sequence[Message],
     recipients: Mapping[Log, Sequence[int]],
     appended: Sequence[AppendResult],
 ) -> SendResult:
-    positions: list[dict[Log, Position | None]] = [{} for _ in messages]
+    replayed = all(map(_replayed, appended))
+    if len(messages) == 1 and len(messages[0].logs) == len(appended):
+        # Each log once, in the order of the message.
+        return SendResult([[reply.positions[0] for reply in appended]], replayed)
+    by_log: list[dict[Log, Position | None]] = [{} for _ in messages]
     for (log, indexes), reply in zip(recipients.items(), appended, strict=True):
         for i, position in zip(indexes, reply.positions, strict=True):
-            positions[i][log] = position
-    return SendResult(
-        [
-            [(log, of_message[log]) for log in message.logs]
-            for message, of_message in zip(messages, positions, strict=True)
-        ],
-        replayed=all(reply.replayed for reply in appended),
-    )
+            by_log[i][log] = position
+    positions = [
+        [of_message[log] for log in message.logs]
+        for message, of_message in zip(messages, by_log, strict=True)
+    ]
+    return SendResult(positions, replayed)
 
 
 def _failure_of(outcomes: Sequence[AppendResult | Exception]) -> Exception:

@@ -42,7 +42,7 @@ from ...store.scheduling.schedule_records import (
     parse_schedule_id,
 )
 from ...store.scheduling.timetable import AddResult, ChangeResult, Timetable
-from ..node.quotas import ChargedBlock, Quotas
+from ..node.quotas import Charge, Quotas
 from ..privacy.audit import Audit, recording, target_of
 from ..publishing.drafts import addressed_to, encode
 from ..publishing.idempotency import IdempotentRequest, as_first_answered
@@ -570,9 +570,7 @@ class Schedules:
             await self._quotas.move_schedule_slot(caller.app, schedule_id, due_ms)
         return result
 
-    def _charged(
-        self, schedules: Sequence[Schedule], players: Sequence[str]
-    ) -> ChargedBlock:
+    def _charged(self, schedules: Sequence[Schedule], players: Sequence[str]) -> Charge:
         """Charge an app for schedules, and take their slots; see `Quotas`."""
         app = schedules[0].app
         return self._quotas.charged(

@@ -52,7 +52,7 @@ class TracedPublisher(Publisher):
         name, attributes = self._publish([log for it in messages for log in it.logs])
         with self._tracing.doing(name, Kind.PRODUCER, attributes) as span:
             sent = await super().send(caller, messages, idempotency_key=idempotency_key)
-            positions = [it for of in sent.positions for _, it in of]
+            positions = [it for of_message in sent.positions for it in of_message]
             if len(positions) == 1 and (only := positions[0]) is not None:
                 span.note({"messaging.message.id": only.id})
             elif len(positions) > 1:

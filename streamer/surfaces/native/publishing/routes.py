@@ -7,7 +7,7 @@ wires.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -158,17 +158,22 @@ class NativePublishing:
             raise TooLate(changed.state.value)
         return await self.schedule(request, caller)
 
-    async def publish_one(
+    def publish_one(
         self, caller: Caller, publish: PublishRequest, key: str | None
-    ) -> Response:
+    ) -> Awaitable[Response]:
         """Publish the only message of a request; return the response."""
         if not publish.persist:
-            sent_id = await self._publisher.send_ephemeral(caller, publish.message)
-            sent = [[sent_id] * len(publish.to)]
-            return json_response(wire.encode_results([publish], sent, many=False))
+            return self._send_ephemeral(caller, publish)
         if publish.is_for_later:
-            return await self._schedule(caller, publish, key)
-        return await self._send(caller, [publish], key, many=False)
+            return self._schedule(caller, publish, key)
+        return self._send(caller, [publish], key, many=False)
+
+    async def _send_ephemeral(
+        self, caller: Caller, publish: PublishRequest
+    ) -> Response:
+        sent_id = await self._publisher.send_ephemeral(caller, publish.message)
+        sent = [[sent_id] * len(publish.to)]
+        return json_response(wire.encode_results([publish], sent, many=False))
 
     async def _send(
         self,
@@ -180,8 +185,7 @@ class NativePublishing:
     ) -> Response:
         messages = [publish.message for publish in requests]
         sent = await self._publisher.send(caller, messages, idempotency_key=key)
-        positions = [[position for _, position in each] for each in sent.positions]
-        body = wire.encode_results(requests, positions, many=many)
+        body = wire.encode_results(requests, sent.positions, many=many)
         return json_response(body, replayed=sent.replayed)
 
     async def _schedule(
