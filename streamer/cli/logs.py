@@ -13,6 +13,7 @@ written at once, with all records before it.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import sys
@@ -69,7 +70,7 @@ class _BatchingHandler(logging.StreamHandler[TextIO], LineHandler):
         self, name: str, level: int, message: str, fields: dict[str, Any]
     ) -> None:
         try:
-            line = _line(time(), logging.getLevelName(level), name, message, fields)
+            line = _line(time(), level, name, message, fields)
             with self._locked:
                 self._add(_encode_line(line), level)
         except Exception:
@@ -86,21 +87,18 @@ class _BatchingHandler(logging.StreamHandler[TextIO], LineHandler):
             loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        self.acquire()
-        try:
+        with self._locked:
             if self._lines:
                 lines, self._lines = self._lines, []
                 self.stream.write("\n".join([*lines, ""]))
-                super().flush()
-        finally:
-            self.release()
+                self.stream.flush()
 
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = _line(
             record.created,
-            record.levelname,
+            record.levelno,
             record.name,
             record.getMessage(),
             getattr(record, "fields", {}),
@@ -111,11 +109,11 @@ class _JsonFormatter(logging.Formatter):
 
 
 def _line(
-    created_s: float, level: str, name: str, message: str, fields: dict[str, Any]
+    created_s: float, level: int, name: str, message: str, fields: dict[str, Any]
 ) -> dict[str, Any]:
     line = {
         "at": iso_time(int(created_s * 1000)),
-        "level": level.lower(),
+        "level": _level_text(level),
         "logger": name,
         "message": message,
     }
@@ -128,15 +126,18 @@ def _line(
     return line
 
 
+@functools.cache
+def _level_text(level: int) -> str:
+    return logging.getLevelName(level).lower()
+
+
 def _encode_line(line: dict[str, Any]) -> str:
-    # DEL is ASCII, and the one control character that JSON lets through.
-    return _ascii(line).replace("\x7f", "\\u007f")
-
-
-def _ascii(line: dict[str, Any]) -> str:
     try:
         encoded = _encode(line)
     except UnicodeEncodeError:  # half a surrogate pair, which only an escape can encode
-        return json.dumps(line)
-    # The slower encoder is the one that escapes what is not ASCII.
-    return encoded.decode() if encoded.isascii() else json.dumps(line)
+        text = json.dumps(line)
+    else:
+        # The slower encoder is the one that escapes what is not ASCII.
+        text = encoded.decode() if encoded.isascii() else json.dumps(line)
+    # DEL is ASCII, and the one control character that JSON lets through.
+    return text.replace("\x7f", "\\u007f")

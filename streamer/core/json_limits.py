@@ -14,6 +14,9 @@ __all__ = ["problem_with"]
 DEPTH_MAX: Final = 64
 """Nesting depth that every parser accepts; ours accepts about a thousand."""
 
+# Not a union, which would be built for each value.
+_NESTED: Final = (dict, list)
+
 INT_MIN: Final = -(2**63)
 INT_MAX: Final = 2**64 - 1
 """
@@ -32,7 +35,7 @@ def problem_with(value: Any, *, any_integer: bool = False) -> str | None:
     waiting = [(value, 1)]
     while waiting:
         item, depth = waiting.pop()
-        if isinstance(item, dict | list):
+        if isinstance(item, _NESTED):
             if depth > DEPTH_MAX:
                 return f"is nested deeper than {DEPTH_MAX} levels"
             children = item.values() if isinstance(item, dict) else item

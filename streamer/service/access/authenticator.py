@@ -46,7 +46,7 @@ from ...core.access.tokens import AppRecord, Claims, VerifiedToken
 from ...errors import Defect, Unauthenticated
 from ...model import App, Log, parse_app
 from ...store.access.apps import KEY_PREFIX, Apps, KeyRecord, key_digest
-from ..node.request_context import note_app, note_player
+from ..node.request_context import note_app, note_caller, note_player
 from .key_sets import KeySets
 from .key_uses import KeyUses
 
@@ -185,11 +185,13 @@ class Authenticator:
         self._names: _RecordCache[tuple[str, str], App] = _RecordCache(monotonic)
         self._app_records: _RecordCache[App, AppRecord] = _RecordCache(monotonic)
         self._not_before_s: _RecordCache[Log, int] = _RecordCache(monotonic)
-        self._key_records: _RecordCache[bytes, KeyRecord] = _RecordCache(monotonic)
+        # Records of keys with their callers, by digest.
+        self._keys: _RecordCache[bytes, tuple[KeyRecord, Caller]]
+        self._keys = _RecordCache(monotonic)
         # Verified tokens and their callers by digest, in the order of insertion.
         self._verified: OrderedDict[bytes, tuple[VerifiedToken, Caller]] = OrderedDict()
 
-    async def caller(self, credentials: Credentials) -> Caller:
+    def caller(self, credentials: Credentials) -> Awaitable[Caller]:
         """
         Return the caller of these credentials.
 
@@ -199,12 +201,8 @@ class Authenticator:
             IssuerUnavailable: The keys of the token's issuer cannot be retrieved.
         """
         if credentials.token.startswith(KEY_PREFIX):
-            caller = await self._key_caller(credentials.token)
-        else:
-            caller = await self._token_caller(credentials.token)
-        note_app(caller.app)
-        note_player(caller.player)
-        return caller
+            return self._key_caller(credentials.token)
+        return self._token_caller(credentials.token)
 
     async def app_record(self, name: App) -> AppRecord | None:
         """Return an app's record, `RECORD_TTL_S` old at most. Raises
@@ -213,21 +211,29 @@ class Authenticator:
 
     async def _key_caller(self, text: bytes) -> Caller:
         digest = key_digest(text)
-        record = self._key_records.cached(digest) or await self._key_records.find(
-            digest, lambda: self._apps.find_key(text)
+        found = self._keys.cached(digest) or await self._keys.find(
+            digest, partial(self._find_key, text)
         )
-        if record is None:
+        if found is None:
             raise Unauthenticated(Defect.UNKNOWN_KEY)
-        note_app(record.app)
+        record, caller = found
+        note_caller(record.app, None)
         if record.is_expired(self._clock() * 1000):
             raise Unauthenticated(Defect.EXPIRED_KEY)
-        self._key_uses.note(record.digest)
-        return Caller.from_key(
+        self._key_uses.note(digest)
+        return caller
+
+    async def _find_key(self, text: bytes) -> tuple[KeyRecord, Caller] | None:
+        record = await self._apps.find_key(text)
+        if record is None:
+            return None
+        caller = Caller.from_key(
             record.app,
             record.scopes,
             expires_at_s=record.expires_at_ms // 1000 or None,
             proof=KeyProof(record.digest),
         )
+        return record, caller
 
     async def _token_caller(self, token: bytes) -> Caller:
         digest = hashlib.sha256(token).digest()

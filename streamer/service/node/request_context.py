@@ -31,6 +31,7 @@ __all__ = [
     "current_request",
     "name_request",
     "note_app",
+    "note_caller",
     "note_code",
     "note_failed_authentication",
     "note_player",
@@ -77,8 +78,10 @@ class RequestContext:
         self.id = ""
         self.is_named = False
         """Whether the client has chosen the id."""
-        self.name(received_id)
-        self.id = self.id or new_name()
+        if received_id:
+            self.name(received_id)
+        if not self.is_named:
+            self.id = new_name()
         self.app = ""
         """The app of the caller, "" before authentication."""
         self.player: Player | None = None
@@ -132,6 +135,14 @@ def note_app(app: App) -> None:
     context = current_request.get()
     if context is not None:
         context.app = app
+
+
+def note_caller(app: App, player: Player | None) -> None:
+    """Set the app and the player of the request that is being served."""
+    context = current_request.get()
+    if context is not None:
+        context.app = app
+        context.player = player
 
 
 def note_player(player: Player | None) -> None:

@@ -51,6 +51,7 @@ __all__ = [
 T = TypeVar("T")
 
 JSON: Final = "application/json"
+_JSON: Final = JSON.encode()
 FORM: Final = "application/x-www-form-urlencoded"
 
 TYPOS_MAX: Final = 2
@@ -114,13 +115,22 @@ async def read_body(
         Malformed: The client disconnected before the end of the body.
 
     """
-    if media_type_of(request) not in media_types:
+    # One loop instead of a lookup per field.
+    media_type: str | None = None
+    encodings, declared = "", b""
+    for name, value in request.scope["headers"]:
+        if name == b"content-length":
+            declared = declared or value
+        elif name == b"content-type":
+            is_json = value == _JSON and media_type is None
+            media_type = JSON if is_json else media_type_of(request)
+        elif name == b"content-encoding":
+            encodings = list_header_of(request, name) or ""
+    if (JSON if media_type is None else media_type) not in media_types:
         raise Unsupported("Content-Type", " or ".join(media_types))
-    encodings = list_header_of(request, b"content-encoding")
     if encodings and set(map(str.strip, encodings.lower().split(","))) != {"identity"}:
         raise Unsupported("Content-Encoding", "identity")
-    declared = header_of(request, b"content-length", "")
-    if declared.isdecimal() and int(declared) > limit_bytes:
+    if declared.isdigit() and int(declared) > limit_bytes:
         raise TooLarge(limit_bytes)
     parts: list[bytes] = []
     left_bytes, more = limit_bytes, True
@@ -164,12 +174,16 @@ def single_header_of(request: HTTPConnection, name: bytes) -> str | None:
         Invalid: It occurs more than once: a proxy may have read the other one.
 
     """
-    values = [value for key, value in request.scope["headers"] if key == name]
-    if len(values) > 1:
-        shown = name.decode().title().removesuffix("-Id")
-        shown += "-ID" if name.endswith(b"-id") else ""
-        raise Invalid(FieldError(("header", shown), "must not occur more than once"))
-    return str(values[0], "latin-1") if values else None
+    only: bytes | None = None
+    for key, value in request.scope["headers"]:
+        if key == name:
+            if only is not None:
+                shown = name.decode().title().removesuffix("-Id")
+                shown += "-ID" if name.endswith(b"-id") else ""
+                problem = "must not occur more than once"
+                raise Invalid(FieldError(("header", shown), problem))
+            only = value
+    return None if only is None else str(only, "latin-1")
 
 
 def media_type_of(request: Request) -> str:
