@@ -75,14 +75,15 @@ class DirectCycle:
     """
 
     __slots__ = (
+        "_event",
         "_flow",
+        "_has_news",
         "_on_response",
         "_scope",
         "body",
         "default_headers",
         "disconnected",
         "keep_alive",
-        "message_event",
         "more_body",
         "response_complete",
         "response_started",
@@ -105,12 +106,39 @@ class DirectCycle:
         self.disconnected = False
         self.body = bytearray()
         self.more_body = True
-        self.message_event = asyncio.Event()
         self.response_started = False
         self.response_complete = False
         self._scope = scope
         self._flow = flow
         self._on_response = on_response
+        self._has_news = False
+        self._event: asyncio.Event | None = None
+        """Set by what follows. There is none until the app waits: few requests do."""
+
+    @property
+    def message_event(self) -> DirectCycle:
+        """What uvicorn sets for a request when its client has disconnected."""
+        return self
+
+    def set(self) -> None:
+        """Wake the app, which may wait for the body or for a disconnect."""
+        self._has_news = True
+        if self._event is not None:
+            self._event.set()
+
+    def add_body(self, body: bytes) -> int:
+        """Add a part of the body; return how many bytes the app has not received."""
+        if self.response_complete:
+            return 0
+        self.body += body
+        self.set()
+        return len(self.body)
+
+    def end_body(self) -> None:
+        """Note that the body is complete."""
+        if not self.response_complete:
+            self.more_body = False
+            self.set()
 
     async def run_asgi(self, answer: Answer) -> None:
         """Answer the request. The name is that of uvicorn's method."""
@@ -128,10 +156,13 @@ class DirectCycle:
             self._on_response = _nothing
 
     async def _receive(self) -> Message:
-        if not self.message_event.is_set() and not self._is_over:
+        if not self._has_news and not self._is_over:
             self._flow.resume_reading()
-            await self.message_event.wait()
-        self.message_event.clear()
+            if self._event is None:
+                self._event = asyncio.Event()
+            self._event.clear()
+            await self._event.wait()
+        self._has_news = False
         if self._is_over:
             return {"type": "http.disconnect"}
         body, self.body = bytes(self.body), bytearray()

@@ -18,6 +18,10 @@ One deadline runs at a time. It depends on the state of the connection::
           +---------------------------------------------------------- RESPONDING
                                                                        no deadline
 
+The timer is not that of the deadline: it goes on when a deadline ends or is postponed,
+and runs out once or twice for a connection that is in use, instead of being set and
+cancelled for each request.
+
 A long poll or an event stream has no deadline here, since its request is complete. All
 three deadlines are totals, not times since the last byte: otherwise a peer that sends
 one byte per second could hold a connection and a task indefinitely.
@@ -35,11 +39,8 @@ from typing import Any, ClassVar, Final
 
 import httptools
 from uvicorn import Config as UvicornConfig
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import (
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
@@ -178,8 +179,13 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
         self._request_count = 0
         self._made_at_s = 0.0
         self._refused = False
-        self._deadline: asyncio.TimerHandle | None = None
+        self._deadline: float | None = None
+        """By the loop's time."""
         self._deadline_for: tuple[int, _Stage, bool] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ends_s = 0.0
+        self._receiving: DirectCycle | None = None
+        """The request whose body is received, if it is answered beneath ASGI."""
         self._raw_bytes = 0
         self._raw_bytes_max = (
             self.limits.header_bytes_max + self.limits.url_bytes_max + HEAD_SLACK_BYTES
@@ -221,7 +227,7 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
             return now_s - self._made_at_s < NEW_CONNECTION_S
         if self._is_responding() or self._deadline is None:
             return False
-        idle_since_s = self._deadline.when() - self.timeout_keep_alive
+        idle_since_s = self._deadline - self.timeout_keep_alive
         return now_s - idle_since_s < IN_USE_S
 
     def announce_close(self) -> None:
@@ -250,7 +256,7 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
             what = WaitingFor.FIRST_REQUEST
         else:
             what = WaitingFor.NEXT_REQUEST
-        return Waiting(what, deadline.when() - seconds)
+        return Waiting(what, deadline - seconds)
 
     def close_idle(self) -> None:
         self._refused = True
@@ -324,7 +330,8 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
         self._chunked = False
 
     def on_url(self, url: bytes) -> None:
-        super().on_url(url)
+        # As in uvicorn, whose method would be a second call.
+        self.url += url
         if len(self.url) > self.limits.url_bytes_max:
             raise _Refused(http.HTTPStatus.REQUEST_URI_TOO_LONG)
 
@@ -352,19 +359,19 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
             # RFC 9110 section 10.1.1: the client could not read a 100.
             self.expect_100_continue = False
         before = self.cycle
-        if not self._begin_direct(version):
+        self._receiving = self._begin_direct(version)
+        if self._receiving is None:
             super().on_headers_complete()
-        # After an upgrade request `cycle` still belongs to the request before, if any.
-        if self.cycle is not before:
-            if isinstance(self.cycle, RequestResponseCycle):
+            # After an upgrade request `cycle` still belongs to the one before, if any.
+            if self.cycle is not before:
                 self.cycle.transport = _ResponseTransport(self.transport)
-            if self._is_last:
-                self._mark_last()
+        if self._is_last and self.cycle is not before:
+            self._mark_last()
         self._stage = _Stage.BODY
         self._raw_bytes = 0
 
-    def _begin_direct(self, version: str) -> bool:
-        """Begin to answer a request beneath ASGI; return whether it is one of those."""
+    def _begin_direct(self, version: str) -> DirectCycle | None:
+        """Begin to answer a request beneath ASGI, if it is one of those."""
         is_unusual = (
             version != "1.1"
             or self._chunked
@@ -372,14 +379,14 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
             or self.parser.should_upgrade()
         )
         if self.direct is None or is_unusual:
-            return False
+            return None
         self.scope["method"] = self.parser.get_method().decode("ascii")
         answer = self.direct.find(self.scope, self.url)  # type: ignore[arg-type]  # a TypedDict
         if answer is None:
-            return False
+            return None
         # From here on as in uvicorn.
-        before = self.cycle
-        cycle: Any = DirectCycle(
+        before: Any = self.cycle
+        cycle = DirectCycle(
             self.scope,  # type: ignore[arg-type]  # a TypedDict
             self.transport,
             self.flow,
@@ -387,23 +394,30 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
             keep_alive=self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
-        self.cycle = cycle
+        for_uvicorn: Any = cycle
         app: Any = answer
+        self.cycle = for_uvicorn
         if before is None or before.response_complete:
-            self._start_asgi_task(cycle, app)
+            self._start_asgi_task(for_uvicorn, app)
         else:
             self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, app))
-        return True
+            self.pipeline.appendleft((for_uvicorn, app))
+        return cycle
 
     def on_body(self, body: bytes) -> None:
         self._raw_bytes = 0
-        super().on_body(body)
+        if self._receiving is None:
+            super().on_body(body)
+        elif self._receiving.add_body(body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
         self._stage = _Stage.NOTHING
         self._raw_bytes = 0
-        super().on_message_complete()
+        if self._receiving is None:
+            super().on_message_complete()
+        else:
+            self._receiving.end_body()
 
     def on_response_complete(self) -> None:
         # As in uvicorn, except for its keep-alive timeout, which it would start even if
@@ -442,17 +456,37 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
         state = (self._request_count, self._stage, self._is_responding())
         if self._refused or state == self._deadline_for:
             return
-        self._clear_deadline()
         self._deadline_for = state
         seconds = self._deadline_s()
-        if seconds is not None:
-            self._deadline = self.loop.call_later(seconds, self._on_deadline)
+        if seconds is None:
+            self._deadline = None
+            return
+        self._deadline = self.loop.time() + seconds
+        if self._timer is None or self._deadline < self._timer_ends_s:
+            self._start_timer(self._deadline)
 
     def _clear_deadline(self) -> None:
-        self._deadline_for = None
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        self._deadline_for = self._deadline = None
+        self._stop_timer()
+
+    def _start_timer(self, ends_s: float) -> None:
+        self._stop_timer()
+        self._timer_ends_s = ends_s
+        self._timer = self.loop.call_at(ends_s, self._end_timer)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _end_timer(self) -> None:
+        self._timer = None
+        if self._deadline is None:
+            return
+        if self.loop.time() < self._deadline:
+            self._start_timer(self._deadline)
+        else:
+            self._on_deadline()
 
     def _deadline_s(self) -> float | None:
         if self._stage is _Stage.HEAD:
@@ -543,7 +577,7 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
             return
         self.transport.write_eof()
         self.flow.resume_reading()
-        self._deadline = self.loop.call_later(LINGER_S, self.transport.close)
+        self._timer = self.loop.call_later(LINGER_S, self.transport.close)
 
     def _is_responding(self) -> bool:
         # Before the first request `cycle` is None, which uvicorn's annotation omits.

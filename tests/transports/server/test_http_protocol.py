@@ -612,8 +612,44 @@ async def test_an_idle_connection_is_kept_for_as_long_as_the_setting_says(
     await until(lambda: protocol.cycle.response_complete)
 
     assert protocol._deadline is not None
-    left_s = protocol._deadline.when() - asyncio.get_running_loop().time()
+    left_s = protocol._deadline - asyncio.get_running_loop().time()
     assert left_s > 900
+
+
+async def test_one_timer_serves_the_deadlines_of_all_requests(
+    serve: Serve, app: RecordingApp
+) -> None:
+    served = await serve(app, first_request_s=900, keep_alive_s=1_000)
+    client = await served.connect()
+    await until(lambda: protocols(served))
+    (protocol,) = protocols(served)
+    timer, deadline = protocol._timer, protocol._deadline
+    assert timer is not None and deadline is not None
+
+    client.send(GET)
+    await until(lambda: protocol.cycle and protocol.cycle.response_complete)
+
+    assert protocol._timer is timer
+    assert protocol._deadline is not None and protocol._deadline > deadline
+    protocol._end_timer()  # The timer ends, before the deadline.
+    assert not protocol.transport.is_closing()
+    assert protocol._timer is not timer
+    assert protocol._timer_ends_s == protocol._deadline
+
+
+async def test_an_earlier_deadline_has_an_earlier_timer(
+    serve: Serve, app: RecordingApp
+) -> None:
+    served = await serve(app, first_request_s=900, header_timeout_s=300)
+    client = await served.connect()
+    await until(lambda: protocols(served))
+    (protocol,) = protocols(served)
+    before_s = protocol._timer_ends_s
+
+    client.send(GET[:-2])
+    await until(lambda: protocol._request_count)
+
+    assert protocol._timer_ends_s == protocol._deadline < before_s
 
 
 async def test_a_deadline_ends_with_its_connection(
