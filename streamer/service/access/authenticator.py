@@ -70,7 +70,6 @@ TOKENS_MAX: Final = 1_024
 _SCHEME: Final = b"bearer"
 _COOKIE: Final = b"Authorization"
 _CARRIERS: Final = {b"authorization", b"x-auth-token", b"cookie"}
-_HEADER_ALONE: Final = {b"authorization"}
 
 _Key = TypeVar("_Key")
 _Record = TypeVar("_Record")
@@ -100,24 +99,28 @@ class Credentials(NamedTuple):
         Raises:
             Unauthenticated: MISSING, AMBIGUOUS or SCHEME.
         """
-        carried: dict[bytes, list[bytes]] = {}
-        for name, value in headers:
-            if (carrier := name.lower()) in _CARRIERS:
-                carried.setdefault(carrier, []).append(value)
-        if carried.keys() == _HEADER_ALONE:
-            token = _strip_scheme(_only(carried[b"authorization"]))
+        carried = [
+            (carrier, value)
+            for name, value in headers
+            if (carrier := name.lower()) in _CARRIERS
+        ]
+        if len(carried) == 1 and carried[0][0] == b"authorization":
+            token = _strip_scheme(carried[0][1])
             if not token:
                 raise Unauthenticated(Defect.MISSING)
             return cls(token)
+        by_name: dict[bytes, list[bytes]] = {carrier: [] for carrier in _CARRIERS}
+        for carrier, value in carried:
+            by_name[carrier].append(value)
         header_values = {
-            _strip_scheme(_only(carried.get(b"authorization", []))),
-            _only(carried.get(b"x-auth-token", [])).strip(),
+            _strip_scheme(_only(by_name[b"authorization"])),
+            _only(by_name[b"x-auth-token"]).strip(),
         }
         header_values.discard(b"")
         from_cookie = not header_values
         candidates = header_values
         if from_cookie:
-            cookies = _cookies(carried.get(b"cookie", []))
+            cookies = _cookies(by_name[b"cookie"])
             candidates = set(map(_strip_scheme, cookies)) - {b""}
         if not candidates:
             raise Unauthenticated(Defect.MISSING)

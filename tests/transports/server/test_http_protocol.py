@@ -624,13 +624,15 @@ async def test_one_timer_serves_the_deadlines_of_all_requests(
     await until(lambda: protocols(served))
     (protocol,) = protocols(served)
     timer, deadline = protocol._timer, protocol._deadline
-    assert timer is not None and deadline is not None
+    assert timer is not None
+    assert deadline is not None
 
     client.send(GET)
     await until(lambda: protocol.cycle and protocol.cycle.response_complete)
 
     assert protocol._timer is timer
-    assert protocol._deadline is not None and protocol._deadline > deadline
+    assert protocol._deadline is not None
+    assert protocol._deadline > deadline
     protocol._end_timer()  # The timer ends, before the deadline.
     assert not protocol.transport.is_closing()
     assert protocol._timer is not timer
@@ -649,7 +651,8 @@ async def test_an_earlier_deadline_has_an_earlier_timer(
     client.send(GET[:-2])
     await until(lambda: protocol._request_count)
 
-    assert protocol._timer_ends_s == protocol._deadline < before_s
+    assert protocol._timer_ends_s < before_s
+    assert protocol._timer_ends_s == protocol._deadline
 
 
 async def test_a_deadline_ends_with_its_connection(
