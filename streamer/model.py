@@ -402,8 +402,7 @@ def new_name() -> str:
 
 def encode_id(at_us: int, offset: int, tag: int) -> str:
     """Return the id of an entry as a dashed lower-case UUID."""
-    high, low = _checked_words(at_us, offset, tag)
-    digits = f"{high:016x}{low:016x}"
+    digits = _ID_BYTES.pack(*_checked_words(at_us, offset, tag)).hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
@@ -466,6 +465,7 @@ def _iso_second_bytes(seconds: int) -> bytes:
     return _iso_second(seconds).encode()
 
 
+_ID_BYTES: Final = struct.Struct(">QQ")
 _CURSOR_BYTES: Final = struct.Struct(">IQQ")
 
 
