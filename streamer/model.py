@@ -380,6 +380,14 @@ def new_tag() -> int:
     return _random_word() >> 2
 
 
+def new_tags(count: int) -> list[int]:
+    """Return `count` times 30 random bits; faster than so many calls of `new_tag`."""
+    if count == 1:
+        return [new_tag()]
+    words = struct.unpack(f"={count}I", os.urandom(4 * count))
+    return [word >> 2 for word in words]
+
+
 _WORDS: Final = struct.Struct("=256I")
 _random_words: Final[list[int]] = []
 # A child process would otherwise assign the tags of its parent.

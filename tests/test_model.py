@@ -41,6 +41,7 @@ from streamer.model import (
     new_epoch,
     new_name,
     new_tag,
+    new_tags,
     notification_json,
     topic_log,
 )
@@ -198,6 +199,7 @@ def test_times_are_rfc_3339(at_ms: int, text: str) -> None:
 def test_random_numbers_stay_within_their_bits() -> None:
     assert all(1 <= new_epoch() <= EPOCH_MAX for _ in range(100))
     assert all(0 <= new_tag() <= TAG_MAX for _ in range(1_000))
+    assert len(set(new_tags(3))) == 3
     assert len({new_tag() for _ in range(1_000)}) > 990
 
 

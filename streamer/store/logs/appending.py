@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ...core.trace_context import TraceContext
-from ...model import Log, new_epoch, new_tag
+from ...model import Log, new_epoch, new_tags
 from ..client.commands import PackedCall, Script, pack_args
 from ..keys import InboxKeys, Keys
 from .entries import Draft, Once
@@ -97,9 +97,13 @@ def append_calls(
         epoch,
         pack_args(INLINE_MAX, once.digest, ONCE_MS) if once else _NO_ONCE,
     )
+    count = 0
+    for _, batch in batches:
+        assert batch
+        count += len(batch)
+    tags = iter(new_tags(count))
     calls = []
     for log, batch in batches:
-        assert batch
         names = (
             _encode_names(keys, log, once, nodes)
             if once or nodes
@@ -107,7 +111,7 @@ def append_calls(
         )
         parts = [names.keys, head, names.channel, form.packed]
         for draft in batch:
-            tag = b"%d" % new_tag()
+            tag = b"%d" % next(tags)
             parts.append(b"$%d\r\n%b\r\n%b" % (len(tag), tag, encoded[id(draft)]))
         length = names.length + HEAD_LENGTH + form.length + form.each * len(batch)
         calls.append(PackedCall(script, length, b"".join(parts)))
