@@ -12,8 +12,8 @@ end entries whose time has come, and to remove those that are older than the ret
 If either is due, the script reads this log.
 
 Of a log that was read a moment ago, three fields tell whether it is still the same. All
-else is remembered, its length too, which nothing changes in silence but a removal by
-hand: that shows within `LENGTH_S`.
+else is remembered for `LENGTH_S`: its length, which nothing changes in silence but a
+removal by hand, and which of its entries have ended.
 
 Every command is for one log, so a packet can be split by slot.
 """
@@ -43,7 +43,8 @@ KNOWN_MAX: Final = 10_000
 
 LENGTH_S: Final = 1.0
 """
-How long the length of a log is remembered, in seconds, while its state is the same.
+How long a log's length and bitmap are remembered, in seconds, while its state is the
+same.
 
 Entries that `streamer trim` removes are counted for as long.
 """
@@ -219,15 +220,15 @@ class SharedLogs:
             if fields[0] is None:
                 self._known.pop(log, None)
                 return _NONE
-            is_settled = fields == known.fields
-            known = known._replace(read_at_s=monotonic(), is_settled=is_settled)
-            if not is_settled:
-                shared, ends_at_us = _parse_state(fields, length)
-                known = known._replace(
-                    fields=fields, shared=shared, ends_at_us=ends_at_us
-                )
+            shared, ends_at_us = _parse_state(fields, length)
+            known = known._replace(
+                fields=fields,
+                shared=shared,
+                ends_at_us=ends_at_us,
+                read_at_s=monotonic(),
+                is_settled=fields == known.fields,
+            )
             self._known[log] = known
-            shared, ends_at_us = known.shared, known.ends_at_us
             head = shared.audience.head
             if head.epoch != known.epoch or head.offset - length + 1 != known.floor:
                 self._known.pop(log, None)
@@ -287,6 +288,11 @@ class SharedLogs:
             _completed(shared, *bits[2 * i : 2 * i + 2])
             for i, (_, shared) in enumerate(incomplete)
         ]
+        for (log, before), now in zip(incomplete, states, strict=True):
+            known = self._known.get(log)
+            if isinstance(now, SharedLog) and known and known.shared is before:
+                # As long as the log is the same, nothing else has ended in it.
+                self._known[log] = known._replace(shared=now)
         moved = [i for i, state in enumerate(states) if state is None]
         if moved:
             again = await self.read_by_script([incomplete[i][0] for i in moved])
@@ -334,7 +340,9 @@ def _completed(shared: SharedLog, bits: Any, now: Any) -> SharedLog | Damaged | 
     if (epoch, base) != (audience.head.epoch, audience.base):
         return None
     first = audience.base + 8 * _first_byte(audience)
-    return SharedLog(audience._replace(base=first, ended=bits), shared.version)
+    # Most bits are zeros, for the newest entries, and bits that are missing are zeros.
+    ended = bits.rstrip(b"\0")
+    return SharedLog(audience._replace(base=first, ended=ended), shared.version)
 
 
 def _as_of(shared: SharedLog, later: SharedLog | Damaged) -> SharedLog | Damaged:

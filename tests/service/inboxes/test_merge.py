@@ -992,7 +992,11 @@ async def test_a_page_is_shown_without_a_damaged_audience_and_says_so(
     assert repaired.unreadable == []
 
 
-async def test_a_bitmap_that_is_none_leaves_its_audience_out(world: World) -> None:
+async def test_a_bitmap_that_is_none_leaves_its_audience_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Otherwise it shows a moment later.
+    monkeypatch.setattr(shared_logs, "LENGTH_S", 0)
     await world.join(world.news)
     (own,) = await world.append(world.log)
     ended, _ = await world.append(world.news, 2)

@@ -177,3 +177,39 @@ async def test_what_is_removed_by_hand_shows_when_the_length_is_asked_for_again(
     after = await audience.read()
     assert isinstance(after, SharedLog)
     assert after.audience.floor == after.audience.head.offset + 1
+
+
+@pytest.mark.usefixtures("length_is_remembered")
+async def test_what_has_ended_is_read_once_while_the_log_is_the_same(
+    audience: Audience,
+) -> None:
+    first = await audience.read()
+    assert isinstance(first, SharedLog)
+    assert not first.is_complete
+    (completed,), _ = await audience.shared.read([(audience.log, first)], [])
+
+    again = await audience.read()
+
+    assert again == completed
+    assert isinstance(again, SharedLog)
+    assert again.audience.has_ended(1)
+    assert not again.audience.has_ended(2)
+
+
+@pytest.mark.usefixtures("length_is_remembered")
+async def test_what_has_ended_is_not_remembered_of_a_log_that_has_changed(
+    audience: Audience,
+) -> None:
+    first = await audience.read()
+    assert isinstance(first, SharedLog)
+    await audience.append()
+    assert await audience.read() is None
+    later = await audience.read()
+    assert isinstance(later, SharedLog)
+    await audience.shared.read([(audience.log, first)], [])
+
+    again = await audience.read()
+
+    assert again == later
+    assert isinstance(again, SharedLog)
+    assert not again.is_complete
