@@ -102,8 +102,9 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
       server/        embedded (the private Valkey), directory, memory, disk,
                      password, running, backup, server_binary
       logs/          inbox, appending, entries, page_reads, own_logs and shared_logs (of
-                     players and of audiences, read without scripts), numbered,
-                     receipts, views, mutes, trimming, settings
+                     players and of audiences, read without scripts), newest_entries
+                     (of audiences, kept by the node), numbered, receipts, views,
+                     mutes, trimming, settings
       scheduling/    timetable, notices, firing, recipients, schedule_records,
                      inspection (for doctor), campaigns, registered_texts
       access/        apps, removal (of an app), tickets, short_lived, quotas, rates,
@@ -228,6 +229,11 @@ in this code is implemented twice. ``docs/decisions/0030`` has the rule.
     State of an audience's log by plain commands
         path   store.logs.shared_logs
         twin   lua/logs/audience.lua
+        test   tests/service/inboxes/test_page_reads_twin.py
+        bench  bench/lists.py
+    Newest entries of an audience's log, kept while it is the same
+        path   store.logs.newest_entries
+        twin   the ranges that service.inboxes.page_merge reads
         test   tests/service/inboxes/test_page_reads_twin.py
         bench  bench/lists.py
     State of a player's own log by plain commands

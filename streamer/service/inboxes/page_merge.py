@@ -21,8 +21,9 @@ from typing import Any, Final, NamedTuple
 
 from ...core.streams.cursor import Cursor, audience_key
 from ...core.streams.views import View
-from ...model import TAG_MAX, Log, Position
+from ...model import TAG_MAX, ZERO, Log, Position
 from ...store.logs.inbox import PAGE_BYTES, Page, PageEntry
+from ...store.logs.newest_entries import NewestEntries, Order
 from ...store.logs.page_reads import EARLY_ITEMS, HEAVY_BYTES, PageReads
 from ...store.logs.shared_logs import EntryRange, SharedLog
 
@@ -34,8 +35,6 @@ ROUNDS_MAX: Final = 8
 PORTION_MIN: Final = 4
 PORTION_MAX: Final = 400
 """Entries that are read of one log in a round."""
-
-Order = tuple[int, int, int]
 
 
 class Bounds(NamedTuple):
@@ -100,15 +99,19 @@ class _Source:
     An audience's log, and how far it was read.
 
     `unknown` is not below the order of anything that was not read; None if that is
-    nothing. `begins_at` is the order of its head, if that is known to be shown, and
-    `hidden` the number of entries that were read and are not.
+    nothing. A range of that begins at `begin`, and ends above `lower`. `begins_at` is
+    the order of its head, if that is known to be shown and was not read, and `hidden`
+    the number of entries that were read and are not shown. What is read goes to
+    `newest`, too, if that ends where a range begins.
     """
 
     def __init__(self, view: View, shared: SharedLog) -> None:
         self.view = view
         self.shared = shared
+        self.newest: NewestEntries | None = None
         self.unknown: Order | None = shared.audience.head.order
         self.begin = _stream_id(shared.audience.head)
+        self.lower = ZERO.order
         self.begins_at: Order | None = None
         self.unread = 0
         self.portion = 0
@@ -170,6 +173,7 @@ class PageMerge:
     ) -> None:
         self._reads = reads
         self._bounds = bounds
+        self._is_first = bounds.newest is None and bounds.oldest is None
         self._count = count
         self._only_unread = only_unread
         self._sources: list[_Source] = []
@@ -221,6 +225,8 @@ class PageMerge:
             source.begin = _stream_id(newest)
         elif self._bounds.has(audience.head.order, source.view.log):
             source.note_head()
+        if self._is_first:
+            source.newest = source.shared.newest
         self._sources.append(source)
 
     async def read(self) -> None:
@@ -233,6 +239,10 @@ class PageMerge:
         if self._only_unread and self._incomplete([]):
             await self._read_round([], None, [])
             self._sources = [it for it in self._sources if it.unread]
+        cutoff = self._cutoff(self._orders(with_heads=True))
+        for source in self._sources:
+            if source.newest is not None and source.newest.size:
+                self._take_kept(source, source.newest, cutoff)
         for rounds in range(ROUNDS_MAX + 1):
             self._candidates.sort(key=_order, reverse=True)
             orders = self._orders(with_heads=not rounds)
@@ -258,8 +268,10 @@ class PageMerge:
         """
         orders = [it[0] for it in self._candidates]
         if with_heads:
-            orders += [it.begins_at for it in self._sources if it.begins_at is not None]
-            orders.sort(reverse=True)
+            heads = [it.begins_at for it in self._sources if it.begins_at is not None]
+            if heads:
+                orders += heads
+                orders.sort(reverse=True)
         return orders
 
     def _bytes_read(self) -> int:
@@ -298,6 +310,8 @@ class PageMerge:
         for source, state in zip(incomplete, states, strict=True):
             if isinstance(state, SharedLog):
                 source.shared = state
+                if self._is_first:
+                    source.newest = state.newest
                 source.unread = source.view.unread(state.audience)
             else:
                 self._drop(source)
@@ -319,18 +333,45 @@ class PageMerge:
             source.portion = EARLY_ITEMS
         else:
             source.portion = min(4 * source.portion, PORTION_MAX)
+        newest = source.newest
         lower = source.view.joined.order
         if cutoff is not None and cutoff > lower:
             lower = cutoff
         oldest = self._bounds.oldest_in(source.view.log)
         if oldest is not None and oldest.order > lower:
             lower = oldest.order
-        at_us, offset, _ = lower
         log = source.view.log
         limit = source.portion
         if not source.hidden:
             limit = min(limit, room)
+        if newest and source.begin == newest.begin and limit <= PORTION_MIN:
+            # So few are read for all players, whatever this one needs of them.
+            limit, lower = PORTION_MIN, ZERO.order
+        source.lower = lower
+        at_us, offset, _ = lower
         return EntryRange(log, source.begin, f"{at_us}-{offset}", limit)
+
+    def _take_kept(
+        self, source: _Source, newest: NewestEntries, cutoff: Order | None
+    ) -> None:
+        """Take entries that are kept, down to one that is not newer than `cutoff`."""
+        first, deleted = source.view.joined.offset + 1, source.view.deleted
+        source.begins_at = None
+        for order, item in newest.entries:
+            if order[1] < first:
+                source.unknown = None
+                return
+            if cutoff is not None and order < cutoff:
+                source.unknown, source.begin = order, item[0].decode()
+                return
+            if order[1] in deleted:
+                source.hidden += 1
+            else:
+                self._candidates.append((order, item, source))
+        source.begin = newest.begin
+        source.portion = len(newest.entries)
+        is_whole = newest.unknown < source.view.joined.order
+        source.unknown = None if is_whole else newest.unknown
 
     def _take(
         self,
@@ -343,6 +384,8 @@ class PageMerge:
         log, first, deleted = view.log, view.joined.offset + 1, view.deleted
         may_have_ended = audience.base > audience.floor or bool(audience.ended)
         is_bounded = bounds.newest is not None or bounds.oldest is not None
+        if source.newest is not None:
+            source.newest.add(range_.newest, items, range_.limit, source.lower)
         for item in items:
             stream_id, fields = item
             at_us, _, offset_text = stream_id.partition(b"-")

@@ -13,7 +13,7 @@ If either is due, the script reads this log.
 
 Of a log that was read a moment ago, three fields tell whether it is still the same. All
 else is remembered for `LENGTH_S`: its length, which nothing changes in silence but a
-removal by hand, and which of its entries have ended.
+removal by hand, which of its entries have ended, and its newest entries.
 
 Every command is for one log, so a packet can be split by slot.
 """
@@ -34,6 +34,7 @@ from ..client.connection import RedisConnection
 from ..client.damage import own, parsed
 from .entries import parse_audience
 from .inbox import Inbox
+from .newest_entries import EntryMemory, NewestEntries
 from .settings import LogSettings
 
 __all__ = ["Damaged", "EntryRange", "SharedLog", "SharedLogs"]
@@ -70,12 +71,13 @@ class SharedLog(NamedTuple):
 
     `version` changes with everything that a page can show of the log. Until
     `is_complete`, it is not known which entries have ended, and the bits of `audience`
-    are missing.
+    are missing. `newest` has entries that were read in this state, if it is remembered.
     """
 
     audience: Audience
     version: str = ""
     is_complete: bool = True
+    newest: NewestEntries | None = None
 
 
 class EntryRange(NamedTuple):
@@ -134,6 +136,7 @@ class SharedLogs:
         self._inbox = inbox
         self._settings = settings
         self._known: dict[Log, _Known] = {}
+        self._memory = EntryMemory()
         # Most apps have no log for everyone.
         self._absent: set[Log] = set()
         self._commands = lru_cache(maxsize=4_096)(self._commands_for)
@@ -205,7 +208,7 @@ class SharedLogs:
                     self._absent.clear()
                 self._absent.add(log)
                 return _NONE
-            shared, ends_at_us = _parse_state(fields, length)
+            shared, ends_at_us = self._parse_state(fields, length)
             known = None
             if oldest:
                 at_us = int(oldest[0][0].partition(b"-")[0])
@@ -220,7 +223,7 @@ class SharedLogs:
             if fields[0] is None:
                 self._known.pop(log, None)
                 return _NONE
-            shared, ends_at_us = _parse_state(fields, length)
+            shared, ends_at_us = self._parse_state(fields, length)
             known = known._replace(
                 fields=fields,
                 shared=shared,
@@ -240,6 +243,24 @@ class SharedLogs:
             self._known.pop(log, None)
             return None
         return shared
+
+    def _parse_state(
+        self, fields: list[bytes | None], length: int
+    ) -> tuple[SharedLog, int]:
+        """
+        Return the state of a log, and when its next entry expires, in microseconds.
+        """
+        integers = [int(it or 0) for it in fields]
+        epoch, at_us, head, tag, base, expired, ends_at = integers
+        position = Position(epoch, at_us, head, tag)
+        audience = Audience(position, head - length + 1, base, b"")
+        shared = SharedLog(audience, _version(audience, expired), fields[5] is None)
+        return self._with_newest(shared), ends_at * 1_000
+
+    def _with_newest(self, shared: SharedLog) -> SharedLog:
+        if not shared.is_complete:
+            return shared
+        return shared._replace(newest=NewestEntries(shared.audience, self._memory))
 
     def _note(self, log: Log, known: _Known) -> None:
         if len(self._known) >= KNOWN_MAX:
@@ -288,11 +309,12 @@ class SharedLogs:
             _completed(shared, *bits[2 * i : 2 * i + 2])
             for i, (_, shared) in enumerate(incomplete)
         ]
-        for (log, before), now in zip(incomplete, states, strict=True):
-            known = self._known.get(log)
+        for i, (log, before) in enumerate(incomplete):
+            now, known = states[i], self._known.get(log)
             if isinstance(now, SharedLog) and known and known.shared is before:
                 # As long as the log is the same, nothing else has ended in it.
-                self._known[log] = known._replace(shared=now)
+                states[i] = completed = self._with_newest(now)
+                self._known[log] = known._replace(shared=completed)
         moved = [i for i, state in enumerate(states) if state is None]
         if moved:
             again = await self.read_by_script([incomplete[i][0] for i in moved])
@@ -302,15 +324,6 @@ class SharedLogs:
             _as_damage(own(it)) if isinstance(it, Exception) else it for it in items
         ]
         return [state for state in states if state is not None], found
-
-
-def _parse_state(fields: list[bytes | None], length: int) -> tuple[SharedLog, int]:
-    """Return the state of a log, and when its next entry expires, in microseconds."""
-    epoch, at_us, head, tag, base, expired, ends_at = [int(it or 0) for it in fields]
-    position = Position(epoch, at_us, head, tag)
-    audience = Audience(position, head - length + 1, base, b"")
-    version = _version(audience, expired)
-    return SharedLog(audience, version, fields[5] is None), ends_at * 1_000
 
 
 def _version(audience: Audience, expired: int) -> str:

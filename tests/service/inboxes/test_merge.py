@@ -22,6 +22,7 @@ from streamer.model import (
 )
 from streamer.service.inboxes import merge
 from streamer.service.inboxes.merge import EntriesAfter, MergedPage
+from streamer.service.inboxes.page_merge import PORTION_MIN
 from streamer.store.client.commands import pack_all
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import keys_of
@@ -523,7 +524,7 @@ async def test_an_entry_appended_while_a_page_reads_on_is_after_its_cursor(
 ) -> None:
     await world.join(world.news)
     (kept,) = ids(await world.append(world.news))
-    await world.delete(*await world.append(world.news, 2))
+    await world.delete(*await world.append(world.news, PORTION_MIN))
     page_reads, fresh = world.merged._page_reads, list[str]()
     read, rounds = page_reads.read_shared, list[int]()
 
@@ -533,7 +534,7 @@ async def test_an_entry_appended_while_a_page_reads_on_is_after_its_cursor(
             fresh.extend(ids(await world.append(world.log if is_own else world.news)))
         return await read(*args)
 
-    # The first round finds two deleted entries only, so that the page reads on.
+    # The first round finds deleted entries only, so that the page reads on.
     monkeypatch.setattr(page_reads, "read_shared", append_before_second_round)
     page = await world.page(1)
     monkeypatch.undo()

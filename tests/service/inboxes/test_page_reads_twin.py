@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import random
 from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from streamer.core.access.rights import Caller
 from streamer.core.streams.cursor import Cursor
 from streamer.core.streams.views import Audience, View
-from streamer.model import Log, Position, Topic, topic_log
+from streamer.errors import NotFound
+from streamer.model import Log, Player, Position, Topic, topic_log
+from streamer.service.inboxes.merge import MergedInbox
 from streamer.service.inboxes.search import InboxSearch
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import keys_of
@@ -198,6 +203,7 @@ async def check(inbox: Inbox, search: InboxSearch, count: int) -> None:
     assert remembered.state.cursor == fresh.state.cursor
 
 
+@pytest.mark.usefixtures("length")
 @settings(
     max_examples=25,
     deadline=None,
@@ -216,6 +222,41 @@ async def test_a_page_is_what_the_scripts_say(
         if step.number % 4 == 0:
             await check(inbox, search, count)
     await check(inbox, search, count)
+
+
+async def test_pages_of_several_players_are_what_a_node_without_memory_reads(
+    redis: RedisConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_logs, "LENGTH_S", math.inf)
+    world, seed = World(redis), random.Random(1)
+    topics = [topic_log(world.app, Topic(f"t{n}")) for n in range(6)]
+    players = [Log(world.app, Player(f"p{n}")) for n in range(5)]
+
+    def fresh() -> MergedInbox:
+        page_reads = PageReads(redis, world.inbox, world.views)
+        return MergedInbox(world.inbox, page_reads, world.audiences)
+
+    for round_ in range(40):
+        world.us += 1
+        log = seed.choice([*topics, *topics, *players])
+        (position, *_) = await world.append(log, seed.choice([1, 1, 3]))
+        player = seed.choice(players)
+        if round_ < 30:
+            topic = seed.choice(topics).topic
+            assert topic is not None
+            await world.audiences.join(player, topic)
+        if seed.random() < 0.2:
+            await world.inbox.withdraw(log, position)
+        me = Caller(world.app, player.player, frozenset({"notification:player:*"}))
+        if seed.random() < 0.3:
+            await world.inboxes.mark_ids(me, player.player, [position.id])
+        if seed.random() < 0.3:
+            with contextlib.suppress(NotFound):
+                await world.inboxes.delete(me, player.player, position.id)
+        count = seed.choice([1, 2, 5, 20, 100])
+        for asked in players:
+            page = await world.merged.page(asked, count=count)
+            assert page == await fresh().page(asked, count=count)
 
 
 async def state_of(shared: SharedLogs, world: World, log: Log) -> SharedLog:

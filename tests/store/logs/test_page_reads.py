@@ -58,7 +58,7 @@ async def test_the_first_message_to_everyone_is_in_the_next_page(
         state = await everyone_in(page_reads, log)
         assert isinstance(state, SharedLog)
         assert state.audience.head.offset == count
-        assert state == await by_script(page_reads, everyone)
+        assert state._replace(newest=None) == await by_script(page_reads, everyone)
 
 
 async def test_an_app_whose_log_for_everyone_is_lost_reads_as_empty(
