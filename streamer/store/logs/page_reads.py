@@ -111,7 +111,7 @@ class PageReads:
         self.read_shared = self._shared_logs.read
         """Reads entries of audiences' logs; see `SharedLogs.read`."""
         self._own_logs = OwnLogs(redis.keys, inbox.settings)
-        self._topics: dict[Log, list[Log]] = {}
+        self._topics: dict[Log, tuple[bytes, list[Log]]] = {}
 
     async def read(
         self,
@@ -133,7 +133,8 @@ class PageReads:
         asked = _Asked(log, bounds, count, newest, oldest, only_unread)
         own = self._own_logs.commands(log, version, only_unread=only_unread)
         # What the player's topics were is mostly what they are.
-        peek = self._peek(log, self._topics.get(log, []), has_time=bool(own))
+        names, topics = self._topics.get(log, (None, []))
+        peek = self._peek(log, topics, has_time=bool(own))
         if own:
             replies = await self._redis.call_many([*own, *peek.commands])
             peeked = replies[len(own) :]
@@ -151,11 +152,13 @@ class PageReads:
                 page, _ = await self._by_script(asked, asked_version, [])
         else:
             page, peeked = await self._by_script(asked, version, peek.commands)
-        topics = self._views.topics_in(log, ok(peeked[0]))
-        if topics != peek.topics:
-            self._note_topics(log, topics)
-            peek = self._peek(log, topics)
-            peeked = await self._redis.call_many(peek.commands)
+        fields = ok(peeked[0])
+        if fields[0] != names:
+            topics = self._views.topics_in(log, fields)
+            self._note_topics(log, fields[0], topics)
+            if topics != peek.topics:
+                peek = self._peek(log, topics)
+                peeked = await self._redis.call_many(peek.commands)
         return await self._completed(log, page, self._parse_peek(log, peek, peeked))
 
     async def _by_script(
@@ -272,10 +275,10 @@ class PageReads:
             states |= dict(zip(missing, by_script, strict=True))
         return PlayerPage(page, views, states)
 
-    def _note_topics(self, log: Log, topics: list[Log]) -> None:
+    def _note_topics(self, log: Log, names: bytes, topics: list[Log]) -> None:
         if len(self._topics) >= PLAYERS_MAX:
             self._topics.clear()
         if topics:
-            self._topics[log] = topics
+            self._topics[log] = names, topics
         else:
             self._topics.pop(log, None)

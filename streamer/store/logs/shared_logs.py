@@ -96,7 +96,8 @@ class _Known(NamedTuple):
     As long as `epoch` and `floor` are the same, no entry is older than `oldest_us`.
     `shared` is the state that the replies `fields` gave; it ends at `ends_at_us`. The
     length was read at `read_at_s`. `is_settled` is whether the log has not changed
-    between the last two reads of it: one that has is likely to change again.
+    between the last two reads of it: one that has is likely to change again. Then
+    `compare` is sent, and until `due_us` the reply `compared` says that it is the same.
     """
 
     epoch: int
@@ -106,12 +107,10 @@ class _Known(NamedTuple):
     shared: SharedLog
     ends_at_us: int
     read_at_s: float
+    compare: list[Packed]
+    compared: list[bytes | None]
+    due_us: int
     is_settled: bool = True
-
-    def is_same(self, compared: list[bytes | None]) -> bool:
-        """Whether the log has not changed, by the reply to `_COMPARED`."""
-        _, _, head, tag, _, ended, _ = self.fields
-        return compared == [head, tag, ended]
 
 
 _NONE: Final = SharedLog(Audience(ZERO, 1, 0, b""), "0.0.0.1.0")
@@ -150,13 +149,14 @@ class SharedLogs:
 
     def state_commands(self, log: Log) -> list[Packed]:
         """Return the commands, one to four, whose replies `parse_state` parses."""
+        known = self._known.get(log)
+        if known and known.is_settled and monotonic() < known.read_at_s + LENGTH_S:
+            return known.compare
         compared, state, length, oldest = self._commands(log)
+        if known is not None:
+            return [state, length]
         if log in self._absent:
             return [compared]
-        known = self._known.get(log)
-        if known is not None:
-            is_recent = monotonic() < known.read_at_s + LENGTH_S
-            return [compared] if known.is_settled and is_recent else [state, length]
         # Twice: an append in between would make the lowest offset wrong. Later it is
         # compared with the one that is known.
         return [length, state, length, oldest]
@@ -180,6 +180,10 @@ class SharedLogs:
             StoreUnavailable: The store did not reply.
 
         """
+        known = self._known.get(log)
+        if known and now_us < known.due_us and replies == [known.compared]:
+            # Most logs have not changed.
+            return known.shared
         for reply in replies:
             if isinstance(reply, Exception):
                 return _as_damage(own(reply))
@@ -195,7 +199,7 @@ class SharedLogs:
             self._absent.discard(log)
             if known is None:
                 return None
-            if not known.is_same(compared):
+            if compared != known.compared:
                 self._known[log] = known._replace(is_settled=False)
                 return None
             shared, ends_at_us = known.shared, known.ends_at_us
@@ -214,7 +218,7 @@ class SharedLogs:
                 at_us = int(oldest[0][0].partition(b"-")[0])
                 head, floor = shared.audience.head, shared.audience.floor
                 of_oldest = head.epoch, floor, at_us
-                known = _Known(*of_oldest, fields, shared, ends_at_us, monotonic())
+                known = self._looked_at(log, *of_oldest, fields, shared, ends_at_us)
                 self._note(log, known)
         elif known is None:
             return None  # Forgotten since the commands were made.
@@ -224,13 +228,9 @@ class SharedLogs:
                 self._known.pop(log, None)
                 return _NONE
             shared, ends_at_us = self._parse_state(fields, length)
-            known = known._replace(
-                fields=fields,
-                shared=shared,
-                ends_at_us=ends_at_us,
-                read_at_s=monotonic(),
-                is_settled=fields == known.fields,
-            )
+            before, of_oldest = known, known[:3]
+            known = self._looked_at(log, *of_oldest, fields, shared, ends_at_us)
+            known = known._replace(is_settled=fields == before.fields)
             self._known[log] = known
             head = shared.audience.head
             if head.epoch != known.epoch or head.offset - length + 1 != known.floor:
@@ -262,7 +262,27 @@ class SharedLogs:
             return shared
         return shared._replace(newest=NewestEntries(shared.audience, self._memory))
 
+    def _looked_at(
+        self,
+        log: Log,
+        epoch: int,
+        floor: int,
+        oldest_us: int,
+        fields: list[bytes | None],
+        shared: SharedLog,
+        ends_at_us: int,
+    ) -> _Known:
+        _, _, head, tag, _, ended, _ = fields
+        too_old_us = oldest_us + self._settings.retention_ms * 1_000 + 1
+        return _Known(
+            *(epoch, floor, oldest_us, fields, shared, ends_at_us, monotonic()),
+            compare=[self._commands(log)[0]],
+            compared=[head, tag, ended],
+            due_us=min(ends_at_us or too_old_us, too_old_us),
+        )
+
     def _note(self, log: Log, known: _Known) -> None:
+        self._absent.discard(log)
         if len(self._known) >= KNOWN_MAX:
             self._known.clear()
         self._known[log] = known

@@ -189,18 +189,23 @@ class Views:
 
         """
         (names, *everyone), ttl_ms = replies
+        if names == _EVERYONE and everyone[0] is not None:
+            return self.parse_peek(log, replies)
         if names is None or 0 <= ttl_ms < self._settings.retention_ms:
             return None
-        fields = {_EVERYONE: everyone}
-        for i, topic in enumerate(topics):
-            fields[topic.audience.encode()] = [*of_topics[5 * i : 5 * i + 5]]
-        views = []
-        for name in names.split():
-            joined, muted, base, done, deleted = fields[name]
+        audiences = list(topics)
+        fields = [of_topics[i : i + 5] for i in range(0, len(of_topics), 5)]
+        named = names.split()
+        if _EVERYONE in named:
+            place = named.index(_EVERYONE)
+            audiences.insert(place, everyone_log(log.app))
+            fields.insert(place, everyone)
+        views = [
+            _view_of(audience, *of_view)
+            for audience, of_view in zip(audiences, fields, strict=True)
             # Otherwise the player has left the topic since the names were read.
-            if joined is not None:
-                marks = (int(base or 0), done or b"", deleted or b"")
-                views.append(_view(log, name, joined, muted is not None, *marks))
+            if of_view[0] is not None
+        ]
         return PlayerViews(views, 0)
 
     def newcomer(self, position: Position) -> Newcomer:
@@ -215,12 +220,7 @@ class Views:
         (names, joined, *marks), ttl_ms = replies
         if names != _EVERYONE or 0 <= ttl_ms < self._settings.retention_ms:
             return None
-        muted, base, done, deleted = marks
-        view = _view(
-            *(log, names, joined, muted is not None, int(base or 0)),
-            *(done or b"", deleted or b""),
-        )
-        return PlayerViews([view], 0)
+        return PlayerViews([_view_of(everyone_log(log.app), joined, *marks)], 0)
 
     async def read_many(self, logs: Sequence[Log]) -> list[PlayerViews | Exception]:
         """Read the views of players, in two packets. A failed one is an exception."""
@@ -512,6 +512,25 @@ _NOTHING: Final[frozenset[int]] = frozenset()
 @lru_cache(maxsize=1024)
 def _position(text: bytes) -> Position:
     return Position(*map(int, text.split()))
+
+
+def _view_of(
+    audience: Log,
+    joined: bytes,
+    muted: bytes | None,
+    base: bytes | None,
+    done: bytes | None,
+    deleted: bytes | None,
+) -> View:
+    """Return the view of an audience from its fields, in the order of `_FIELDS`."""
+    return View(
+        audience,
+        _position(joined),
+        int(base) if base else 0,
+        done or b"",
+        muted is not None,
+        frozenset(map(int, deleted.split())) if deleted else _NOTHING,
+    )
 
 
 def _view(
