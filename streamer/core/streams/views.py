@@ -88,14 +88,16 @@ class View(NamedTuple):
 
         With `first` and `last` only entries at these offsets and between them count.
         """
-        view = self.at(audience)
-        first = max(first, audience.floor, view.joined.offset + 1, view.base)
-        last = min(last, audience.head.offset)
+        head, floor, base, ended = audience
+        view = self if self.joined.epoch in (0, head.epoch) else self.at(audience)
+        first = max(first, floor, view.joined.offset + 1, view.base)
+        last = min(last, head.offset)
         if view.muted or first > last:
             return 0
-        done = _bits(view.done, view.base, first, last)
-        ended = _bits(audience.ended, audience.base, first, last)
-        return last - first + 1 - (done | ended).bit_count()
+        hidden = _bits(view.done, view.base, first, last) if view.done else 0
+        if ended:
+            hidden |= _bits(ended, base, first, last)
+        return last - first + 1 - hidden.bit_count()
 
     def shown(self, audience: Audience) -> int:
         """Return how many retained entries have not ended and are not deleted."""

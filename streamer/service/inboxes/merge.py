@@ -14,7 +14,7 @@ pages, which name it; all else is shown and counted.
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
@@ -25,7 +25,7 @@ from ...core.streams.views import View
 from ...model import ZERO, Entry, Gap, Log, Position, everyone_log
 from ...store.logs.inbox import Inbox, Page, PageEntry, Read, ReadAfter
 from ...store.logs.page_reads import PageReads, PlayerPage
-from ...store.logs.shared_logs import Damaged, SharedLog
+from ...store.logs.shared_logs import SharedLog
 from .audiences import PlayerAudiences, later_position
 from .page_merge import Bounds, PageMerge, own_alone
 
@@ -385,23 +385,21 @@ class MergedInbox:
         }
         page = await self._page_reads.read(log, version=own_version, **options)
         own = page.own
-        views, unreadable = await self._readable(log, page)
-        version_now = _audiences_version(views, page.shared, unreadable)
-        states = {view.log: page.shared[view.log] for view in views}
-        shared = {it: s for it, s in states.items() if isinstance(s, SharedLog)}
-        cursor = _cursor(own, views, shared)
+        readable, unreadable = await self._readable(log, page)
+        version_now, heads = _version_and_heads(readable, unreadable)
+        cursor = Cursor(own.head, heads or NO_AUDIENCES)
         if own.entries is None:
             if version_now == audiences_version:
                 return _MergedRead(own, 0, cursor, version_now, None, None, unreadable)
             own = (await self._page_reads.read(log, **options)).own
-        if all(state.audience.head.is_zero for state in shared.values()):
+        if all(head.is_zero for head in heads.values()):
             entries, following = own_alone(own, bounds, count)
             return _MergedRead(
                 own, own.unread, cursor, version_now, entries, following, unreadable
             )
         merge = PageMerge(self._page_reads, bounds, count, own, only_unread=only_unread)
-        for view in views:
-            merge.add(view, shared[view.log])
+        for view, state in readable:
+            merge.add(view, state)
         await merge.read()
         if merge.unreadable:
             # The states do not tell, so this version is never current.
@@ -415,23 +413,31 @@ class MergedInbox:
 
     async def _readable(
         self, log: Log, page: PlayerPage
-    ) -> tuple[list[View], list[Log]]:
-        """Return the views of logs that can be read, and the logs that cannot."""
+    ) -> tuple[list[tuple[View, SharedLog]], list[Log]]:
+        """
+        Return the views of logs that can be read, with their states, and the logs that
+        cannot.
+        """
         everyone = everyone_log(log.app)
         stored = page.views.views
         if isinstance(page.shared[everyone], SharedLog):
             stored = await self._audiences.with_everyone(log, page.views)
-        views, unreadable = list[View](), list[Log]()
-        for view in _unmuted(stored):
-            if isinstance(page.shared[view.log], SharedLog):
-                views.append(view)
+        readable, unreadable = list[tuple[View, SharedLog]](), list[Log]()
+        has_everyone = False
+        for view in stored:
+            has_everyone = has_everyone or view.log == everyone
+            if view.muted:
+                continue
+            state = page.shared[view.log]
+            if isinstance(state, SharedLog):
+                readable.append((view, state))
             else:
                 unreadable.append(view.log)
-        if everyone not in {view.log for view in stored}:
+        if not has_everyone:
             unreadable.append(everyone)
         for damaged in unreadable:
             self._note_damage(damaged, page.shared[damaged])
-        return views, unreadable
+        return readable, unreadable
 
     def _note_damage(self, audience: Log, problem: object) -> None:
         self._inbox.damage.note("inboxes", audience.name, problem)
@@ -632,27 +638,24 @@ def _own_read_from(start: Cursor | Start) -> ReadFrom:
     return start.own if isinstance(start, Cursor) else start
 
 
-def _audiences_version(
-    views: Sequence[View],
-    shared: Mapping[Log, SharedLog | Damaged],
-    unreadable: Sequence[Log],
-) -> str:
-    """Return the part of a version for audiences, "" if none has ever had an entry."""
+def _version_and_heads(
+    readable: Iterable[tuple[View, SharedLog]], unreadable: Iterable[Log]
+) -> tuple[str, dict[str, Position]]:
+    """
+    Return the parts of a version and of a cursor for audiences.
+
+    The version is "" if none has ever had an entry.
+    """
     versions = [f"{log.name}damaged" for log in unreadable]
-    for view in views:
-        state = shared[view.log]
-        if isinstance(state, SharedLog) and not state.audience.head.is_zero:
+    heads = {}
+    for view, state in readable:
+        head = state.audience.head
+        heads[audience_key(view.log)] = head
+        if not head.is_zero:
             # Where the player joined: after an erasure the player joins again.
             versions.append(f"{view.log.name}{state.version}.{view.joined.offset}")
-    return f"{zlib.crc32(' '.join(versions).encode()):x}" if versions else ""
-
-
-def _cursor(
-    own: Page, views: Sequence[View], shared: Mapping[Log, SharedLog]
-) -> Cursor:
-    """Return the cursor after what was read of each log."""
-    heads = {audience_key(view.log): shared[view.log].audience.head for view in views}
-    return Cursor(own.head, heads or NO_AUDIENCES)
+    version = f"{zlib.crc32(' '.join(versions).encode()):x}" if versions else ""
+    return version, heads
 
 
 def _merged_page(first: _MergedRead, read: _MergedRead) -> MergedPage:

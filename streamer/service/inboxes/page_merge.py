@@ -121,6 +121,12 @@ class _Source:
 
     def note_head(self) -> None:
         """Note that the log begins with an entry that the player sees, if it does."""
+        newest = self.newest
+        if newest is not None and newest.entries:
+            order = newest.entries[0][0]
+            if order[1] > self.view.joined.offset and order[1] not in self.view.deleted:
+                self.begins_at = order
+            return
         audience, offset = self.shared.audience, self.shared.audience.head.offset
         if self.shared.is_complete and not (
             offset in self.view.deleted or audience.has_ended(offset)
@@ -211,31 +217,32 @@ class PageMerge:
 
     def _add_source(self, source: _Source) -> None:
         audience, joined = source.shared.audience, source.view.joined
-        newest = self._bounds.newest
-        if audience.head.offset < audience.floor or not source.view.reaches(
-            audience.head
-        ):
+        head, newest = audience.head, self._bounds.newest
+        # The view is of the log's epoch.
+        if head.offset < audience.floor or head.offset <= joined.offset:
             return
-        if not self._bounds.reaches(audience.head, source.view.log):
+        if self._is_first:
+            source.newest = source.shared.newest
+            source.note_head()
+            self._sources.append(source)
             return
-        if newest is not None and newest.order < audience.head.order:
+        if not self._bounds.reaches(head, source.view.log):
+            return
+        if newest is not None and newest.order < head.order:
             if joined.at_us > newest.at_us:
                 return
             source.unknown = (*newest.order[:2], TAG_MAX)
             source.begin = _stream_id(newest)
-        elif self._bounds.has(audience.head.order, source.view.log):
+        elif self._bounds.has(head.order, source.view.log):
             source.note_head()
-        if self._is_first:
-            source.newest = source.shared.newest
         self._sources.append(source)
 
     async def read(self) -> None:
         """Read what is needed of the logs. Raises StoreUnavailable."""
-        self._candidates = [
-            (order, page_entry, None)
-            for page_entry in self._own
-            if self._bounds.has(order := page_entry.order, None)
-        ]
+        self._candidates = [(it.order, it, None) for it in self._own]
+        if not self._is_first:
+            has = self._bounds.has
+            self._candidates = [it for it in self._candidates if has(it[0], None)]
         if self._only_unread and self._incomplete([]):
             await self._read_round([], None, [])
             self._sources = [it for it in self._sources if it.unread]
@@ -286,8 +293,9 @@ class PageMerge:
 
     def _incomplete(self, behind: Sequence[_Source]) -> list[_Source]:
         """Return those whose ended entries have to be known."""
-        distinct = {id(it): it for it in (*self._counted, *behind)}
-        return [it for it in distinct.values() if not it.shared.is_complete]
+        sources = (*self._counted, *behind)
+        missing = [it for it in sources if not it.shared.is_complete]
+        return [*{id(it): it for it in missing}.values()]
 
     async def _read_round(
         self,
@@ -425,9 +433,9 @@ class PageMerge:
     def _finish(self) -> None:
         self.unread = sum([it.unread for it in self._counted])
         unknown = [it.unknown for it in self._sources if it.unknown is not None]
-        if self._own_following is not None:
-            unknown.append(self._own_following.order)
-        limit = max(unknown, default=None)
+        own_following = self._own_following
+        own_order = None if own_following is None else own_following.order
+        limit = max([*unknown, own_order] if own_order else unknown, default=None)
         size = 0
         for order, item, source in self._candidates[: self._count]:
             shown = _shown(order, item, source)
@@ -437,19 +445,15 @@ class PageMerge:
                 break
             self.newest.append(shown)
         # The newest of what the page does not show.
-        shown_count = len(self.newest)
-        starts = [
-            _shown(*it).page_entry.entry.position
-            for it in self._candidates[shown_count : shown_count + 1]
-        ]
-        if self._own_following is not None:
-            starts.append(self._own_following)
-        starts += [
-            Position(0, *it.unknown)
-            for it in self._sources
-            if it.unknown is not None and it.unknown[2] >= 0
-        ]
-        self.following = max(starts, key=lambda it: it.order, default=None)
+        newest = None
+        for order, item, source in self._candidates[len(self.newest) :][:1]:
+            newest = order
+            self.following = _shown(order, item, source).page_entry.entry.position
+        if own_order and (newest is None or own_order > newest):
+            newest, self.following = own_order, own_following
+        rest = max((it for it in unknown if it[2] >= 0), default=None)
+        if rest is not None and (newest is None or rest > newest):
+            self.following = Position(0, *rest)
 
 
 def _shown(order: Order, item: Any, source: _Source | None) -> Shown:
