@@ -105,6 +105,11 @@ class _Source:
     `newest`, too, if that ends where a range begins.
     """
 
+    __slots__ = (
+        *("begin", "begins_at", "bytes", "count", "hidden", "lower", "newest"),
+        *("portion", "shared", "unknown", "unread", "view"),
+    )
+
     def __init__(self, view: View, shared: SharedLog) -> None:
         self.view = view
         self.shared = shared
@@ -439,7 +444,7 @@ class PageMerge:
         size = 0
         for order, item, source in self._candidates[: self._count]:
             shown = _shown(order, item, source)
-            size += len(shown.page_entry.fragment)
+            size += len(item.fragment if source is None else item[1][3])
             is_large = bool(self.newest) and size > PAGE_BYTES
             if is_large or (limit is not None and order <= limit):
                 break
@@ -461,7 +466,9 @@ def _shown(order: Order, item: Any, source: _Source | None) -> Shown:
         return Shown(item)
     view = source.view
     page_entry = PageEntry(source.shared.audience.head.epoch, item, 0)
-    return Shown(page_entry, view, view.is_done(order[1]))
+    offset = order[1]
+    is_done = offset < view.base or (view.done != b"" and view.is_done(offset))
+    return Shown(page_entry, view, is_done)
 
 
 def _stream_id(position: Position) -> str:

@@ -710,7 +710,7 @@ class RedisConnection:
             if isinstance(reply, ResponseError) and str(reply).startswith(_NO_SCRIPT)
         ]
         if not unknown:
-            return self._results(replies)
+            return self._results(replies, len(calls))
         texts = [calls[i].by_text() for i in unknown]
         try:
             again = await self._call_scripts(texts, after, write=write)
@@ -720,7 +720,7 @@ class RedisConnection:
         of_after = range(len(calls), len(replies))
         for i, reply in zip([*unknown, *of_after], again, strict=True):
             replies[i] = reply
-        return self._results(replies)
+        return self._results(replies, len(calls))
 
     def _call_scripts(
         self,
@@ -731,9 +731,11 @@ class RedisConnection:
     ) -> Coroutine[Any, Any, list[Reply]]:
         return self.call_many([*scripts, *after], write=write)
 
-    def _results(self, replies: list[Reply]) -> list[Reply]:
+    def _results(self, replies: list[Reply], count: int) -> list[Reply]:
+        """Return replies; the first `count`, of scripts, as results."""
         before = self.unannounced.count
-        results = [result_of(reply, self.unannounced) for reply in replies]
+        results = [result_of(reply, self.unannounced) for reply in replies[:count]]
+        results += replies[count:]
         if self.unannounced.count != before:
             self._forbidden(self.unannounced.words)
         return results

@@ -69,16 +69,17 @@ class _Asked(NamedTuple):
 
 class _Peek(NamedTuple):
     """
-    Commands for a player's views and the states of their logs, by their numbers.
+    Commands for a player's views and the states of their logs.
 
-    The first two are for the views. The time of the store follows, if it is needed.
+    The first two are for the views. The time of the store follows, if it is needed. The
+    last are for the states; `states` has the logs, and how many commands each takes.
     """
 
     topics: list[Log]
     commands: list[Command | Packed]
     has_time: bool
     of_topics: int | None
-    states: list[tuple[Log, slice]]
+    states: list[tuple[Log, int]]
 
 
 class _Shared(NamedTuple):
@@ -234,10 +235,11 @@ class PageReads:
         if topics:
             of_topics = len(commands)
             commands.append(self._views.topics_command(log, topics))
+        logs = (everyone, *topics)
         states = []
-        for audience in (everyone, *topics):
-            asked = self._shared_logs.state_commands(audience)
-            states.append((audience, slice(len(commands), len(commands) + len(asked))))
+        commands_of_each = self._shared_logs.state_commands(*logs)
+        for audience, asked in zip(logs, commands_of_each, strict=True):
+            states.append((audience, len(asked)))
             commands += asked
         return _Peek(topics, commands, has_time, of_topics, states)
 
@@ -256,13 +258,12 @@ class PageReads:
         of_topics = [] if peek.of_topics is None else ok(replies[peek.of_topics])
         of_player = [ok(reply) for reply in replies[:2]]
         views = self._views.parse_with_topics(log, of_player, peek.topics, of_topics)
-        states = {
-            audience: self._shared_logs.parse_state(audience, replies[part], now_us)
-            for audience, part in peek.states
-            # The primary that tells the time is away, and those of the logs may not be.
-            # Their scripts know the time.
-            if now_us is not None
-        }
+        states: dict[Log, SharedLog | Damaged | None] = {}
+        # Without it, the primary that tells the time is away, and those of the logs may
+        # not be. Their scripts know the time.
+        if now_us is not None:
+            of_states = replies[len(replies) - sum(it[1] for it in peek.states) :]
+            states = self._shared_logs.parse_states(peek.states, of_states, now_us)
         return _Shared(views, states)
 
     async def _completed(self, log: Log, page: Page, shared: _Shared) -> PlayerPage:

@@ -147,11 +147,23 @@ class SharedLogs:
             *(_LENGTH.on(entries), _OLDEST.on(entries)),
         )
 
-    def state_commands(self, log: Log) -> list[Packed]:
-        """Return the commands, one to four, whose replies `parse_state` parses."""
-        known = self._known.get(log)
-        if known and known.is_settled and monotonic() < known.read_at_s + LENGTH_S:
-            return known.compare
+    def state_commands(self, *logs: Log) -> list[list[Packed]]:
+        """
+        Return the commands for each log, one to four, whose replies `parse_states`
+        parses.
+        """
+        now_s, get = monotonic(), self._known.get
+        return [
+            known.compare
+            if (known := get(log))
+            and known.is_settled
+            and now_s < known.read_at_s + LENGTH_S
+            else self._commands_beside(log, known)
+            for log in logs
+        ]
+
+    def _commands_beside(self, log: Log, known: _Known | None) -> list[Packed]:
+        """Return the commands for a log if to compare its state does not suffice."""
         compared, state, length, oldest = self._commands(log)
         if known is not None:
             return [state, length]
@@ -165,25 +177,42 @@ class SharedLogs:
         """Whether a log had no entry when it was last looked at."""
         return log in self._absent
 
-    def parse_state(
-        self, log: Log, replies: Sequence[Any], now_us: int
-    ) -> SharedLog | Damaged | None:
+    def parse_states(
+        self, logs: Sequence[tuple[Log, int]], replies: Sequence[Any], now_us: int
+    ) -> dict[Log, SharedLog | Damaged | None]:
         """
-        Return the state of a log, or None if the script has to read it.
+        Return the states of logs; None for one that the script has to read.
 
         Args:
-            log: The log.
-            replies: The replies to `state_commands`.
+            logs: The logs, and how many replies each has.
+            replies: The replies to their `state_commands`.
             now_us: The time of the store.
 
         Raises:
             StoreUnavailable: The store did not reply.
 
         """
-        known = self._known.get(log)
-        if known and now_us < known.due_us and replies == [known.compared]:
-            # Most logs have not changed.
-            return known.shared
+        states: dict[Log, SharedLog | Damaged | None] = {}
+        end = 0
+        for log, count in logs:
+            begin, end = end, end + count
+            known = self._known.get(log)
+            if (
+                known
+                and count == 1
+                and now_us < known.due_us
+                and replies[begin] == known.compared
+            ):
+                # Most logs have not changed.
+                states[log] = known.shared
+            else:
+                states[log] = self._parse(log, replies[begin:end], now_us)
+        return states
+
+    def _parse(
+        self, log: Log, replies: Sequence[Any], now_us: int
+    ) -> SharedLog | Damaged | None:
+        """Return the state of a log that is new, has changed, or may have."""
         for reply in replies:
             if isinstance(reply, Exception):
                 return _as_damage(own(reply))

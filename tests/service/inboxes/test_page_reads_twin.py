@@ -260,8 +260,9 @@ async def test_pages_of_several_players_are_what_a_node_without_memory_reads(
 
 
 async def state_of(shared: SharedLogs, world: World, log: Log) -> SharedLog:
-    replies = await world.redis.call_many(shared.state_commands(log))
-    state = shared.parse_state(log, replies, world.us)
+    (commands,) = shared.state_commands(log)
+    replies = await world.redis.call_many(commands)
+    state = shared.parse_states([(log, len(commands))], replies, world.us)[log]
     if state is None:
         (state,) = await shared.read_by_script([log])
     assert isinstance(state, SharedLog)
@@ -362,8 +363,9 @@ async def test_a_bitmap_that_moves_between_two_packets_is_read_by_the_script(
     shared = SharedLogs(world.redis, world.inbox, world.inbox.settings)
     (place,) = await world.append(log)
     await world.inbox.withdraw(log, place)
-    replies = await world.redis.call_many(shared.state_commands(log))
-    state = shared.parse_state(log, replies, world.us)
+    (commands,) = shared.state_commands(log)
+    replies = await world.redis.call_many(commands)
+    state = shared.parse_states([(log, len(commands))], replies, world.us)[log]
     assert isinstance(state, SharedLog)
     keys = keys_of().inbox(log)
     # As after 8,192 entries.
@@ -383,9 +385,10 @@ async def test_an_append_between_two_lengths_leaves_the_log_to_the_script(
     log = world.news
     shared = SharedLogs(world.redis, world.inbox, world.inbox.settings)
     await world.append(log, 3)
-    replies = await world.redis.call_many(shared.state_commands(log))
+    (commands,) = shared.state_commands(log)
+    replies = await world.redis.call_many(commands)
     replies[2] += between
 
-    state = shared.parse_state(log, replies, world.us)
+    state = shared.parse_states([(log, len(commands))], replies, world.us)[log]
 
     assert (state is None) == bool(between)

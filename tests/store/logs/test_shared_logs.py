@@ -33,8 +33,10 @@ class Audience:
 
     async def read(self) -> SharedLog | Damaged | None:
         """Read the state by plain commands; None if that takes the script."""
-        replies = await self.redis.call_many(self.shared.state_commands(self.log))
-        return self.shared.parse_state(self.log, replies, self.clock())
+        (commands,) = self.shared.state_commands(self.log)
+        replies = await self.redis.call_many(commands)
+        logs = [(self.log, len(commands))]
+        return self.shared.parse_states(logs, replies, self.clock())[self.log]
 
     async def by_script(self) -> SharedLog | Damaged:
         (state,) = await self.shared.read_by_script([self.log])
@@ -43,7 +45,8 @@ class Audience:
     @property
     def asked(self) -> int:
         """How many commands the next read takes."""
-        return len(self.shared.state_commands(self.log))
+        (commands,) = self.shared.state_commands(self.log)
+        return len(commands)
 
     async def append(self, count: int = 1, expires_ms: int = 0) -> list[Position]:
         drafts = [Draft(FRAGMENT, expires_ms=expires_ms)] * count
