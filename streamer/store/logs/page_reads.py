@@ -39,7 +39,10 @@ HEAVY_BYTES: Final = 8_192
 """Average size of fragments over which no more than `EARLY_ITEMS` are read at once."""
 
 PLAYERS_MAX: Final = 10_000
-"""Players whose topics are remembered; at more, all are forgotten."""
+"""
+Players whose topics are remembered, and players whose entries are known to be small; at
+more, all are forgotten.
+"""
 
 _TIME: Final = pack_all([("TIME",)])
 
@@ -113,6 +116,7 @@ class PageReads:
         """Reads entries of audiences' logs; see `SharedLogs.read`."""
         self._own_logs = OwnLogs(redis.keys, inbox.settings)
         self._topics: dict[Log, tuple[bytes, list[Log]]] = {}
+        self._small: set[Log] = set()
 
     async def read(
         self,
@@ -172,8 +176,10 @@ class PageReads:
         )
         is_early = not version and not asked.only_unread
         beside: list[Command | Packed] = []
+        early = 0
         if is_early:
-            beside.append(self._items(log, bounds, min(count + 1, EARLY_ITEMS)))
+            early = self._at_once(log, count + 1)
+            beside.append(self._items(log, bounds, early))
         learning: list[Packed] = []
         if version or asked.only_unread:
             # Callers who ask so ask again.
@@ -183,7 +189,7 @@ class PageReads:
         )
         reply = ok(replies[0])
         items = ok(replies[1]) if is_early else []
-        page = await self._own(asked, reply, items, is_early=is_early)
+        page = await self._own(asked, reply, items, early)
         if learning:
             self._own_logs.learn(log, page, replies[1 : 1 + len(learning)])
         return page, replies[len(replies) - len(after) :]
@@ -191,19 +197,33 @@ class PageReads:
     def _items(self, log: Log, bounds: tuple[str, str], count: int) -> Command:
         return ("XREVRANGE", self._keys.inbox(log).log, *bounds, "COUNT", count)
 
+    def _at_once(self, log: Log, count: int) -> int:
+        """Return how many items of a player's log are read before others are."""
+        return count if log in self._small else min(count, EARLY_ITEMS)
+
     async def _own(
-        self, asked: _Asked, reply: list[Any], items: list[Any], *, is_early: bool
+        self, asked: _Asked, reply: list[Any], items: list[Any], read: int
     ) -> Page:
-        """Return the page of the player's log; read what is missing of its items."""
+        """
+        Return the page of the player's log; read what is missing of its items.
+
+        Args:
+            asked: What is asked of the log.
+            reply: The script's.
+            items: The first items of the page.
+            read: How many of them were asked for.
+
+        """
         log, bounds, count, newest, oldest, _ = asked
         if needs_items(reply):
-            read = min(count + 1, EARLY_ITEMS) if is_early else 0
             size = 0
-            if read < count + 1:
+            if count + 1 > EARLY_ITEMS:
                 size = sum(len(fields[3]) for _, fields in items)
             while read < count + 1 and len(items) == read and size <= PAGE_BYTES:
                 part = count + 1 - read
-                if not read or size > HEAVY_BYTES * read:
+                if not read:
+                    part = self._at_once(log, part)
+                elif size > HEAVY_BYTES * read:
                     part = min(part, EARLY_ITEMS)
                 begin = f"({items[-1][0].decode()}" if items else bounds[0]
                 command = self._items(log, (begin, bounds[1]), part)
@@ -211,6 +231,8 @@ class PageReads:
                 size += sum(len(fields[3]) for _, fields in more)
                 items = [*items, *more]
                 read += part
+            if count + 1 > EARLY_ITEMS:
+                self._note_size(log, size, len(items))
             is_bounded = bounds[1] != "-" or size > PAGE_BYTES
             parsed_page = self._inbox.parse_page_beside(
                 reply, items, count, is_bounded=is_bounded
@@ -275,6 +297,15 @@ class PageReads:
             by_script = await self._shared_logs.read_by_script(missing)
             states |= dict(zip(missing, by_script, strict=True))
         return PlayerPage(page, views, states)
+
+    def _note_size(self, log: Log, size: int, count: int) -> None:
+        """Note whether the entries of a log are small, from the size of `count`."""
+        if size > HEAVY_BYTES * count:
+            self._small.discard(log)
+            return
+        if len(self._small) >= PLAYERS_MAX:
+            self._small.clear()
+        self._small.add(log)
 
     def _note_topics(self, log: Log, names: bytes, topics: list[Log]) -> None:
         if len(self._topics) >= PLAYERS_MAX:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.model import Log, everyone_log
+from streamer.model import Log, Player, everyone_log
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import keys_of
+from streamer.store.logs import page_reads as page_reads_module
 from streamer.store.logs.entries import Page
 from streamer.store.logs.inbox import PAGE_BYTES, Inbox
-from streamer.store.logs.page_reads import PageReads
+from streamer.store.logs.page_reads import EARLY_ITEMS, HEAVY_BYTES, PageReads
 from streamer.store.logs.settings import LogSettings
 from streamer.store.logs.shared_logs import Damaged, SharedLog
 from streamer.store.logs.views import Views
@@ -168,3 +169,51 @@ async def test_a_first_page_that_changed_meanwhile_is_read_again(
     monkeypatch.setattr(inbox, "parse_page_beside", lambda *_, **options: None)
 
     assert await first(page_reads, log) == await inbox.page(log, count=5)
+
+
+async def test_a_long_page_of_small_entries_is_read_at_once_the_second_time(
+    page_reads: PageReads, inbox: Inbox, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await inbox.append(log, [FRAGMENT] * 150)
+    later = list[object]()
+    call = page_reads._redis.call
+
+    async def count_call(*command: str | bytes | int) -> object:
+        later.append(command[-1])
+        return await call(*command)
+
+    monkeypatch.setattr(page_reads._redis, "call", count_call)
+
+    expected = await inbox.page(log, count=100)
+    later.clear()
+    assert await first(page_reads, log, count=100) == expected
+    assert later == [101 - EARLY_ITEMS]
+    assert await first(page_reads, log, count=100) == expected
+    assert later == [101 - EARLY_ITEMS]
+
+
+async def test_a_page_of_entries_that_have_become_large_is_read_in_portions_again(
+    page_reads: PageReads, inbox: Inbox, log: Log
+) -> None:
+    await inbox.append(log, [FRAGMENT] * 150)
+    await first(page_reads, log, count=100)
+    assert page_reads._small == {log}
+    large = b'"body":"%b"}' % (b"x" * 2 * HEAVY_BYTES)
+    await inbox.append(log, [large] * 150)
+
+    assert await first(page_reads, log, count=100) == await inbox.page(log, count=100)
+
+    assert page_reads._small == set()
+    assert await first(page_reads, log, count=100) == await inbox.page(log, count=100)
+
+
+async def test_players_with_small_entries_are_forgotten_at_the_limit(
+    page_reads: PageReads, inbox: Inbox, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_reads_module, "PLAYERS_MAX", 1)
+    other = Log(log.app, Player("other"))
+    for asked in (log, other):
+        await inbox.append(asked, [FRAGMENT] * 2)
+        await first(page_reads, asked, count=100)
+
+    assert page_reads._small == {other}
