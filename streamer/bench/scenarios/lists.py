@@ -79,12 +79,13 @@ class _Client:
             count -= part
 
 
-def _fill(client: _Client, target: StreamerTarget, number: int, o: Options) -> None:
-    """Fill the inbox of a player, with topics that are shared by all players."""
-    name = target.player(number)
-    logs: list[tuple[Any, int]] = [({"players": [name]}, o.kept)]
-    if number == o.players:
-        logs += [({"topic": topic}, o.kept_in_topic) for topic in _topics(target, o)]
+def _fill(client: _Client, target: StreamerTarget, numbers: range, o: Options) -> None:
+    """Fill the inboxes of players, with topics that are shared by all of them."""
+    # One log after the other, so that the newest are of all logs in every inbox.
+    logs: list[tuple[Any, int]] = [
+        ({"players": [target.player(number)]}, o.kept) for number in numbers
+    ]
+    logs += [({"topic": topic}, o.kept_in_topic) for topic in _topics(target, o)]
     for to, count in logs:
         client.publish(to, count - RECENT)
     for _ in range(min(RECENT, o.kept)):
@@ -129,10 +130,10 @@ def measure(trial: Trial) -> Measurements:
             client.ask("PUT", path)
     for number in range(o.players):
         client.publish({"players": [target.player(number)]}, KEPT)
-    for number in numbers:
-        _fill(client, target, number, o)
-        if o.read:
-            path = "/v1/players/me/notifications/read"
+    _fill(client, target, numbers, o)
+    if o.read:
+        path = "/v1/players/me/notifications/read"
+        for number in numbers:
             client.ask("POST", path, {"all": True}, player=number)
     plain: list[RequestParts] = [[target.page(n)] for n in range(o.players)]
     asked = [_request(client, target, number, o) for number in numbers]
