@@ -56,9 +56,8 @@ class Cursor(NamedTuple):
     @property
     def text(self) -> str:
         """The cursor as an opaque string, safe in a URL: 27 characters and more."""
-        return encode_position(self.own) + "".join(
-            _part(key, position) for key, position in self.audiences.items()
-        )
+        parts = [_part(key, position) for key, position in self.audiences.items()]
+        return encode_position(self.own) + "".join(parts)
 
     @classmethod
     def parse(cls, text: str) -> Cursor | None:

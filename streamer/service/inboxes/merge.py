@@ -446,19 +446,17 @@ class MergedInbox:
         """
         Return the entries; those of audiences with the time at which they were marked.
         """
+        entries = merge.newest
+        if not merge.done:
+            return entries
         marked: dict[Log, list[int]] = {}
-        for shown in merge.newest:
-            if shown.is_done and shown.view is not None:
-                marked.setdefault(shown.view.log, []).append(shown.offset)
-        times: dict[tuple[Log, int], int] = {}
-        if marked:
-            times = await self._audiences.views.marks_of(log, [*marked.items()])
-        return [
-            shown.page_entry.with_mark(times[shown.view.log, shown.offset])
-            if shown.is_done and shown.view is not None
-            else shown.page_entry
-            for shown in merge.newest
-        ]
+        for _, audience, offset in merge.done:
+            marked.setdefault(audience, []).append(offset)
+        times = await self._audiences.views.marks_of(log, [*marked.items()])
+        for i, audience, offset in merge.done:
+            # Those of audiences were made for this page.
+            entries[i].read_at_ms = times[audience, offset]
+        return entries
 
     async def _read_from(self, view: View, start: Cursor | Start) -> ReadFrom:
         if isinstance(start, Start):

@@ -27,7 +27,7 @@ from ...store.logs.newest_entries import NewestEntries, Order
 from ...store.logs.page_reads import EARLY_ITEMS, HEAVY_BYTES, PageReads
 from ...store.logs.shared_logs import EntryRange, SharedLog
 
-__all__ = ["Bounds", "PageMerge", "Shown", "own_alone"]
+__all__ = ["Bounds", "PageMerge", "own_alone"]
 
 ROUNDS_MAX: Final = 8
 """Rounds of reads for one page. Only long runs of hidden entries take so many."""
@@ -68,23 +68,6 @@ class Bounds(NamedTuple):
         return oldest is None or order > oldest.order
 
 
-class Shown(NamedTuple):
-    """
-    An entry of the page. `view` is None for the player's own log.
-
-    `is_done` is whether the view says that the entry was read; the page entry does not
-    know when.
-    """
-
-    page_entry: PageEntry
-    view: View | None = None
-    is_done: bool = False
-
-    @property
-    def offset(self) -> int:
-        return self.page_entry.order[1]
-
-
 _Candidate = tuple[Order, Any, "_Source | None"]
 """
 An entry that may be on the page: its order, its item, and the log that it is from. Of
@@ -92,6 +75,8 @@ the player's own log it is the page entry, and None. Most are not shown.
 """
 
 _order: Final = itemgetter(0)
+
+_LOWEST: Final = ZERO.order
 
 
 class _Source:
@@ -110,15 +95,25 @@ class _Source:
         *("portion", "shared", "unknown", "unread", "view"),
     )
 
-    def __init__(self, view: View, shared: SharedLog) -> None:
+    def __init__(
+        self,
+        view: View,
+        shared: SharedLog,
+        unread: int,
+        newest: NewestEntries | None,
+    ) -> None:
         self.view = view
         self.shared = shared
-        self.newest: NewestEntries | None = None
-        self.unknown: Order | None = shared.audience.head.order
-        self.begin = _stream_id(shared.audience.head)
-        self.lower = ZERO.order
+        self.newest = newest
+        self.unknown: Order | None
+        if newest is None:
+            head = shared.audience.head
+            self.unknown, self.begin = head.order, _stream_id(head)
+        else:
+            self.unknown, self.begin = newest.unknown, newest.begin
+        self.lower = _LOWEST
         self.begins_at: Order | None = None
-        self.unread = 0
+        self.unread = unread
         self.portion = 0
         self.hidden = 0
         self.bytes = 0
@@ -195,8 +190,13 @@ class PageMerge:
         self._own_following = following
         self._own = own.entries or []
         self._candidates: list[_Candidate] = []
-        self.newest: list[Shown] = []
+        self.newest: list[PageEntry] = []
         """The entries of the page, newest first."""
+        self.done: list[tuple[int, Log, int]] = []
+        """
+        Those that views say were read, by index, log and offset. `newest` does not know
+        when.
+        """
         self.following: Position | None = None
         """Where the next page begins; None at the end."""
         self.unread = 0
@@ -207,30 +207,31 @@ class PageMerge:
     def add(self, view: View, shared: SharedLog) -> None:
         """Add an audience's log, and the player's view of it, which is not muted."""
         audience = shared.audience
-        if audience.head.is_zero:
+        head = audience.head
+        if head.offset == 0:
             return
-        view = view.at(audience)
+        if view.joined.epoch not in (0, head.epoch):
+            view = view.at(audience)
         # At most, as long as it is not known what has ended.
         unread = view.unread(audience)
         if self._only_unread and not unread:
             return
-        source = _Source(view, shared)
-        source.unread = unread
+        newest = shared.newest if self._is_first else None
+        source = _Source(view, shared, unread, newest)
         if unread:
             self._counted.append(source)
-        self._add_source(source)
-
-    def _add_source(self, source: _Source) -> None:
-        audience, joined = source.shared.audience, source.view.joined
-        head, newest = audience.head, self._bounds.newest
-        # The view is of the log's epoch.
-        if head.offset < audience.floor or head.offset <= joined.offset:
+        if head.offset < audience.floor or head.offset <= view.joined.offset:
             return
         if self._is_first:
-            source.newest = source.shared.newest
             source.note_head()
             self._sources.append(source)
-            return
+        else:
+            self._add_bounded(source)
+
+    def _add_bounded(self, source: _Source) -> None:
+        """Add a log whose head may be beyond the bounds of the page."""
+        head, joined = source.shared.audience.head, source.view.joined
+        newest = self._bounds.newest
         if not self._bounds.reaches(head, source.view.log):
             return
         if newest is not None and newest.order < head.order:
@@ -359,7 +360,7 @@ class PageMerge:
             limit = min(limit, room)
         if newest and source.begin == newest.begin and limit <= PORTION_MIN:
             # So few are read for all players, whatever this one needs of them.
-            limit, lower = PORTION_MIN, ZERO.order
+            limit, lower = PORTION_MIN, _LOWEST
         source.lower = lower
         at_us, offset, _ = lower
         return EntryRange(log, source.begin, f"{at_us}-{offset}", limit)
@@ -381,10 +382,9 @@ class PageMerge:
                 source.hidden += 1
             else:
                 self._candidates.append((order, item, source))
-        source.begin = newest.begin
         source.portion = len(newest.entries)
-        is_whole = newest.unknown < source.view.joined.order
-        source.unknown = None if is_whole else newest.unknown
+        if newest.unknown < source.view.joined.order:
+            source.unknown = None
 
     def _take(
         self,
@@ -443,17 +443,19 @@ class PageMerge:
         limit = max([*unknown, own_order] if own_order else unknown, default=None)
         size = 0
         for order, item, source in self._candidates[: self._count]:
-            shown = _shown(order, item, source)
             size += len(item.fragment if source is None else item[1][3])
             is_large = bool(self.newest) and size > PAGE_BYTES
             if is_large or (limit is not None and order <= limit):
                 break
-            self.newest.append(shown)
+            if source is not None:
+                offset, view = order[1], source.view
+                if offset < view.base or (view.done and view.is_done(offset)):
+                    self.done.append((len(self.newest), view.log, offset))
+            self.newest.append(_page_entry(item, source))
         # The newest of what the page does not show.
         newest = None
         for order, item, source in self._candidates[len(self.newest) :][:1]:
-            newest = order
-            self.following = _shown(order, item, source).page_entry.entry.position
+            newest, self.following = order, _page_entry(item, source).entry.position
         if own_order and (newest is None or own_order > newest):
             newest, self.following = own_order, own_following
         rest = max((it for it in unknown if it[2] >= 0), default=None)
@@ -461,14 +463,11 @@ class PageMerge:
             self.following = Position(0, *rest)
 
 
-def _shown(order: Order, item: Any, source: _Source | None) -> Shown:
+def _page_entry(item: Any, source: _Source | None) -> PageEntry:
     if source is None:
-        return Shown(item)
-    view = source.view
-    page_entry = PageEntry(source.shared.audience.head.epoch, item, 0)
-    offset = order[1]
-    is_done = offset < view.base or (view.done != b"" and view.is_done(offset))
-    return Shown(page_entry, view, is_done)
+        page_entry: PageEntry = item
+        return page_entry
+    return PageEntry(source.shared.audience.head.epoch, item, 0)
 
 
 def _stream_id(position: Position) -> str:

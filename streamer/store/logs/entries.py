@@ -181,12 +181,6 @@ class PageEntry:
         stream_id, fields = self._item
         return stream_id, fields[1], fields[3], self.read_at_ms
 
-    def with_mark(self, read_at_ms: int) -> PageEntry:
-        """Return the same entry with another read mark."""
-        page_entry = PageEntry(self._epoch, self._item, read_at_ms)
-        page_entry._entry = self._entry
-        return page_entry
-
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PageEntry) and (self.entry, self.read_at_ms) == (
             other.entry,

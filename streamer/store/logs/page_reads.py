@@ -17,7 +17,7 @@ scripts of inbox and views. Knows nothing of merging.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from ...errors import Unavailable
 from ...model import Log, Position, everyone_log
@@ -75,13 +75,15 @@ class _Peek(NamedTuple):
     Commands for a player's views and the states of their logs.
 
     The first two are for the views. The time of the store follows, if it is needed. The
-    last are for the states; `states` has the logs, and how many commands each takes.
+    last, from `first_state` on, are for the states; `states` has the logs, and how many
+    commands each takes.
     """
 
     topics: list[Log]
     commands: list[Command | Packed]
     has_time: bool
     of_topics: int | None
+    first_state: int
     states: list[tuple[Log, int]]
 
 
@@ -258,12 +260,12 @@ class PageReads:
             of_topics = len(commands)
             commands.append(self._views.topics_command(log, topics))
         logs = (everyone, *topics)
-        states = []
+        states, first_state = [], len(commands)
         commands_of_each = self._shared_logs.state_commands(*logs)
         for audience, asked in zip(logs, commands_of_each, strict=True):
             states.append((audience, len(asked)))
             commands += asked
-        return _Peek(topics, commands, has_time, of_topics, states)
+        return _Peek(topics, commands, has_time, of_topics, first_state, states)
 
     def _now_us(self, peek: _Peek, replies: Sequence[Any]) -> int | None:
         """Return the time of the store, 0 if it was not asked for, None if away."""
@@ -284,15 +286,20 @@ class PageReads:
         # Without it, the primary that tells the time is away, and those of the logs may
         # not be. Their scripts know the time.
         if now_us is not None:
-            of_states = replies[len(replies) - sum(it[1] for it in peek.states) :]
+            of_states = replies[peek.first_state :]
             states = self._shared_logs.parse_states(peek.states, of_states, now_us)
         return _Shared(views, states)
 
     async def _completed(self, log: Log, page: Page, shared: _Shared) -> PlayerPage:
         views = shared.views or await self._views.read(log)
-        wanted = {everyone_log(log.app), *(view.log for view in views.views)}
-        missing = [it for it in wanted if shared.states.get(it) is None]
-        states = {it: state for it, state in shared.states.items() if state is not None}
+        known = shared.states
+        missing = [it.log for it in views.views if known.get(it.log) is None]
+        everyone = everyone_log(log.app)
+        if known.get(everyone) is None and everyone not in missing:
+            missing.append(everyone)
+        states = cast("dict[Log, SharedLog | Damaged]", known)
+        if missing or None in known.values():
+            states = {it: state for it, state in known.items() if state is not None}
         if missing:
             by_script = await self._shared_logs.read_by_script(missing)
             states |= dict(zip(missing, by_script, strict=True))
