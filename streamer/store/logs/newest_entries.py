@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any, Final
 
 from ...core.streams.views import Audience
@@ -24,6 +25,12 @@ BYTES_MAX: Final = 16 * 1024 * 1024
 
 BYTES_OF_LOG_MAX: Final = 64 * 1024
 """Bytes from which on no further entries of one log are kept."""
+
+KEPT_S: Final = 2.0
+"""
+How long entries are kept, in seconds. The state of a log that they belong to is
+remembered for less, so older ones are of no use.
+"""
 
 _ITEM_BYTES: Final = 600
 """What an item takes beside its fragment, in Python objects."""
@@ -104,17 +111,21 @@ class EntryMemory:
     """The limit of what all `NewestEntries` of a node keep together."""
 
     def __init__(self) -> None:
-        self._kept: deque[NewestEntries] = deque()
+        # With the times since when they are kept, the earliest first.
+        self._kept: deque[tuple[float, NewestEntries]] = deque()
         self.size = 0
         """Bytes that are kept."""
 
     def note(self, newest: NewestEntries, added: int) -> None:
-        """Note that bytes were added; forget what was kept longest beyond the limit."""
+        """Note that bytes were added; forget what was kept too long, or is too much."""
+        now_s = monotonic()
         if not newest.size and added:
-            self._kept.append(newest)
+            self._kept.append((now_s, newest))
         newest.size += added
         self.size += added
-        while self.size > BYTES_MAX:
-            oldest = self._kept.popleft()
+        while self._kept and (
+            self.size > BYTES_MAX or self._kept[0][0] < now_s - KEPT_S
+        ):
+            _, oldest = self._kept.popleft()
             self.size -= oldest.size
             oldest.clear()

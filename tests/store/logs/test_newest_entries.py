@@ -6,7 +6,7 @@ import pytest
 
 from streamer.core.streams.views import Audience
 from streamer.model import TAG_MAX, Position
-from streamer.store.logs import newest_entries
+from streamer.store.logs import newest_entries, shared_logs
 from streamer.store.logs.newest_entries import EntryMemory, Item, NewestEntries
 
 NOTHING = (0, 0, 0)
@@ -107,6 +107,28 @@ def test_of_large_entries_fewer_are_kept(monkeypatch: pytest.MonkeyPatch) -> Non
     assert offsets(newest) == [9, 8, 7]
     assert newest.unknown == (70, 6, TAG_MAX)
     assert newest.begin == "(70-7"
+
+
+def test_what_is_older_than_the_state_of_any_log_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 100.0
+    monkeypatch.setattr(newest_entries, "monotonic", lambda: now_s)
+    memory = EntryMemory()
+    first, second = newest_of(memory), newest_of(memory)
+    first.add(first.begin, items(9, 8), 2, NOTHING)
+
+    now_s += newest_entries.KEPT_S
+    second.add(second.begin, items(9, 9), 1, NOTHING)
+    assert offsets(first) == [9, 8]
+
+    now_s += 0.1
+    second.add(second.begin, items(8, 8), 1, NOTHING)
+
+    assert offsets(first) == []
+    assert offsets(second) == [9, 8]
+    assert memory.size == second.size
+    assert newest_entries.KEPT_S > shared_logs.LENGTH_S
 
 
 def test_what_was_kept_longest_is_forgotten_first(
