@@ -83,6 +83,9 @@ class SocketSink:
         self._near.send(event)
         return True
 
+    def write_events(self, events: list[bytes], buffer_bytes_max: int) -> bool:
+        return self.write(b"".join(events), buffer_bytes_max)
+
     def drain(self) -> None:
         with contextlib.suppress(BlockingIOError):
             while self._far.recv(1 << 20):

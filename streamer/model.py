@@ -32,6 +32,7 @@ import os
 import random
 import re
 import struct
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
@@ -65,6 +66,7 @@ __all__ = [
     "Property",
     "Resource",
     "Topic",
+    "all_plain",
     "audience_log",
     "decode_fragment",
     "decode_id",
@@ -310,6 +312,15 @@ class Entry(NamedTuple):
         epoch, at_us, offset, tag, fragment = self[:5]
         cursor = _cursor(_CURSOR_BYTES.pack(epoch, *_words(at_us, offset, tag)))
         return cursor, entry_json(at_us, offset, tag, fragment)
+
+
+_PLAIN: Final = ("", "", "", False)
+"""The optional fields of most entries."""
+
+
+def all_plain(entries: Sequence[Entry]) -> bool:
+    """Whether all are notifications for every device that replace none, not ended."""
+    return [entry[5:] for entry in entries].count(_PLAIN) == len(entries)
 
 
 # Seeded by the system. The global generator may have been seeded by anyone.

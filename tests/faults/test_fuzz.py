@@ -96,6 +96,9 @@ class NullSink:
         json.loads(event)
         return True
 
+    def write_events(self, events: list[bytes], most: int) -> bool:
+        return all(self.write(event, most) for event in events)
+
     def buffered(self) -> int:
         return 0
 

@@ -90,6 +90,9 @@ class Client:
                 self.begin = _offset(message["cursor"])
         return True
 
+    def write_events(self, events: list[bytes], buffer_bytes_max: int) -> bool:
+        return all(self.write(event, buffer_bytes_max) for event in events)
+
     def _note(self, notification: dict[str, Any]) -> None:
         audience = notification.get("topic") or notification.get("everyone")
         if audience:

@@ -44,6 +44,9 @@ class Hello(msgspec.Struct, frozen=True):
 
 def fitting(entries: Sequence[Entry], room_bytes: int) -> int:
     """Return how many of the entries, as events, fit into `room_bytes`; at least 1."""
+    size = sum([len(entry.fragment) for entry in entries])
+    if size + ENVELOPE_BYTES * len(entries) <= room_bytes:
+        return len(entries)
     for i, entry in enumerate(entries):
         room_bytes -= len(entry.fragment) + ENVELOPE_BYTES
         if room_bytes < 0 and i > 0:
@@ -67,6 +70,14 @@ class Codec(Protocol):
 
         `tail` follows the entry's own position in the event's cursor. An audience's
         entry has no cursor; its `tail` is None.
+        """
+
+    def entries(self, entries: list[Entry], tail: str | None) -> list[bytes]:
+        """
+        Write several notifications.
+
+        The result is the same object for equal entries that follow each other, and must
+        not be changed.
         """
 
     def ephemeral(self, notification: bytes) -> bytes:
@@ -120,17 +131,28 @@ def _mark(marks: int, unread: int, body: bytes) -> bytes:
 
 
 class _CachingCodec(ABC):
-    """A codec that keeps the last event, so that it is encoded once for all readers."""
+    """A codec that keeps the last events: each is encoded once for all readers."""
 
     def __init__(self) -> None:
         self._last: tuple[Entry, str | None, bytes] | None = None
         """An entry, the tail of its cursor, and the event made from both."""
+        self._last_entries: tuple[list[Entry], str | None, list[bytes]] = [], None, []
+        """The same for several."""
         self._last_ephemeral = (b"", b"")
 
     def entry(self, entry: Entry, tail: str | None) -> bytes:
         last = self._last
         if last is None or last[0] is not entry or last[1] != tail:
             self._last = last = (entry, tail, self._entry(entry, tail))
+        return last[2]
+
+    def entries(self, entries: list[Entry], tail: str | None) -> list[bytes]:
+        # Readers of an audience that are at the same position get the same objects,
+        # which are compared by their identity first.
+        last = self._last_entries
+        if last[0] != entries or last[1] != tail:
+            events = [self._entry(entry, tail) for entry in entries]
+            self._last_entries = last = (entries, tail, events)
         return last[2]
 
     def ephemeral(self, notification: bytes) -> bytes:

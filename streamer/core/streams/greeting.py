@@ -13,6 +13,8 @@ the first deliveries; afterwards the stream has no use for it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 from ...model import Entry, Gap, Position, encode_position
@@ -47,16 +49,17 @@ class FirstEvents(NamedTuple):
     The events with which a stream begins, in their order.
 
     After ``hello`` with `cursor` come the gaps, each with the cursor after it, and the
-    entries. An entry of the player's own log has the tail of its cursor; an audience's
-    has None. `hello` and each gap have the number of unread entries up to their cursor.
-    `postponed` has the logs of which entries found no room, and the positions to read
-    them from. `counted` is the count of the inbox, None if it is not known.
+    entries, in runs of one log. A run of the player's own log has the tail of its
+    cursors; an audience's has None. `hello` and each gap have the number of unread
+    entries up to their cursor. `postponed` has the logs of which entries found no room,
+    and the positions to read them from. `counted` is the count of the inbox, None if it
+    is not known.
     """
 
     cursor: str
     unread: int
     gaps: list[tuple[Subscriber, Gap, str, int]]
-    entries: list[tuple[Subscriber, Entry, str | None]]
+    runs: list[tuple[Subscriber, list[Entry], str | None]]
     postponed: dict[Subscriber, Position]
     counted: InboxCount | None
 
@@ -109,23 +112,33 @@ class Greeting:
                 gaps.append(
                     (sub, delivery.gap, _cursor_of(subs, positions), unread_after)
                 )
-        missed = [
-            (b.sub, entry) for b in self._beginnings for entry in b.delivery.entries
+        missed = self._missed()
+        left = fitting(
+            [entry for _, entries in missed for entry in entries], room_bytes
+        )
+        runs: list[tuple[Subscriber, list[Entry], str | None]] = []
+        postponed = {}
+        for sub, entries in missed:
+            fit, left = entries[:left], max(0, left - len(entries))
+            if fit:
+                positions[sub] = fit[-1].position
+                tail = _tail_of(subs, positions) if sub is None else None
+                runs.append((sub, fit, tail))
+            if len(fit) < len(entries):
+                postponed[sub] = positions[sub]
+        return FirstEvents(cursor, unread, gaps, runs, postponed, counted)
+
+    def _missed(self) -> list[tuple[Subscriber, list[Entry]]]:
+        """Return the entries of all logs, merged by time, in runs of one log."""
+        logs = [b for b in self._beginnings if b.delivery.entries]
+        if len(logs) == 1:
+            return [(logs[0].sub, logs[0].delivery.entries)]
+        missed = [(b.sub, entry) for b in logs for entry in b.delivery.entries]
+        missed.sort(key=lambda pair: pair[1].order)
+        return [
+            (sub, [entry for _, entry in run])
+            for sub, run in groupby(missed, key=itemgetter(0))
         ]
-        if len(self._beginnings) > 1:
-            missed.sort(key=lambda pair: pair[1].order)
-        fitting_count = fitting([entry for _, entry in missed], room_bytes)
-        entries: list[tuple[Subscriber, Entry, str | None]] = []
-        tail = None
-        for sub, entry in missed[:fitting_count]:
-            positions[sub] = entry.position
-            if sub is not None:
-                tail = None
-            elif tail is None:
-                tail = _tail_of(subs, positions)
-            entries.append((sub, entry, tail))
-        postponed = {sub: positions[sub] for sub, _ in missed[fitting_count:]}
-        return FirstEvents(cursor, unread, gaps, entries, postponed, counted)
 
 
 def _cursor_of(

@@ -24,13 +24,13 @@ mark is sent together with the count that follows it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 import msgspec
 
 from ...errors import PROTOCOL, RATE_EXCEEDED, SLOW, TOKEN_INVALID, Disconnect
-from ...model import Entry, Gap, Log, Position, Topic, encode_position
+from ...model import Entry, Gap, Log, Position, Topic, all_plain, encode_position
 from ..counters import TransportCounters
 from ..limits import RateLimiter
 from .audience_subscription import AudienceSubscription
@@ -69,6 +69,13 @@ class Sink(Protocol):
 
         If bytes are queued already, and the event would raise their number above
         `buffer_bytes_max`, there is no room and the event is not queued.
+        """
+
+    def write_events(self, events: list[bytes], buffer_bytes_max: int) -> bool:
+        """
+        Queue events as `write` does one after the other, up to one without room.
+
+        Returns whether there was room for all. The list must not change any more.
         """
 
     def buffered(self) -> int:
@@ -255,7 +262,7 @@ class Session:
             return
         self.transport.deliveries += 1
         self._write(self._codec.entry(entry, None))
-        self._count_entry(sub)
+        self._count_entries(sub)
         if self.on_cursor_moved is not None:
             self.on_cursor_moved(self)
 
@@ -583,15 +590,17 @@ class Session:
         self._marks_unsent = unsent or None
         self._unread.set(first.unread, self._grouped_unread)
         hello = Hello(first.cursor, self._limits.heartbeat_s, first.unread, self._marks)
-        self._write(self._codec.hello(hello))
+        events = [self._codec.hello(hello)]
         for sub, gap, cursor, unread in first.gaps:
-            self._write_gap(sub, gap, cursor)
-            self._tell_unread(unread)
-        for sub, entry, tail in first.entries:
-            self._write_entry(sub, entry, tail)
+            events.append(self._gap_event(sub, gap, cursor))
+            self._unread.set(unread, self._grouped_unread)
+            events.append(self._codec.unread(unread))
+        for sub, entries, tail in first.runs:
+            events += self._entry_events(sub, entries, tail)
+        self._write_events(events)
         for sub, position in first.postponed.items():
             (sub or self).own_subscription().rewind(position)
-        if first.entries:
+        if first.runs:
             # The client may drop repeats without counting them, and some of these
             # entries may have been read on another connection.
             self._unread.is_doubtful = True
@@ -599,7 +608,7 @@ class Session:
             self.doubt_count(at_once=True)
         if (
             self.audience_subscriptions
-            and first.entries
+            and first.runs
             and self.on_cursor_moved is not None
         ):
             self.on_cursor_moved(self)
@@ -637,10 +646,10 @@ class Session:
         self._unread.set(unread, self._grouped_unread)
         self._write(self._codec.unread(unread))
 
-    def _count_entry(self, sub: AudienceSubscription | None) -> None:
-        """Count a notification that was sent, as the client does."""
+    def _count_entries(self, sub: AudienceSubscription | None, count: int = 1) -> None:
+        """Count notifications that were sent, as the client does."""
         if sub is None or sub.is_counted:
-            self._unread.counted += 1
+            self._unread.counted += count
         elif sub.is_member:
             self.doubt_count(is_told=True)
 
@@ -654,6 +663,7 @@ class Session:
     def _write_delivery(
         self, sub: AudienceSubscription | None, delivery: Delivery
     ) -> None:
+        events = []
         resumed_at = delivery.resumed_at
         if delivery.gap is not None and resumed_at is not None:
             if sub is None:
@@ -664,27 +674,46 @@ class Session:
                     for s in self.audience_subscriptions
                 ]
                 cursor = encode_position(self.subscription.position) + "".join(parts)
-            self._write_gap(sub, delivery.gap, cursor)
+            events.append(self._gap_event(sub, delivery.gap, cursor))
             self.doubt_count(at_once=True, is_told=True)
-        tail = self._cursor_tail() if sub is None else None
-        for entry in delivery.entries:
-            self._write_entry(sub, entry, tail)
+        if delivery.entries:
+            tail = self._cursor_tail() if sub is None else None
+            # Without a gap the list is the codec's own, so that it is framed once for
+            # all readers that are sent the same entries.
+            of_entries = self._entry_events(sub, delivery.entries, tail)
+            events = [*events, *of_entries] if events else of_entries
+        self._write_events(events)
 
-    def _write_gap(
+    def _gap_event(
         self, sub: AudienceSubscription | None, gap: Gap, cursor: str
-    ) -> None:
+    ) -> bytes:
+        """Count a gap; return its event."""
         self.transport.gaps[gap] += 1
         # Offsets may start again at 1.
         if sub is None:
             self._uncounted = ()
         else:
             sub.uncounted = ()
-        self._write(self._codec.gap(gap, cursor, sub.log if sub else None))
+        return self._codec.gap(gap, cursor, sub.log if sub else None)
 
-    def _write_entry(
+    def _entry_events(
+        self, sub: AudienceSubscription | None, entries: list[Entry], tail: str | None
+    ) -> list[bytes]:
+        """Count entries that are about to be sent; return their events."""
+        if not all_plain(entries):
+            return [
+                event
+                for entry in entries
+                for event in self._events_of(sub, entry, tail)
+            ]
+        self.transport.deliveries += len(entries)
+        self._count_entries(sub, len(entries))
+        return self._codec.entries(entries, tail)
+
+    def _events_of(
         self, sub: AudienceSubscription | None, entry: Entry, tail: str | None
-    ) -> None:
-        """Write the events of an entry; there may be none."""
+    ) -> Iterator[bytes]:
+        """Count any entry; yield its events, of which there may be none."""
         if not entry.is_shown:
             self._note_uncounted(sub, entry)
         is_elsewhere = entry.device and self.device not in ("", entry.device)
@@ -693,14 +722,23 @@ class Session:
             self.doubt_count()
         if entry.replaces:
             # Also if this entry has ended: the client may show the one it replaced.
-            self._write(self._codec.replaced(entry))
+            yield self._codec.replaced(entry)
         # The reader moves past ended entries and those for other devices all the same.
         if entry.ended or is_elsewhere:
             return
         self.transport.deliveries += 1
-        self._write(self._codec.entry(entry, tail))
+        yield self._codec.entry(entry, tail)
         if not entry.withdraws:
-            self._count_entry(sub)
+            self._count_entries(sub)
+
+    def _write_events(self, events: list[bytes]) -> None:
+        """Write events at once, as `_write` does one after the other."""
+        if self.ended is not None or not events:
+            return
+        if not all(events):
+            events = [event for event in events if event]
+        if not self._sink.write_events(events, self._limits.send_buffer_bytes):
+            self.drop_slow()
 
     def _write(self, event: bytes) -> None:
         if self.ended is not None or not event:

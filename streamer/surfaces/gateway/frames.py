@@ -43,6 +43,9 @@ class GatewayCodec:
         # A withdrawal has no frame; the list no longer shows the notification.
         return NOTHING if entry.withdraws else wire.encode_event(self._log, entry)
 
+    def entries(self, entries: list[Entry], tail: str | None) -> list[bytes]:
+        return [self.entry(entry, tail) for entry in entries]
+
     def ephemeral(self, notification: bytes) -> bytes:
         # Every frame names a notification that the list has, too.
         return NOTHING

@@ -102,6 +102,13 @@ class Detached(RawSocket, Successor):
             framing.frame(event)
         return self.send(framing.framed, buffer_bytes_max)
 
+    def write_events(self, events: list[bytes], buffer_bytes_max: int) -> bool:
+        framed = self.batch_writer.frame_all(events)
+        if len(framed) <= buffer_bytes_max:
+            return self.send(framed, buffer_bytes_max)
+        # One event may be larger than the limit, and events that follow it may not.
+        return all(self.write(event, buffer_bytes_max) for event in events)
+
     def buffered(self) -> int:
         return self.transport.get_write_buffer_size()
 

@@ -27,7 +27,7 @@ from ..server.refusal import LINGER_S
 from ..server.websocket_input import CONTROLS_PER_S_MAX, PONGS_BUFFERED_MAX, UnreadInput
 from .commands import Commands
 from .detached import BatchWriter, Detached
-from .framing import PING_FRAME, close_frame, text_frame
+from .framing import PING_FRAME, close_frame, text_frame, text_frames
 from .inbound import InboundEvent, InboundParser, is_pong
 
 __all__ = [
@@ -49,7 +49,7 @@ def websocket_batch_writer() -> BatchWriter:
         frame = text_frame(event)
         return frame + PING_FRAME if event == _PING else frame
 
-    return BatchWriter(wrap)
+    return BatchWriter(wrap, text_frames)
 
 
 class DetachedWebSocket(Detached):

@@ -22,6 +22,7 @@ __all__ = [
     "chunk",
     "close_frame",
     "text_frame",
+    "text_frames",
     "unframed",
 ]
 
@@ -36,26 +37,41 @@ PING_FRAME: Final = b"\x89\x00"
 
 class Framing:
     """
-    A cache of one framed event.
+    A cache of one framed event, and of one list of events that are written at once.
 
     A caller compares `event` with its own, calls `frame` if they differ, and reads
     `framed`: half of what a call for each delivery would cost (bench.fanout).
 
     Args:
         wrap: Frames one event.
+        wrap_all: Frames several; by default it wraps all of them as one.
 
     """
 
-    __slots__ = ("_wrap", "event", "framed")
+    __slots__ = ("_events", "_framed_events", "_wrap", "_wrap_all", "event", "framed")
 
-    def __init__(self, wrap: Callable[[bytes], bytes]) -> None:
+    def __init__(
+        self,
+        wrap: Callable[[bytes], bytes],
+        wrap_all: Callable[[list[bytes]], bytes] | None = None,
+    ) -> None:
         self._wrap = wrap
+        self._wrap_all = wrap_all or (lambda events: wrap(b"".join(events)))
         self.event = self.framed = b""
+        self._events: list[bytes] = []
+        self._framed_events = b""
 
     def frame(self, event: bytes) -> None:
         """Frame `event` and keep the result."""
         self.framed = self._wrap(event)
         self.event = event
+
+    def frame_all(self, events: list[bytes]) -> bytes:
+        """Return events, of which there has to be one, framed and joined."""
+        if events is not self._events:
+            self._framed_events = self._wrap_all(events)
+            self._events = events
+        return self._framed_events
 
 
 def text_frame(text: bytes) -> bytes:
@@ -66,6 +82,11 @@ def text_frame(text: bytes) -> bytes:
     if size < 65_536:
         return b"%c\x7e%b%b" % (_FIN_TEXT, size.to_bytes(2), text)
     return b"%c\x7f%b%b" % (_FIN_TEXT, size.to_bytes(8), text)
+
+
+def text_frames(texts: list[bytes]) -> bytes:
+    """Return text messages of a server, each in a frame."""
+    return b"".join(map(text_frame, texts))
 
 
 def close_frame(code: int, reason: str) -> bytes:

@@ -218,6 +218,9 @@ class Client:
             self.cursor = Cursor.parse(message["cursor"])
         return True
 
+    def write_events(self, events: list[bytes], buffer_bytes_max: int) -> bool:
+        return all(self.write(event, buffer_bytes_max) for event in events)
+
     def buffered(self) -> int:
         return self.waiting_bytes
 

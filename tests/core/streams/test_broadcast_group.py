@@ -64,6 +64,9 @@ class RecordingSink:
         self.events.append(event)
         return True
 
+    def write_events(self, events: list[bytes], buffer_bytes_max: int) -> bool:
+        return all(self.write(event, buffer_bytes_max) for event in events)
+
     def buffered(self) -> int:
         return 0
 

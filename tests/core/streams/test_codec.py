@@ -269,6 +269,21 @@ def test_an_entry_is_encoded_once_for_all_readers(codec: Codec) -> None:
     assert codec.entry(first, None) is codec.entry(first, None)
 
 
+@pytest.mark.parametrize("codec", [SseCodec(), WebSocketCodec()])
+@pytest.mark.parametrize("tail", [None, "", TAIL])
+def test_several_entries_are_written_as_each_of_them_once_for_all_readers(
+    codec: Codec, tail: str | None
+) -> None:
+    entries = [entry_of(Notification(title=title)) for title in "abc"]
+
+    events = codec.entries(entries, tail)
+
+    assert events == [codec.entry(entry, tail) for entry in entries]
+    assert codec.entries(list(entries), tail) is events
+    assert codec.entries(entries[1:], tail) == events[1:]
+    assert codec.entries(entries, "other") != events
+
+
 def test_an_audiences_notification_has_no_cursor() -> None:
     # So the bytes are the same for every reader of the audience.
     entry = entry_of(Notification(title="t"))

@@ -115,12 +115,12 @@ def test_entries_of_several_logs_are_merged_by_time() -> None:
         Beginning(NEWS, at(0), Delivery([entry(1, 20)])),
     )
 
-    entries = one.first_events([NEWS], ROOM).entries
+    runs = one.first_events([NEWS], ROOM).runs
 
-    assert [(sub, e.offset) for sub, e, _ in entries] == [
-        (None, 1),
-        (NEWS, 1),
-        (None, 2),
+    assert [(sub, [e.offset for e in entries]) for sub, entries, _ in runs] == [
+        (None, [1]),
+        (NEWS, [1]),
+        (None, [2]),
     ]
 
 
@@ -130,7 +130,7 @@ def test_only_entries_of_the_own_log_have_a_tail() -> None:
         Beginning(NEWS, at(0), Delivery([entry(1, 20)])),
     )
 
-    tails = [tail for *_, tail in one.first_events([NEWS], ROOM).entries]
+    tails = [tail for *_, tail in one.first_events([NEWS], ROOM).runs]
 
     assert tails[1] is None
     assert tails[0] != tails[2]
@@ -154,9 +154,9 @@ def test_every_entry_comes_or_is_read_again_from_the_position_before_it(
 
     first = one.first_events(SUBS, room * ONE)
 
-    assert len(first.entries) == min(room, len(moments))
+    assert sum(len(run) for _, run, _ in first.runs) == min(room, len(moments))
     for sub, those in entries.items():
-        delivered = [e for whose, e, _ in first.entries if whose is sub]
+        delivered = [e for whose, run, _ in first.runs if whose is sub for e in run]
         assert delivered == those[: len(delivered)]
         last = delivered[-1].position if delivered else ZERO
         if len(delivered) < len(those):
@@ -170,5 +170,5 @@ def test_one_entry_comes_however_large_it_is() -> None:
 
     first = one.first_events([], 1)
 
-    assert [e.offset for _, e, _ in first.entries] == [1]
+    assert [[e.offset for e in run] for _, run, _ in first.runs] == [[1]]
     assert first.postponed == {None: at(1)}

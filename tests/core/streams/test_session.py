@@ -62,6 +62,9 @@ class RecordingSink:
         self.waiting_bytes += len(event)
         return True
 
+    def write_events(self, events: list[bytes], buffer_bytes_max: int) -> bool:
+        return all(self.write(event, buffer_bytes_max) for event in events)
+
     def buffered(self) -> int:
         return self.waiting_bytes
 

@@ -21,11 +21,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamer.compiled import fanout
 from streamer.core.counters import TransportCounters
 from streamer.core.streams.audience_subscription import AudienceSubscription
-from streamer.core.streams.codec import WebSocketCodec
+from streamer.core.streams.codec import SseCodec, WebSocketCodec
 from streamer.core.streams.session import Session, SessionLimits
 from streamer.core.streams.subscription import History
 from streamer.errors import SLOW
@@ -42,7 +44,12 @@ from streamer.transports.streams.detached_websocket import (
     DetachedWebSocket,
     websocket_batch_writer,
 )
-from streamer.transports.streams.framing import chunk, text_frame, unframed
+from streamer.transports.streams.framing import (
+    chunk,
+    text_frame,
+    text_frames,
+    unframed,
+)
 
 from ...compiled.twins import WAYS, go
 from ...conftest import Until
@@ -501,6 +508,10 @@ none if C makes that call (`streamer.compiled`).
 """
 
 
+REPLAY_CALLS_MAX = 29
+"""Calls per replayed message, with those into functions of Python in C."""
+
+
 class Fan:
     """A hub with readers, each with a socket, of one player's or audience's log."""
 
@@ -649,6 +660,126 @@ def test_sinks_without_room_are_returned_and_not_written_to() -> None:
 
     assert batch_writer.write_all(streams, b"x" * 50, 1_000) == streams[2:]
     assert [stream.buffered() for stream in streams] == [50, 1_000, 951]
+
+
+# Several events at once.
+
+WRAPS: list[tuple[Callable[[bytes], bytes], Any]] = [
+    (unframed, None),
+    (text_frame, text_frames),
+]
+
+
+@pytest.mark.parametrize(("wrap", "wrap_all"), WRAPS, ids=["SSE", "WebSocket"])
+@given(
+    waiting=st.integers(0, 120),
+    sizes=st.lists(st.integers(1, 60), min_size=1, max_size=6),
+    buffer_bytes_max=st.integers(1, 120),
+)
+def test_events_at_once_find_the_same_room_as_one_after_the_other(
+    wrap: Callable[[bytes], bytes],
+    wrap_all: Any,
+    waiting: int,
+    sizes: list[int],
+    buffer_bytes_max: int,
+) -> None:
+    events = [b"%d" % (i % 10) * size for i, size in enumerate(sizes)]
+    at_once, one_by_one = (piling(BatchWriter(wrap, wrap_all)) for _ in range(2))
+    for stream in (at_once, one_by_one):
+        if waiting:
+            stream.transport.write(b"x" * waiting)
+
+    had_room = at_once.write_events(events, buffer_bytes_max)
+
+    assert had_room is all(one_by_one.write(it, buffer_bytes_max) for it in events)
+    if had_room:
+        # Otherwise the session drops what waits.
+        assert written_to(at_once) == written_to(one_by_one)
+
+
+def written_to(stream: EventStream) -> bytes:
+    assert isinstance(stream.transport, Piling)
+    return b"".join(stream.transport.written)
+
+
+def test_a_list_of_events_is_framed_once_for_readers_that_follow_each_other() -> None:
+    lists: list[list[bytes]] = []
+
+    def wrap_all(events: list[bytes]) -> bytes:
+        lists.append(events)
+        return text_frames(events)
+
+    batch_writer = BatchWriter(text_frame, wrap_all)
+    events, others = [b"one", b"two"], [b"three"]
+    streams = [piling(batch_writer) for _ in range(3)]
+    for these in (events, others):
+        for stream in streams:
+            stream.write_events(these, 1_000)
+
+    assert lists == [events, others]
+    for stream in streams:
+        assert written_to(stream) == text_frames([*events, *others])
+
+
+@pytest.mark.parametrize("kind", ["WebSocket", "SSE"])
+def test_what_a_reader_has_missed_is_one_write(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    written: list[bytes] = []
+
+    def write(descriptor: int, data: bytes) -> int:
+        written.append(data)
+        return len(data)
+
+    monkeypatch.setattr("streamer.transports.server.handle.os.write", write)
+    missed = [Entry(1, at, at, at, b'"title":"missed"}') for at in range(2, 102)]
+    later = [Entry(1, at, at, at, b'"title":"later"}') for at in range(102, 112)]
+    session = resuming(kind)
+    replay(session, missed)
+    (first,) = written
+    assert first.count(b"missed") == len(missed)
+    written.clear()
+
+    session.subscription.mark_stale()
+    replay(session, later)
+
+    assert [it.count(b"later") for it in written] == [len(later)]
+    assert session.transport.deliveries == session.unread == len(missed + later)
+
+
+def test_a_replayed_message_takes_few_calls() -> None:
+    session = resuming("WebSocket")
+    missed = [Entry(1, at, at, at, b'"title":"missed"}') for at in range(2, 102)]
+
+    calls = calls_of(lambda: replay(session, missed))
+
+    assert session.transport.deliveries == len(missed)
+    assert calls / len(missed) < REPLAY_CALLS_MAX
+
+
+def resuming(kind: str) -> Session:
+    """Return the session of a reader that connects again, with a descriptor."""
+    is_websocket = kind == "WebSocket"
+    stream: Detached = (
+        DetachedWebSocket(Absent(), websocket_batch_writer(), None)  # type: ignore[arg-type]
+        if is_websocket
+        else EventStream(Absent(), BatchWriter(chunk))
+    )
+    stream._descriptor = 0
+    return Session(
+        Position(1, 1, 1, 1),
+        codec=WebSocketCodec() if is_websocket else SseCodec(),
+        sink=stream,
+        limits=SessionLimits(),
+        pinged_at_s=0,
+    )
+
+
+def replay(session: Session, missed: list[Entry]) -> None:
+    position = session.subscription.position
+    session.subscription.begin_read()
+    history = History(position, missed[-1].position, missed)
+    session.on_history(position, history)
 
 
 # The first write.
