@@ -73,7 +73,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
     origins          web origins, and which are allowed
     config           the settings; the only reader of the environment, except for
                      OTEL_… (service.tracing)
-    compiled/        IN C: the fan-out loop, and entries as JSON; their twins in Python
+    compiled/        IN C: the fan-out loop, and entries as JSON and as events; their
+                     twins in Python
     core/            DECIDES. Values in, values out
       streams/       subscription (history merged with live entries), session (one
                      stream), greeting (its beginning), unread_count,
@@ -291,6 +292,11 @@ in this code is implemented twice. ``docs/decisions/0030`` has the rule.
         twin   compiled.entries
         test   tests/compiled/test_entries.py
         bench  bench/page.py
+    Notifications as events in C
+        path   compiled/entries.c
+        twin   compiled.events
+        test   tests/compiled/test_events.py
+        bench  bench/resume.py
     Write past the transport
         path   transports.server.handle
         twin   the transport's write

@@ -1,1 +1,1 @@
-"""Two hot loops in C, if a compiler was available, and the same in Python."""
+"""Three hot loops in C, if a compiler was available, and the same in Python."""

@@ -22,6 +22,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from ...compiled.events import Form, write_events
 from ...errors import Disconnect
 from ...model import Entry, Gap, Log
 
@@ -74,7 +75,7 @@ class Codec(Protocol):
 
     def entries(self, entries: list[Entry], tail: str | None) -> list[bytes]:
         """
-        Write several notifications.
+        Write several notifications; none of them is a withdrawal.
 
         The result is the same object for equal entries that follow each other, and must
         not be changed.
@@ -151,7 +152,7 @@ class _CachingCodec(ABC):
         # which are compared by their identity first.
         last = self._last_entries
         if last[0] != entries or last[1] != tail:
-            events = [self._entry(entry, tail) for entry in entries]
+            events = write_events(entries, self._form(tail))
             self._last_entries = last = (entries, tail, events)
         return last[2]
 
@@ -159,6 +160,10 @@ class _CachingCodec(ABC):
         if self._last_ephemeral[0] is not notification:
             self._last_ephemeral = (notification, self._ephemeral(notification))
         return self._last_ephemeral[1]
+
+    @abstractmethod
+    def _form(self, tail: str | None) -> Form:
+        """Return how a notification is written."""
 
     @abstractmethod
     def _entry(self, entry: Entry, tail: str | None) -> bytes: ...
@@ -182,6 +187,12 @@ class WebSocketCodec(_CachingCodec):
             withdrawn = entry.withdraws.encode()
             return b'{"type":"withdrawn",%b"id":"%b"}' % (cursor_part, withdrawn)
         return b'{"type":"notification",%b"notification":%b}' % (cursor_part, json)
+
+    def _form(self, tail: str | None) -> Form:
+        if tail is None:
+            return Form(b'{"type":"notification","notification":', None, b"}")
+        between = b'%b","notification":' % tail.encode()
+        return Form(b'{"type":"notification","cursor":"', between, b"}")
 
     def _ephemeral(self, notification: bytes) -> bytes:
         return b'{"type":"notification","notification":%b}' % notification
@@ -252,6 +263,11 @@ class SseCodec(_CachingCodec):
                 withdrawn,
             )
         return b"%bdata: %b\n\n" % (cursor_part, json)
+
+    def _form(self, tail: str | None) -> Form:
+        if tail is None:
+            return Form(b"data: ", None, b"\n\n")
+        return Form(b"id: ", b"%b\ndata: " % tail.encode(), b"\n\n")
 
     def _ephemeral(self, notification: bytes) -> bytes:
         return b"data: %b\n\n" % notification

@@ -233,10 +233,10 @@ class Subscription:
         self._stale = True
 
     def _advance(self, page: History) -> None:
-        self._read_from = page.start
-        for entry in page.entries:
-            assert entry.offset == self.position.offset + 1
-            self._read_from = entry.position
+        entries, first = page.entries, page.start.offset + 1
+        offsets = range(first, first + len(entries))
+        assert [entry.offset for entry in entries] == list(offsets)
+        self._read_from = entries[-1].position if entries else page.start
 
     def _hold(self, entry: Entry) -> None:
         if self._pending is None:

@@ -13,6 +13,8 @@ the codecs do, so only the first reader pays for the framing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
+from itertools import chain
 from typing import Final
 
 __all__ = [
@@ -76,17 +78,23 @@ class Framing:
 
 def text_frame(text: bytes) -> bytes:
     """Return a text message of a server, in one frame."""
-    size = len(text)
-    if size < 126:
-        return b"%c%c%b" % (_FIN_TEXT, size, text)
-    if size < 65_536:
-        return b"%c\x7e%b%b" % (_FIN_TEXT, size.to_bytes(2), text)
-    return b"%c\x7f%b%b" % (_FIN_TEXT, size.to_bytes(8), text)
+    return _text_head(len(text)) + text
 
 
 def text_frames(texts: list[bytes]) -> bytes:
     """Return text messages of a server, each in a frame."""
-    return b"".join(map(text_frame, texts))
+    heads = map(_text_head, map(len, texts))
+    return b"".join(chain.from_iterable(zip(heads, texts, strict=True)))
+
+
+@lru_cache(maxsize=1024)
+def _text_head(size: int) -> bytes:
+    # Notifications of one kind have few sizes.
+    if size < 126:
+        return b"%c%c" % (_FIN_TEXT, size)
+    if size < 65_536:
+        return b"%c\x7e%b" % (_FIN_TEXT, size.to_bytes(2))
+    return b"%c\x7f%b" % (_FIN_TEXT, size.to_bytes(8))
 
 
 def close_frame(code: int, reason: str) -> bytes:
