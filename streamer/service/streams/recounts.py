@@ -230,6 +230,12 @@ class Recounts:
         if not any(stream.can_take_count for stream in self._counting(log)):
             return  # They are being read.
         self._hub.mark_stale(log)
+        if self._hub.portions:
+            # What was counted may be on its way, or be announced behind what is. If it
+            # is lost, a later count in vain finds that. Ten thousand readers of an
+            # audience that read because one has not had its turn take so long that the
+            # next message finds them reading.
+            return
         for reader in self._hub.readers(log):
             for sub in reader.audience_subscriptions:
                 audience, at = count.audiences.get(sub.log), sub.read_from

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -13,6 +14,8 @@ from streamer.core.streams.session import Session
 from streamer.core.streams.unread_count import InboxCount
 from streamer.errors import RESYNC, StoreUnavailable
 from streamer.model import App, Log, Player, Topic, everyone_log, topic_log
+from streamer.service.streams.catch_up import TURN
+from streamer.service.streams.recounts import STALE_AFTER
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import keys_of
 from streamer.store.logs.settings import LogSettings
@@ -207,6 +210,39 @@ async def test_a_lost_announcement_is_found_by_the_count_that_includes_it(
     # It stays lost; only reads of the logs can find it.
     await world.inboxes.mark_ids(world.me, world.log.player, [own.id])
 
+    await until(lambda: client.of("notification"))
+    await until(lambda: client.of("read"))
+    assert await world.settled(client) == await world.page() == 1
+
+
+async def test_what_is_counted_and_on_its_way_lets_no_audience_be_read(
+    world: World, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = await world.publish(world.log)
+    client = await world.follow()
+    hub, recounts = world.catch_up.hub, world.catch_up._recounts
+    marked: list[Log] = []
+    mark_stale, is_blocked = hub.mark_stale, True
+
+    def recorded(log: Log) -> None:
+        marked.append(log)
+        mark_stale(log)
+
+    def block() -> Iterator[int]:
+        while is_blocked:
+            yield TURN
+
+    monkeypatch.setattr(hub, "mark_stale", recorded)
+    hub.portions.add(block())
+    await world.publish(world.news)
+
+    await world.inboxes.mark_ids(world.me, world.log.player, [own.id])
+    await until(lambda: recounts._vain.get(world.log, 0) > STALE_AFTER)
+
+    assert world.log in marked
+    assert world.news not in marked
+    assert not client.of("notification")
+    is_blocked = False
     await until(lambda: client.of("notification"))
     await until(lambda: client.of("read"))
     assert await world.settled(client) == await world.page() == 1
