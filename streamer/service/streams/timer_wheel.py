@@ -59,9 +59,7 @@ class TimerWheel:
 
     def add(self, timed: Timed, in_s: float = 0.0) -> None:
         """Make `timed` due in `in_s` only, in the next tick at the earliest."""
-        due = self._tick_count + max(1, math.ceil(in_s / self._tick_s))
-        timed.due = due
-        self._timed.setdefault(due, []).append(timed)
+        self._add_at(timed, self._tick_count + max(1, math.ceil(in_s / self._tick_s)))
 
     def due_sooner(self, timed: Timed, in_s: float) -> None:
         """Make `timed` due in `in_s` if it is due later."""
@@ -88,4 +86,11 @@ class TimerWheel:
     def _tick(self, timed: Timed, now_s: float, unix_s: float) -> None:
         in_s = timed.tick(now_s, unix_s)
         if in_s is not None:
-            self.add(timed, in_s)
+            # From now on. From the begin of this tick it would come too early, and for
+            # that once more.
+            due = math.ceil((now_s - self._begun_s + in_s) / self._tick_s)
+            self._add_at(timed, max(due, self._tick_count + 1))
+
+    def _add_at(self, timed: Timed, due: int) -> None:
+        timed.due = due
+        self._timed.setdefault(due, []).append(timed)

@@ -393,7 +393,9 @@ async def test_a_reader_is_not_ticked_before_it_is_due(
     with admission.admit() as connection:
         await connection.join(log, RecordingTicks())
         await until(lambda: ticks)
-        assert [connection.due - tick for tick in in_tick] == [3_600 / TICK_S]
+        (tick,) = in_tick
+        # The time counts from within the tick.
+        assert 0 <= connection.due - tick - 3_600 / TICK_S <= 1
 
 
 # Many that leave at once.

@@ -43,6 +43,18 @@ def test_a_timed_object_is_ticked_when_it_is_due() -> None:
     assert timed.ticks == [1.0, 4.0, 7.0]
 
 
+def test_an_object_is_due_no_earlier_than_it_has_said() -> None:
+    wheel, timed = TimerWheel(0.0), RecordingTimed(2.0)
+    wheel.add(timed)
+    wheel.advance(1.7, 0.0)
+
+    for now_s in (2.7, 3.1, 3.6, 4.2, 5.5, 6.1, 6.9):
+        wheel.advance(now_s, 0.0)
+
+    # It was due at 3.7, which is within the fourth tick, and then at 6.2.
+    assert timed.ticks == [1.7, 4.2]
+
+
 def test_a_timed_object_without_more_to_do_is_not_ticked() -> None:
     wheel, timed = TimerWheel(0.0), RecordingTimed(None)
     wheel.add(timed)
