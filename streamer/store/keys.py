@@ -370,6 +370,7 @@ class Keys:
             rb"%b:\{(\d+)\}:([a-z]+):([^:]*):?(.*)" % re.escape(namespace.encode()),
             re.DOTALL,
         )
+        self._tags = [self._tag(bucket) for bucket in range(BUCKETS)]
         # A script takes several keys of one log.
         self._cached_affixes = lru_cache(maxsize=4_096)(self.affixes)
         self._cached_channel = lru_cache(maxsize=4_096)(self.channel_of)
@@ -556,7 +557,7 @@ class Keys:
     def affixes(self, log: Log) -> tuple[str, str]:
         """Return what precedes the kind in the keys of a log, and what follows it."""
         app, name = log
-        return self._tag(bucket_of(app, name)), f":{app}:{name}"
+        return self._tags[bucket_of(app, name)], f":{app}:{name}"
 
 
 @lru_cache(maxsize=64)

@@ -132,7 +132,8 @@ class AudienceFollowers:
 
     def positions(self) -> set[Position | None]:
         """Return the positions of all live readers, and None if any is not live."""
-        positions = {sub.live_at for sub in self.individual}
+        # `AudienceSubscription.live_at` without its call, for ten thousand at once.
+        positions = {sub.subscription.live_at for sub in self.individual}
         return positions | {group.position for group in self.groups()}
 
     def take_due_cursor_updates(self, now_s: float) -> Collection[AudienceSubscription]:
