@@ -3,7 +3,7 @@ Notifications as events.
 
 Decides nothing: the transport's codec says what stands around a notification and its
 cursor, and `model` how both are written. ``entries.c`` writes a hundred events in a
-seventh of the time of this module.
+quarter of the time of this module.
 """
 
 from __future__ import annotations

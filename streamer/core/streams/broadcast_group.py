@@ -31,8 +31,13 @@ from .subscription import follows_directly
 
 __all__ = ["GROUP_MAX", "BroadcastGroup"]
 
-GROUP_MAX: Final = 200
-"""Readers in a group: they are written to without a pause, in two to three ms."""
+GROUP_MAX: Final = 80
+"""
+Readers in a group: they are written to without a pause, in about one ms.
+
+What of a turn announcements may take is left beside them (`core.portions.RESERVED`).
+Otherwise a turn with an announcement would have no room for a group.
+"""
 
 
 class BroadcastGroup:

@@ -84,10 +84,10 @@ In a log that is full each entry displaces another. The streams of a larger audi
 counted again by their reads alone: hardly any reader has the oldest of 10,000 unread.
 """
 
-TURN: Final = 200
+TURN: Final = 100
 """
-Writes per turn of the event loop: two to three ms. A page takes several turns, and each
-of them waits for one of a broadcast (bench.tail). Those of grouped readers are the unit
+Writes per turn of the event loop: about one ms. A page takes several turns, and each of
+them waits for one of a broadcast (bench.tail). Those of grouped readers are the unit
 (`core.portions`).
 """
 

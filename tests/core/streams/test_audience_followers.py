@@ -297,11 +297,27 @@ def test_a_turn_writes_to_no_more_grouped_readers_than_its_share(
     assert many.batch_writer.calls - calls == -(-2_600 // GROUP_MAX)
 
 
+def test_a_turn_with_announcements_has_room_for_a_group(many: CountingTurns) -> None:
+    many.turn()
+    many.append(EVERYONE, make_entry(3), announced=True)
+    portions = many.hub.portions
+
+    while portions:
+        before = many.writes()
+        portions.begin_turn()
+        assert portions.take(1)
+        while portions.take(1):
+            pass
+        portions.go_on()
+
+        assert many.writes() > before
+
+
 def test_a_turn_writes_to_fewer_individual_readers(many: CountingTurns) -> None:
     many.turn()
     before = many.writes()
 
-    many.append(EVERYONE, make_entry(3, device="tv"), announced=True)
+    many.append(EVERYONE, make_entry(4, device="tv"), announced=True)
     counts = [many.writes() - before, *many.per_turn()]
 
     assert max(counts) <= TURN // INDIVIDUAL_COST
