@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -29,8 +29,8 @@ from .signatures import (
     Algorithm,
     KeySet,
     parse_key_set,
-    printed_secret_key,
     secret_key,
+    secret_keys,
 )
 
 __all__ = [
@@ -133,6 +133,13 @@ class AppRecord(msgspec.Struct, frozen=True):
         """The texts of which tokens must have one in ``aud``."""
         return (self.expected_audience, *self.other_audiences)
 
+    def expected_among(self, audiences: Collection[str]) -> str | None:
+        """Return the first of `expected_audiences` that is one of these, if any is."""
+        expected = self.audience or self.name
+        if expected in audiences:
+            return expected
+        return next((it for it in self.other_audiences if it in audiences), None)
+
     @property
     def reading(self) -> str:
         """
@@ -180,12 +187,7 @@ class AppRecord(msgspec.Struct, frozen=True):
             assert self.public_keys, "a key set elsewhere has to be fetched"
             return parse_key_set(self.public_keys.encode())
         retired = [old.secret for old in self.retired if now_s < old.until_s]
-        secrets = (self.secret, *retired)
-        return KeySet(
-            form(secret)
-            for form in (secret_key, printed_secret_key)
-            for secret in secrets
-        )
+        return secret_keys((self.secret, *retired))
 
     def accepts(
         self, proof: TokenProof, keys: KeySet, *, not_before_s: int = 0

@@ -40,6 +40,7 @@ __all__ = [
     "printed_secret_key",
     "read_public_keys",
     "secret_key",
+    "secret_keys",
     "sign",
 ]
 
@@ -144,6 +145,14 @@ def printed_secret_key(secret: bytes) -> Key:
     """
     name = secret_key(secret).name
     return Key("HS256", name, name, OctKey.import_key(print_secret(secret)))
+
+
+@lru_cache(maxsize=256)
+def secret_keys(secrets: tuple[bytes, ...]) -> KeySet:
+    """Return shared secrets as keys, each in both of its forms."""
+    return KeySet(
+        form(secret) for form in (secret_key, printed_secret_key) for secret in secrets
+    )
 
 
 def print_secret(secret: bytes) -> str:
