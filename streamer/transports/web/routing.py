@@ -64,6 +64,14 @@ class Application(Starlette):
             asgi = kind(asgi, *args, **kwargs)
         return ErrorResponder(asgi, self.failed)
 
+    def __call__(  # type: ignore[override]  # a call less for each step of a request
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> Awaitable[None]:
+        scope["app"] = self
+        if self.middleware_stack is None:
+            self.middleware_stack = self.build_middleware_stack()
+        return self.middleware_stack(scope, receive, send)
+
 
 class Routing(Router):
     """
@@ -104,7 +112,7 @@ class Routing(Router):
         scope.setdefault("app", self)
         try:
             require_utf8(scope)
-            await self._dispatch(scope, receive, send)
+            await self._find(scope)(scope, receive, send)
         except Invalid as error:
             note_refusal(error)
             refusal = HTTPException(http.HTTPStatus.BAD_REQUEST, str(error))
@@ -112,7 +120,12 @@ class Routing(Router):
         except HTTPException as error:
             await self._refuse(scope, error)(scope, receive, send)
 
-    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def _find(self, scope: Scope) -> ASGIApp:
+        """
+        Return what handles a request, and add its route to the scope.
+
+        Raises HTTPException if the path has no route.
+        """
         partial_match: Route | None = None
         head = tuple(scope["path"].split("/", _SEGMENTS + 1)[: _SEGMENTS + 1])
         for route in self._by_head.get(head, self._without_head):
@@ -120,19 +133,18 @@ class Routing(Router):
             if match is Match.FULL:
                 scope["route"] = route
                 scope.update(child_scope)
-                await route.handle(scope, receive, send)
-                return
+                # A WebSocket's `handle` would only call it, in each step of a connect.
+                return route.app if type(route) is WebSocketRoute else route.handle
             if match is Match.PARTIAL and partial_match is None:
                 assert isinstance(route, Route), "others have no methods"
                 partial_match, partial_scope = route, child_scope
         if partial_match is not None:
             scope["route"] = partial_match
             scope.update(partial_scope)
-            await partial_match.handle(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await WebSocketClose()(scope, receive, send)
-        else:
-            raise HTTPException(http.HTTPStatus.NOT_FOUND)
+            return partial_match.handle
+        if scope["type"] == "websocket":
+            return WebSocketClose()
+        raise HTTPException(http.HTTPStatus.NOT_FOUND)
 
 
 class ErrorResponder:
