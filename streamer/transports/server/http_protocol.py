@@ -193,6 +193,8 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
         self._field_bytes = 0
         self._host_count = 0
         self._chunked = False
+        self._upgrades: bool | None = None
+        """Whether the request is for a WebSocket, None before anybody has asked."""
         self._is_last = False
 
     # The connection.
@@ -328,6 +330,7 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
         self._field_bytes = 0
         self._host_count = 0
         self._chunked = False
+        self._upgrades = None
 
     def on_url(self, url: bytes) -> None:
         # As in uvicorn, whose method would be a second call.
@@ -431,6 +434,12 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
         self._set_deadline()
 
     # Upgrades.
+
+    def _should_upgrade(self) -> bool:
+        # Asked three times for each handshake; uvicorn reads the headers each time.
+        if self._upgrades is None:
+            self._upgrades = super()._should_upgrade()
+        return self._upgrades
 
     def _upgrade(self) -> None:
         if not self._should_upgrade():
