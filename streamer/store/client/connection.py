@@ -734,7 +734,11 @@ class RedisConnection:
     def _results(self, replies: list[Reply], count: int) -> list[Reply]:
         """Return replies; the first `count`, of scripts, as results."""
         before = self.unannounced.count
-        results = [result_of(reply, self.unannounced) for reply in replies[:count]]
+        results = [
+            # Hardly any other reply can have a refusal in it.
+            result_of(reply, self.unannounced) if type(reply) is list else reply
+            for reply in replies[:count]
+        ]
         results += replies[count:]
         if self.unannounced.count != before:
             self._forbidden(self.unannounced.words)
