@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any, Protocol
 
 from .core.counters import TransportCounters
@@ -533,9 +532,16 @@ class Hub:
         followers: Iterable[Follower] = (
             self._readers.get(log, ()) if audience is None else audience.individual
         )
-        stale = (it for it in followers if it.subscription.live_at is None)
-        for follower in islice(stale, readers_max):
-            readers.setdefault(follower.subscription.read_from, []).append(follower)
+        left = readers_max
+        for follower in followers:
+            subscription = follower.subscription
+            if subscription.live_at is not None:
+                continue
+            if left == 0:
+                break
+            if left is not None:
+                left -= 1
+            readers.setdefault(subscription.read_from, []).append(follower)
         return readers
 
     def _note_needs_read(self, log: Log) -> None:
