@@ -324,6 +324,8 @@ class Session:
 
     def trim_to_buffer(self, history: History) -> History:
         """Return the entries that fit into this log's share of the send buffer."""
+        if not history.entries:
+            return history
         room_bytes = (
             self._limits.send_buffer_bytes
             // 2
