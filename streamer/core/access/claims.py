@@ -9,7 +9,6 @@ Knows nothing of what the values mean.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -114,7 +113,7 @@ def pointer_problem(pointer: str) -> str | None:
     return None
 
 
-def find(claims: Mapping[str, Any], pointer: str) -> Any:
+def find(claims: dict[str, Any], pointer: str) -> Any:
     """
     Return the value to which a valid `pointer` leads, `ABSENT` if it leads nowhere.
 
@@ -122,7 +121,7 @@ def find(claims: Mapping[str, Any], pointer: str) -> Any:
     """
     value: Any = claims
     for name in _names(pointer):
-        if isinstance(value, Mapping) and name in value:
+        if isinstance(value, dict) and name in value:
             value = value[name]
         elif (
             isinstance(value, list)

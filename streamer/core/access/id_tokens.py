@@ -14,7 +14,6 @@ with the public key as a shared secret, has no key that verifies it.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from ...errors import Defect, Unauthenticated
@@ -93,7 +92,7 @@ def verify_id_token(
     client_id: str,
     nonce: str,
     now_s: int,
-) -> Mapping[str, Any]:
+) -> dict[str, Any]:
     """
     Return the claims of a token that is valid for this login.
 
@@ -128,7 +127,7 @@ def verify_id_token(
     return claims
 
 
-def read_person(claims: Mapping[str, Any], claim: str) -> Person:
+def read_person(claims: dict[str, Any], claim: str) -> Person:
     """
     Return who the claims of a valid token are about.
 

@@ -188,7 +188,7 @@ class OidcIssuer:
 
     async def claims_of(
         self, code: str, *, verifier: str, nonce: str
-    ) -> tuple[Mapping[str, Any], str]:
+    ) -> tuple[dict[str, Any], str]:
         """
         Exchange a code for an ID token; return its claims and the token.
 
