@@ -127,8 +127,11 @@ class AudienceFollowers:
         """The head of the log, None if no live reader is found that knows it."""
         if self._groups:
             return self.position
-        positions = (sub.live_at for sub in islice(self.individual, HEAD_SAMPLE_MAX))
-        return next((position for position in positions if position is not None), None)
+        for sub in islice(self.individual, HEAD_SAMPLE_MAX):
+            position = sub.live_at
+            if position is not None:
+                return position
+        return None
 
     def positions(self) -> set[Position | None]:
         """Return the positions of all live readers, and None if any is not live."""

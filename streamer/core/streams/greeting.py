@@ -74,7 +74,10 @@ class Greeting:
 
     def has(self, sub: Subscriber) -> bool:
         """Whether a log has had its first read."""
-        return any(beginning.sub is sub for beginning in self._beginnings)
+        for beginning in self._beginnings:
+            if beginning.sub is sub:
+                return True
+        return False
 
     def add(self, beginning: Beginning) -> None:
         """Add the first delivery of a log."""

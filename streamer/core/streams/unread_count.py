@@ -100,7 +100,9 @@ def delivered_beyond(
         first = max(first, joined.offset)
     if len(uncounted) == UNCOUNTED_MAX and first < uncounted[0]:
         return None
-    beyond = max(0, delivered_to.offset - first)
+    if delivered_to.offset <= first:
+        return 0
+    beyond = delivered_to.offset - first
     return beyond - sum(first < offset <= delivered_to.offset for offset in uncounted)
 
 
