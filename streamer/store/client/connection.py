@@ -292,10 +292,10 @@ class RespConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
-        replies = []
+        replies: list[Reply] = []
         try:
-            while (reply := self._reader.gets()) is not _INCOMPLETE:
-                replies.append(reply)
+            # Those before one that cannot be read stay in the list.
+            replies.extend(iter(self._reader.gets, _INCOMPLETE))
         except hiredis.ProtocolError:
             # Not a Redis, or one that expects TLS. What follows cannot be read either.
             self.abort()

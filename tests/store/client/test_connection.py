@@ -1062,3 +1062,13 @@ async def test_a_connection_that_is_lost_before_it_is_adopted_is_closed(
         await connect(FixedAddress(store_url), losing, name="test")
 
     assert not opened[0].is_connected
+
+
+def test_replies_before_one_that_cannot_be_read_are_passed_on() -> None:
+    replies: list[Any] = []
+    connection = RespConnection(replies.extend, lambda: None)
+    connection.begin()
+
+    connection.data_received(b"+a\r\n*2\r\n:1\r\n:2\r\n!no reply\r\n+b\r\n")
+
+    assert replies == [b"a", [1, 2]]
