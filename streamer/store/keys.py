@@ -398,7 +398,7 @@ class Keys:
         return "state".join(self.affixes(log))
 
     def audience(self, log: Log) -> tuple[str, str, str]:
-        """Return the keys of an audience's log that its pages need, without scripts."""
+        """Return the first three keys of a log, all that pages of an audience need."""
         head, tail = self._cached_affixes(log)
         return f"{head}state{tail}", f"{head}log{tail}", f"{head}done{tail}"
 

@@ -24,7 +24,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
@@ -437,14 +437,14 @@ class Connection:
         if not self._is_staying:
             self.leave(opened=not isinstance(error, Error))
 
-    async def join(
+    def join(
         self,
         log: Log,
         reader: Reader,
         *,
         caller: Caller | None = None,
         instance: str = "",
-    ) -> None:
+    ) -> Awaitable[None]:
         """
         Take a lease of the player's, and let `reader` follow the player's log.
 
@@ -458,7 +458,7 @@ class Connection:
 
         """
         assert self._admission is not None
-        await self._admission.join(self, log, reader, caller=caller, instance=instance)
+        return self._admission.join(self, log, reader, caller=caller, instance=instance)
 
     def renew(self, caller: Caller) -> None:
         """Use a new credential of the same player from now on."""

@@ -15,7 +15,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -204,11 +203,16 @@ class Leases:
 
         """
         lease = Lease(log, connection)
-        acquire = partial(self._acquire, lease, instance, newcomer, commands)
         try:
-            outcome, replies = await acquire(fresh=not self._alive)
-            if outcome == STALE_NODES:
-                outcome, replies = await acquire(fresh=True)
+            for is_fresh in (not self._alive, True):
+                if is_fresh:
+                    await self.beat()
+                call = self._acquire_call(lease, instance, newcomer, is_fresh=is_fresh)
+                outcome, *replies = await self._redis.run_many([call], after=commands)
+                if isinstance(outcome, Exception):
+                    raise outcome
+                if outcome != STALE_NODES:
+                    break
         except (OutcomeUnknown, asyncio.CancelledError) as error:
             # It may have been acquired, and is not going to be used.
             self._to_release[lease] = None
@@ -220,37 +224,26 @@ class Leases:
         self._held[lease] = instance
         return lease, replies
 
-    async def _acquire(
-        self,
-        lease: Lease,
-        instance: str,
-        newcomer: Newcomer | None,
-        commands: Sequence[Packed],
-        *,
-        fresh: bool,
-    ) -> tuple[int, list[Reply]]:
-        if fresh:
-            await self.beat()
-        log = lease.log
-        call = ScriptCall(
+    def _acquire_call(
+        self, lease: Lease, instance: str, newcomer: Newcomer | None, *, is_fresh: bool
+    ) -> ScriptCall:
+        log, keys = lease.log, self._keys
+        state, entries, _ = keys.audience(log)
+        return ScriptCall(
             _ACQUIRE,
-            (self._keys.lease(log), self._keys.views(log), *self._keys.inbox(log)[:2]),
+            (keys.lease(log), keys.views(log), state, entries),
             (
                 self._leases_max,
                 LEASE_MS,
-                self._keys.channel(log),
+                keys.channel(log),
                 self.node,
                 lease.connection,
                 instance,
                 *(newcomer or _UNKNOWN),
-                int(fresh),
+                int(is_fresh),
                 *self._alive,
             ),
         )
-        outcome, *replies = await self._redis.run_many([call], after=commands)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome, replies
 
     async def release(self, lease: Lease) -> None:
         """Release a lease. Never fails: if the store is unreachable, retries later."""

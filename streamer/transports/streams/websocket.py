@@ -27,7 +27,6 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from ...core.access.rights import Caller
 from ...core.streams.client_messages import Authenticate, parse_message
 from ...core.streams.codec import WebSocketCodec
-from ...core.streams.session import Session, Sink
 from ...errors import Defect, Disconnect, Error, Unauthenticated
 from ...service.access.authenticator import Credentials
 from ...service.node.fast_log import emit
@@ -110,7 +109,13 @@ class WebSocketStream:
         stream = DetachedWebSocket(connection, self._batch_writer, self._commands)
 
         async def join() -> None:
-            stream.session = await self._join(connection, caller, opening, stream)
+            log, session = self._components.session(
+                caller, opening, codec=self._codec, sink=stream
+            )
+            await connection.join(
+                log, session, caller=caller, instance=opening.instance
+            )
+            stream.session = session
 
         if not await self._components.join_queued(handle, join):
             await _until_disconnect(websocket)
@@ -119,15 +124,6 @@ class WebSocketStream:
         await _accept(websocket)
         # If the client is gone, the connection leaves when this returns.
         handle.hand_over(stream)
-
-    async def _join(
-        self, connection: Connection, caller: Caller, opening: Opening, sink: Sink
-    ) -> Session:
-        log, session = self._components.session(
-            caller, opening, codec=self._codec, sink=sink
-        )
-        await connection.join(log, session, caller=caller, instance=opening.instance)
-        return session
 
     async def _authenticate(
         self, websocket: WebSocket, opening: Opening, connection: Connection
