@@ -123,6 +123,9 @@ class Stream(OpenStream, Protocol):
     def tick(self, now_s: float, unix_s: float) -> float | None:
         """Do what is due; return the seconds until more is, None for never."""
 
+    def due_in_s(self, now_s: float, unix_s: float) -> float:
+        """Return the seconds until the next call of `tick` is due."""
+
 
 class Reader(Follower, StreamOwner, Protocol):
     """The reader of a player: the session of a stream, or a waiting poll."""

@@ -545,6 +545,10 @@ class Session:
         elif now_s - self._pinged_at_s >= self._limits.heartbeat_s:
             self._pinged_at_s = now_s
             self._write(self._codec.ping())
+        return self.due_in_s(now_s, unix_s)
+
+    def due_in_s(self, now_s: float, unix_s: float) -> float:
+        """Return the seconds until the next call of `tick` is due."""
         due_in_s = self._pinged_at_s + self._limits.heartbeat_s - now_s
         if self._expires_at_s is not None:
             due_in_s = min(due_in_s, self._expires_at_s - unix_s)

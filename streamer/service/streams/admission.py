@@ -227,8 +227,11 @@ class Admission:
         await self._stream_audiences.finish_join(pending_join, reader, replies)
         connection.reader = reader
         self.connection_log.opened(log, reader)
-        self._timer_wheel.add(connection)
-        await self.note_use(log, reader)
+        if (stream := reader.stream) is not None:
+            due_in_s = stream.due_in_s(time.monotonic(), time.time())
+            self._timer_wheel.add(connection, due_in_s)
+        if reader.device:
+            await self.note_use(log, reader)
         if caller is not None and self._revocation_check is not None:
             self._revocation_check.add(reader, caller)
         if self.draining:

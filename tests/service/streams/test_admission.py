@@ -268,6 +268,9 @@ class Broken:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client.session, name)
 
+    def due_in_s(self, now_s: float, unix_s: float) -> float:
+        return 0.0
+
     def tick(self, now_s: float, unix_s: float) -> float:
         self.ticks += 1
         raise KeyError("broken")
@@ -384,6 +387,9 @@ async def test_a_reader_is_not_ticked_before_it_is_due(
 
         def __getattr__(self, name: str) -> Any:
             return getattr(client.session, name)
+
+        def due_in_s(self, now_s: float, unix_s: float) -> float:
+            return 0.0
 
         def tick(self, now_s: float, unix_s: float) -> float:
             ticks.append(now_s)
