@@ -207,8 +207,7 @@ class PubSub:
         if not self._subscriber.connected:
             raise StoreUnavailable
         if not begun.done():
-            # Callers share the future, so a cancelled one must not cancel it.
-            await asyncio.wait([begun])
+            await _until_done(begun)
         if begun.cancelled():
             raise StoreUnavailable
 
@@ -338,6 +337,25 @@ class PubSub:
             self._handler.on_count_changed(log)
         elif kind == b"erased":
             self._handler.on_erased(log)
+
+
+async def _until_done(future: asyncio.Future[None]) -> None:
+    """
+    Wait for a future that others wait for, too; being cancelled does not cancel it.
+
+    Does what `asyncio.wait` does for a single future, with a third of the calls.
+    """
+    waiter = asyncio.get_running_loop().create_future()
+
+    def wake(_: asyncio.Future[None]) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    future.add_done_callback(wake)
+    try:
+        await waiter
+    finally:
+        future.remove_done_callback(wake)
 
 
 def _named(fields: bytes) -> dict[str, str]:
