@@ -26,6 +26,7 @@ _STANDARD: Final = {
     "permissions": "permissions",
     "topics": "topics",
 }
+_STANDARD_POINTERS: Final = {target: f"/{claim}" for target, claim in _STANDARD.items()}
 TARGETS: Final = tuple(_STANDARD)
 """What can be read from another place than the standard claim."""
 
@@ -48,7 +49,7 @@ class ClaimPointers(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def of(self, target: str) -> str:
         """Return the pointer of one of `TARGETS`."""
-        return self._mapped(target) or f"/{_STANDARD[target]}"
+        return self._mapped(target) or _STANDARD_POINTERS[target]
 
     def is_mapped(self, target: str) -> bool:
         """Whether the app has a pointer of its own for one of `TARGETS`."""

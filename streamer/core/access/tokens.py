@@ -447,7 +447,7 @@ def _strings(
         return default if default or target == "topics" else None
     if isinstance(value, str) and record.claims.is_mapped(target):
         value = [part for part in value.split(" ") if part]
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+    if not isinstance(value, list) or not {str}.issuperset(map(type, value)):
         return None
     try:
         "".join(value).encode()
