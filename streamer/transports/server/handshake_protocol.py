@@ -18,6 +18,7 @@ import http
 import logging
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
@@ -364,7 +365,11 @@ class Handshake(asyncio.Protocol, Detachable):
 
 
 def _encode_head(status: int, fields: _RawHeaders) -> bytes:
-    phrase = http.HTTPStatus(status).phrase.encode()
-    lines = [b"HTTP/1.1 %d %b" % (status, phrase)]
-    lines += [b"%b: %b" % field for field in fields]
+    lines = [_status_line(status), *[b"%b: %b" % field for field in fields]]
     return b"\r\n".join([*lines, b"", b""])
+
+
+@lru_cache(maxsize=32)
+def _status_line(status: int) -> bytes:
+    phrase = http.HTTPStatus(status).phrase.encode()
+    return b"HTTP/1.1 %d %b" % (status, phrase)
