@@ -430,11 +430,14 @@ class Session:
         if not self.is_counting:
             return True
         unread = None if self._greeting is not None else self._unread_after(count)
-        unsent = self._marks_unsent or ()
-        if unread is None or count.marks < max([self._marks, *(m for m, _ in unsent)]):
+        unsent = self._marks_unsent
+        marks_known = self._marks
+        if unsent:
+            marks_known = max(marks_known, *(marks for marks, _ in unsent))
+        if unread is None or count.marks < marks_known:
             return False
         self._marks_unsent = None
-        for marks, body in unsent:
+        for marks, body in unsent or ():
             self._write_mark(marks=marks, unread=unread, body=body)
         if not unsent and (unread != self.unread or self._unread.is_doubtful):
             self._tell_unread(unread)
@@ -632,7 +635,11 @@ class Session:
 
     @property
     def _grouped_unread(self) -> int:
-        return sum(sub.grouped_unread for sub in self.audience_subscriptions)
+        unread = 0
+        for sub in self.audience_subscriptions:
+            if sub.group is not None:
+                unread += sub.grouped_unread
+        return unread
 
     def _began_beyond(self, count: InboxCount) -> bool:
         """Whether an audience has moved between its count and its first read."""

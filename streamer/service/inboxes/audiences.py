@@ -138,7 +138,10 @@ class PlayerAudiences:
         Return a player's views from replies to `Views.peek`, None if they do not
         suffice.
         """
-        if not replies or any(isinstance(reply, Exception) for reply in replies):
+        for reply in replies:
+            if isinstance(reply, Exception):
+                return None
+        if not replies:
             return None
         stored = self.views.parse_peek(log, replies)
         return None if stored is None else stored.views
@@ -164,8 +167,9 @@ class PlayerAudiences:
         missing.
         """
         everyone = everyone_log(log.app)
-        if any(view.log == everyone for view in stored.views):
-            return stored.views
+        for view in stored.views:
+            if view.log == everyone:
+                return stored.views
         joined = await self.position_before(everyone, stored.known_since_us)
         # A full store can still be read; a later read stores the view.
         with contextlib.suppress(*STORE_FAILURES):
