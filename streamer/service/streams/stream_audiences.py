@@ -261,15 +261,13 @@ class StreamAudiences:
             self._hub.attach_audience(sub)
 
     async def _subscribe(self, logs: Iterable[Log]) -> None:
-        """Subscribe to all of these logs, or to none."""
-        subscribed = []
+        """Subscribe to all of these logs, in one packet, or to none."""
+        begun = [(log, self._pubsub.begin_subscribe(log)) for log in logs]
         try:
-            for log in logs:
-                # The log whose subscription fails has to be unsubscribed, too.
-                subscribed.append(log)
-                await self._pubsub.subscribe(log)
+            for _, subscribing in begun:
+                await self._pubsub.wait_confirmed(subscribing)
         except BaseException:
-            for log in subscribed:
+            for log, _ in begun:
                 self._pubsub.unsubscribe(log)
             raise
 

@@ -210,17 +210,25 @@ async def test_the_lease_is_released_if_the_log_cannot_be_followed(
     make_client: type[Client],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def away(log: Log) -> None:
-        raise StoreUnavailable
+    pubsub = admission._catch_up._pubsub
+    begin = pubsub.begin_subscribe
 
-    monkeypatch.setattr(admission._catch_up._pubsub, "subscribe", away)
-    admission._catch_up._pubsub._subscribers[log] += 1
+    def lose_audiences(followed: Log) -> asyncio.Future[None]:
+        begun = begin(followed)
+        if followed == log:
+            return begun
+        lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        lost.cancel()
+        return lost
+
+    monkeypatch.setattr(pubsub, "begin_subscribe", lose_audiences)
 
     with pytest.raises(StoreUnavailable):
         async with admission.listen(log, make_client().session):
             raise AssertionError
 
     assert await held(redis, log) == 0
+    assert not pubsub._subscribers
 
 
 async def test_a_task_that_fails_ends_the_admission(

@@ -514,8 +514,41 @@ async def test_changes_of_topics_at_the_same_time_repeat_nothing(
     assert not catch_up._pubsub._subscribers
 
 
+async def test_a_reader_subscribes_to_its_topics_at_once(
+    make_catch_up: MakeCatchUp,
+    log: Log,
+    make_client: type[Client],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    catch_up = await make_catch_up()
+    pubsub = catch_up._pubsub
+    begin, wait = pubsub.begin_subscribe, pubsub.wait_confirmed
+    begun: list[str] = []
+    begun_before_waits: list[int] = []
+
+    def note_begin(log: Log) -> asyncio.Future[None]:
+        begun.append(log.topic or "")
+        return begin(log)
+
+    async def note_wait(subscribing: asyncio.Future[None]) -> None:
+        begun_before_waits.append(len(begun))
+        await wait(subscribing)
+
+    monkeypatch.setattr(pubsub, "begin_subscribe", note_begin)
+    monkeypatch.setattr(pubsub, "wait_confirmed", note_wait)
+    client = make_client(topics=("one", "two", "three"))
+    async with catch_up.stream_audiences.follow(log, client.session):
+        # The player's own log, then everyone's and the topics.
+        assert begun == ["", "", "one", "two", "three"]
+        assert begun_before_waits == [1, 5, 5, 5, 5]
+
+
 async def test_a_topic_that_cannot_be_subscribed_to_changes_nothing(
-    make_catch_up: MakeCatchUp, log: Log, make_client: type[Client], until: Until
+    make_catch_up: MakeCatchUp,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     catch_up = await make_catch_up()
     client = make_client(topics=("live",))
@@ -523,16 +556,20 @@ async def test_a_topic_that_cannot_be_subscribed_to_changes_nothing(
         await until(lambda: client.begin == 0)
         audience_subscriptions = client.session.audience_subscriptions
 
-        async def away(log: Log) -> None:
-            catch_up._pubsub._subscribers[log] += 1
-            raise StoreUnavailable
+        begin = catch_up._pubsub.begin_subscribe
 
-        subscribe, catch_up._pubsub.subscribe = catch_up._pubsub.subscribe, away  # type: ignore[method-assign]
-        with pytest.raises(StoreUnavailable):
-            await catch_up.stream_audiences.listen_to(
-                log, client.session, [Topic("other")]
-            )
-        catch_up._pubsub.subscribe = subscribe  # type: ignore[method-assign]
+        def lose(log: Log) -> asyncio.Future[None]:
+            begin(log)
+            lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            lost.cancel()
+            return lost
+
+        with monkeypatch.context() as patched:
+            patched.setattr(catch_up._pubsub, "begin_subscribe", lose)
+            with pytest.raises(StoreUnavailable):
+                await catch_up.stream_audiences.listen_to(
+                    log, client.session, [Topic("other")]
+                )
 
         assert client.session.topics == ("live",)
         assert client.session.audience_subscriptions == audience_subscriptions
