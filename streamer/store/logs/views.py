@@ -233,12 +233,12 @@ class Views:
             player = failed[0] if failed else parsed(self.parse_peek, log, replies)
             if player is not None:
                 players[log] = player
-        missing = [log for log in dict.fromkeys(logs) if log not in players]
-        calls = [self.read_call(log) for log in missing]
-        replies = await self._redis.run_many(calls, write=False)
-        for log, reply in zip(missing, replies, strict=True):
-            is_failure = isinstance(reply, Exception)
-            players[log] = reply if is_failure else parsed(parse, log, reply)
+        if missing := [log for log in dict.fromkeys(logs) if log not in players]:
+            calls = [self.read_call(log) for log in missing]
+            replies = await self._redis.run_many(calls, write=False)
+            for log, reply in zip(missing, replies, strict=True):
+                is_failure = isinstance(reply, Exception)
+                players[log] = reply if is_failure else parsed(parse, log, reply)
         return [players[log] for log in logs]
 
     async def count_many(self, logs: Sequence[Log]) -> list[PlayerCount | Exception]:
