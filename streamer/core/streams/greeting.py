@@ -169,4 +169,4 @@ def _unread_at(
 def _tail_of(
     subs: Sequence[AudienceSubscription], positions: Mapping[Subscriber, Position]
 ) -> str:
-    return tail_of((sub.log, positions[sub]) for sub in subs)
+    return tail_of([(sub.log, positions[sub]) for sub in subs])

@@ -207,16 +207,17 @@ class Subscription:
         reach the head of the log, if the held entries have a hole after it, or if
         `mark_stale` was called after the read began.
         """
-        if self.state is State.LIVE or read_from != self.read_from:
+        if self.live_at is not None or read_from != self._read_from:
             return _NOTHING
         if page.gap is not None:
             assert not page.entries
-            self._read_from = page.head
+            position = page.head
         else:
-            self._advance(page)
+            position = _end_of(page)
+        self._read_from = position
         entries = list(page.entries)
-        if self.position.offset >= page.head.offset and not self._stale:
-            self.live_at = self.position
+        if position.offset >= page.head.offset and not self._stale:
+            self.live_at = position
             pending, self._pending = self._pending, None
             for entry in pending or ():
                 entries += self.on_live(entry).entries
@@ -232,15 +233,17 @@ class Subscription:
         self._read_from, self.live_at = self.read_from, None
         self._stale = True
 
-    def _advance(self, page: History) -> None:
-        entries, first = page.entries, page.start.offset + 1
-        offsets = range(first, first + len(entries))
-        assert [entry.offset for entry in entries] == list(offsets)
-        self._read_from = entries[-1].position if entries else page.start
-
     def _hold(self, entry: Entry) -> None:
         if self._pending is None:
             self._pending = []
         elif len(self._pending) == PENDING_MAX:
             self._pending.clear()
         self._pending.append(entry)
+
+
+def _end_of(page: History) -> Position:
+    """Return the position after the entries of a read."""
+    entries, first = page.entries, page.start.offset + 1
+    offsets = range(first, first + len(entries))
+    assert [entry.offset for entry in entries] == list(offsets)
+    return entries[-1].position if entries else page.start
