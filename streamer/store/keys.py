@@ -526,9 +526,13 @@ class Keys:
         # interprets.
         return f"{self.namespace}:{{*}}:log:{app or '*'}:*"
 
-    def app_pattern(self, app: App) -> str:
-        """Return a pattern for SCAN that matches, among others, the keys of an app."""
-        return f"{self.namespace}:{{*}}:*:{app}*"
+    def app_pattern(self, app: App, kind: str = "*") -> str:
+        """
+        Return a pattern for SCAN that matches, among others, the keys of an app.
+
+        With `kind` those of this kind.
+        """
+        return f"{self.namespace}:{{*}}:{kind}:{app}*"
 
     def every_pattern(self, kind: str) -> str:
         """Return a pattern for SCAN that matches the keys of a kind."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
+
+import pytest
 
 from streamer.model import (
     App,
@@ -14,10 +17,13 @@ from streamer.model import (
     everyone_log,
     topic_log,
 )
+from streamer.store.access import removal
 from streamer.store.access.apps import Apps
 from streamer.store.access.removal import remove_app
 from streamer.store.client.connection import RedisConnection
+from streamer.store.client.scanning import scan
 from streamer.store.logs.inbox import Draft, Inbox
+from streamer.store.presence.leases import Leases
 from streamer.store.scheduling.registered_texts import RegisteredTexts
 
 GONE, STAYS = App("bench-1"), App("bench-12")
@@ -57,6 +63,27 @@ async def test_nothing_of_the_app_stays_and_all_of_another_does(
     assert await Apps(redis).get(GONE) is None
     assert await Apps(redis).get(STAYS) is not None
     assert len(await Apps(redis).list_keys()) == 1
+
+
+async def test_a_connection_that_closes_meanwhile_leaves_nothing(
+    redis: RedisConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, node = Log(GONE, Player("p")), Leases(redis, leases_max=5)
+    lease, _ = await node.acquire(log, "one")
+    before = await keys_of(redis) - {redis.keys.lease(log).encode()}
+    await fill(redis, GONE)
+
+    async def scan_beside_a_release(*args: Any) -> AsyncIterator[list[bytes]]:
+        found = [keys async for keys in scan(*args)]
+        # Its other keys have been found, and it is released before they are gone.
+        await node.release(lease)
+        for keys in found:
+            yield keys
+
+    monkeypatch.setattr(removal, "scan", scan_beside_a_release)
+    await remove_app(redis, GONE)
+
+    assert await keys_of(redis) == before
 
 
 async def test_a_second_removal_is_harmless(redis: RedisConnection) -> None:

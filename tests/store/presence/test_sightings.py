@@ -34,6 +34,18 @@ async def test_a_player_was_last_seen_when_the_last_connection_closed(
     assert 0 < lifetime_ms <= SEEN_MS
 
 
+async def test_a_release_of_a_lease_that_is_gone_leaves_no_trace(
+    redis: RedisConnection, log: Log
+) -> None:
+    node = Leases(redis, leases_max=5)
+    lease, _ = await node.acquire(log, "one")
+    await redis.call("DEL", redis.keys.lease(log))
+
+    await node.release(lease)
+
+    assert await redis.call("EXISTS", redis.keys.seen(log)) == 0
+
+
 async def test_the_players_of_a_killed_node_were_last_seen_at_its_last_heartbeat(
     redis: RedisConnection, log: Log
 ) -> None:
