@@ -8,6 +8,7 @@ import pytest
 
 from streamer.errors import RateLimited
 from streamer.model import App
+from streamer.store.access import rates as module
 from streamer.store.access.rates import Rates
 from streamer.store.client.cluster import redis_at
 from streamer.store.client.connection import RedisConnection
@@ -16,6 +17,14 @@ from streamer.store.keys import keys_of
 from ...clock import NOON, Clock
 
 APP = App("app")
+
+WINDOW_MS = 60_000
+"""What is a second elsewhere: within a real one a busy machine makes few calls."""
+
+
+@pytest.fixture(autouse=True)
+def has_a_long_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WINDOW_MS", WINDOW_MS)
 
 
 @pytest.fixture
@@ -34,36 +43,36 @@ async def allowed(rates: Rates, calls: int, *, app: App = APP, name: str = "op")
     return count
 
 
-async def test_no_second_has_more_calls_than_allowed(
+async def test_no_window_has_more_calls_than_allowed(
     rates: Rates, clock: Clock
 ) -> None:
     times = []
     for step in range(400):
-        clock.now_ms = NOON + 10 * step
+        clock.now_ms = NOON + WINDOW_MS // 100 * step
         times += [clock.now_ms] * await allowed(rates, 1)
 
-    most = max(sum(start <= t < start + 1_000 for t in times) for start in times)
+    most = max(sum(start <= t < start + WINDOW_MS for t in times) for start in times)
     assert most == 30
     assert len(times) == 4 * 30
 
 
-async def test_a_call_is_admitted_when_the_oldest_is_a_second_old(
+async def test_a_call_is_admitted_when_the_oldest_has_left_the_window(
     rates: Rates, clock: Clock
 ) -> None:
     assert await allowed(rates, 31) == 30
 
-    clock.now_ms += 999
+    clock.now_ms += WINDOW_MS - 999
     with pytest.raises(RateLimited) as refused:
         await rates.count(APP, "op", per_s=30)
     assert refused.value.retry_after_s == 1
-    clock.now_ms += 1
+    clock.now_ms += 999
     assert await allowed(rates, 40) == 30
 
 
 async def test_refused_calls_do_not_count(rates: Rates, clock: Clock) -> None:
     for _ in range(10):
         await allowed(rates, 50)
-        clock.now_ms += 100
+        clock.now_ms += WINDOW_MS // 10
 
     assert await allowed(rates, 50) == 30
 
@@ -90,9 +99,9 @@ async def test_a_clock_set_back_refuses_no_call(rates: Rates, clock: Clock) -> N
     assert await allowed(rates, 31) == 30
 
 
-async def test_the_key_expires_after_a_second(
+async def test_the_key_expires_with_the_window(
     redis: RedisConnection, rates: Rates
 ) -> None:
     await allowed(rates, 3)
 
-    assert 0 < await redis.call("PTTL", keys_of().rate(APP, "op")) <= 1_000
+    assert 0 < await redis.call("PTTL", keys_of().rate(APP, "op")) <= WINDOW_MS
