@@ -48,9 +48,6 @@ async def remove_app(redis: RedisConnection, name: App, *, settle_s: float = 0) 
     now_ms = await redis.now_ms()
     await redis.call("HSET", redis.keys.removing, name, now_ms, write=True)
     await _remove_credentials(redis, name)
-    # First: a lease that is released later than its player's other keys are gone would
-    # leave when the player was seen.
-    await _remove_keys(redis, name, "lease")
     await _remove_keys(redis, name)
     if settle_s:
         await asyncio.sleep(settle_s)
@@ -75,10 +72,17 @@ async def _remove_fields(redis: RedisConnection, key: str, name: App) -> None:
         await redis.call("HDEL", key, *own, write=True)
 
 
-async def _remove_keys(redis: RedisConnection, name: App, kind: str = "*") -> None:
+async def _remove_keys(redis: RedisConnection, name: App) -> None:
     due = [("ZREM", redis.keys.due_apps(bucket), name) for bucket in range(BUCKETS)]
     for reply in await redis.call_many(due, write=True):
         ok(reply)
+    # Leases first: one that is released later than its player's other keys are gone
+    # would leave when the player was seen.
+    for kind in ("lease", "*"):
+        await _remove_keys_of(redis, name, kind)
+
+
+async def _remove_keys_of(redis: RedisConnection, name: App, kind: str) -> None:
     pattern = redis.keys.app_pattern(name, kind)
     async for found in scan(redis, "MATCH", pattern, "COUNT", SCAN_COUNT):
         # The pattern also matches keys of players that are called like the app.
