@@ -518,7 +518,7 @@ def _view_of(
     audience: Log,
     joined: bytes,
     muted: bytes | None,
-    base: bytes | None,
+    base: bytes | int | None,
     done: bytes | None,
     deleted: bytes | None,
 ) -> View:
@@ -542,11 +542,7 @@ def _view(
     done: bytes,
     deleted: bytes,
 ) -> View:
-    return View(
-        audience_log(log.app, name.decode()),
-        _position(joined),
-        base,
-        done,
-        bool(muted),
-        frozenset(map(int, deleted.split())) if deleted else _NOTHING,
-    )
+    """Return the view of an audience from what a script returns of it."""
+    audience = audience_log(log.app, name.decode())
+    of_view = joined, b"1" if muted else None, base, done, deleted
+    return _view_of(audience, *of_view)
