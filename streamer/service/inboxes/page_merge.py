@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple
 from ...core.streams.cursor import Cursor, audience_key
 from ...core.streams.views import View
 from ...model import TAG_MAX, ZERO, Log, Position
+from ...store.logs.entries import stream_id
 from ...store.logs.inbox import PAGE_BYTES, Page, PageEntry
 from ...store.logs.newest_entries import NewestEntries, Order
 from ...store.logs.page_reads import EARLY_ITEMS, HEAVY_BYTES, PageReads
@@ -108,7 +109,7 @@ class _Source:
         self.unknown: Order | None
         if newest is None:
             head = shared.audience.head
-            self.unknown, self.begin = head.order, _stream_id(head)
+            self.unknown, self.begin = head.order, stream_id(head)
         else:
             self.unknown, self.begin = newest.unknown, newest.begin
         self.lower = _LOWEST
@@ -238,7 +239,7 @@ class PageMerge:
             if joined.at_us > newest.at_us:
                 return
             source.unknown = (*newest.order[:2], TAG_MAX)
-            source.begin = _stream_id(newest)
+            source.begin = stream_id(newest)
         elif self._bounds.has(head.order, source.view.log):
             source.note_head()
         self._sources.append(source)
@@ -468,7 +469,3 @@ def _page_entry(item: Any, source: _Source | None) -> PageEntry:
         page_entry: PageEntry = item
         return page_entry
     return PageEntry(source.shared.audience.head.epoch, item, 0)
-
-
-def _stream_id(position: Position) -> str:
-    return f"{position.at_us}-{position.offset}"

@@ -36,6 +36,7 @@ __all__ = [
     "parse_position",
     "parse_read",
     "position_args",
+    "stream_id",
 ]
 
 PEEK_FIELDS: Final = ("epoch", "at_us", "head", "tag", "marks", "ended", "ends_at")
@@ -229,7 +230,12 @@ def bound(position: Position | None, included: bool, default: str) -> str:
         return default
     if position.is_zero:
         return "0-0"  # No entry is there, and Redis refuses "(0-0".
-    return f"{'' if included else '('}{position.at_us}-{position.offset}"
+    return f"{'' if included else '('}{stream_id(position)}"
+
+
+def stream_id(position: Position) -> str:
+    """Return the id that the store has for the entry at a position."""
+    return f"{position.at_us}-{position.offset}"
 
 
 def parse_position(fields: list[bytes]) -> Position:

@@ -57,6 +57,7 @@ from .entries import (
     parse_peek,
     parse_read,
     position_args,
+    stream_id,
 )
 from .settings import DEFAULTS, LogSettings
 
@@ -276,7 +277,7 @@ class Inbox:
 
         None if there is no such notification. Raises StoreUnavailable.
         """
-        item_id = f"{position.at_us}-{position.offset}"
+        item_id = stream_id(position)
         items = await self._redis.call(
             "XRANGE", self._keys.inbox(log).log, item_id, item_id
         )

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from ...core.streams.views import Audience
 from ...model import TAG_MAX
+from .entries import stream_id
 
 __all__ = ["EntryMemory", "Item", "NewestEntries", "Order"]
 
@@ -67,7 +68,7 @@ class NewestEntries:
         """Forget all entries."""
         head = self._audience.head
         self.entries: list[tuple[Order, Item]] = []
-        self.begin = f"{head.at_us}-{head.offset}"
+        self.begin = stream_id(head)
         self.unknown: Order = head.order
         self.size = 0
 
