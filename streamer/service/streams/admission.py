@@ -392,8 +392,8 @@ class Admission:
             )
             if not is_more:
                 await asyncio.sleep(TICK_S)
-            # What has been read and written meanwhile counts, also after this process
-            # stood still: uvloop runs timers first.
+            # uvloop runs timers before it reads. After a stall of this process, let it
+            # first read and write what has become possible meanwhile.
             await asyncio.sleep(0)
 
 

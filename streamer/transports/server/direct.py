@@ -113,7 +113,7 @@ class DirectCycle:
         self._on_response = on_response
         self._has_news = False
         self._event: asyncio.Event | None = None
-        """Set by what follows. There is none until the app waits: few requests do."""
+        """Set when there is news. Created when the app first waits, which is rare."""
 
     @property
     def message_event(self) -> DirectCycle:

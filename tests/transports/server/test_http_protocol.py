@@ -620,9 +620,7 @@ async def test_one_timer_serves_the_deadlines_of_all_requests(
     serve: Serve, app: RecordingApp
 ) -> None:
     served = await serve(app, first_request_s=900, keep_alive_s=1_000)
-    client = await served.connect()
-    await until(lambda: protocols(served))
-    (protocol,) = protocols(served)
+    client, protocol = await silent_connection(served)
     timer, deadline = protocol._timer, protocol._deadline
     assert timer is not None
     assert deadline is not None
@@ -643,9 +641,7 @@ async def test_an_earlier_deadline_has_an_earlier_timer(
     serve: Serve, app: RecordingApp
 ) -> None:
     served = await serve(app, first_request_s=900, header_timeout_s=300)
-    client = await served.connect()
-    await until(lambda: protocols(served))
-    (protocol,) = protocols(served)
+    client, protocol = await silent_connection(served)
     before_s = protocol._timer_ends_s
 
     client.send(GET[:-2])
@@ -684,6 +680,13 @@ async def until(fact: Any) -> None:
     async with asyncio.timeout(60):
         while not fact():  # noqa: ASYNC110  # there is no event for it
             await asyncio.sleep(0.005)
+
+
+async def silent_connection(served: Any) -> tuple[Any, HttpProtocol]:
+    client = await served.connect()
+    await until(lambda: protocols(served))
+    (protocol,) = protocols(served)
+    return client, protocol
 
 
 async def connected_protocols(served: Any, request: bytes) -> list[HttpProtocol]:
