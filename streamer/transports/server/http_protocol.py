@@ -462,9 +462,7 @@ class HttpProtocol(HttpToolsProtocol, Detachable, MayBeIdle):
 
     def _set_deadline(self) -> None:
         """Start the deadline of the connection's state, unless it is running."""
-        cycle = self.cycle
-        is_responding = cycle is not None and not cycle.response_complete
-        state = (self._request_count, self._stage, is_responding)
+        state = (self._request_count, self._stage, self._is_responding())
         if self._refused or state == self._deadline_for:
             return
         self._deadline_for = state
